@@ -1,0 +1,14 @@
+"""The codec: pixels to bytes and back, against whichever network answers `Conditional`.
+
+From the outside in:
+
+* `image`: the top. A `Picture` becomes a file and comes back; each part is coded by whichever
+  method is the smallest.
+* `container`: the layout of a ``.pxz`` file, and nothing of what is inside its payloads.
+* `packed`: the lossless fallback that needs no network, for flat colour, text and palette art.
+* `tiles`, `cdf`, `coder`: the network's tiles, from integer parameters to range-coded bytes.
+* `conditional`: the interface that a network answers.
+* `errors`: what can go wrong, as types.
+
+``docs/format.md`` specifies every byte. Nothing here imports a network or knows a file name.
+"""

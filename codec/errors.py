@@ -1,0 +1,31 @@
+"""Everything that can go wrong for a user, as types; ``str(error)`` is one clear sentence.
+
+The command line prints that sentence and nothing else, so it says what is wrong, with which thing,
+and where possible what to do. A bug of ours is never one of these.
+"""
+
+from __future__ import annotations
+
+
+class PixelzipError(Exception):
+    """Base of all errors that pixelzip raises on purpose."""
+
+
+class FormatError(PixelzipError):
+    """The bytes are not a .pxz file, or a damaged, truncated or hostile one."""
+
+
+class UnknownNetworkError(PixelzipError):
+    """The file was coded with a network that is not at hand."""
+
+
+class NetworkFileError(PixelzipError):
+    """The file of a frozen network is damaged or hostile."""
+
+
+class UnsupportedImageError(PixelzipError):
+    """The image holds something that a .pxz file cannot keep (animation, CMYK, floats...)."""
+
+
+class LimitError(PixelzipError):
+    """The image is larger than the declared limit."""
