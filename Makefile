@@ -1,0 +1,44 @@
+# Two commands do everything on a fresh machine:
+#
+#   make demo    compress a photograph, bring it back, compare
+#   make test    ruff, mypy and pytest: what CI runs
+#
+# Both make the environment first (.venv; some minutes, most of them for PyTorch) and use it again
+# as long as it is up to date.
+#
+#   make demo VENV=~/envs/pixelzip PYTHON=python3.12     another place, another Python
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+
+ENV := $(abspath $(VENV))
+READY := $(ENV)/.pixelzip-ready
+
+.PHONY: demo test lint types clean
+
+demo: $(READY)
+	$(ENV)/bin/python examples/demo.py
+
+test: lint types
+	$(ENV)/bin/pytest $(PYTEST_ARGS)
+
+lint: $(READY)
+	$(ENV)/bin/ruff check .
+
+# From a folder without a `pixelzip` in it, so that mypy checks the installed package, which has
+# codec, models and bench inside.
+types: $(READY)
+	cd tests && $(ENV)/bin/mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache -p pixelzip
+
+# A strict editable install is a tree of links, one for each file that there was, so a new file (it
+# touches its folder) calls for another one.
+$(READY): pyproject.toml pixelzip codec models models/zoo bench
+	test -x $(ENV)/bin/python || $(PYTHON) -m venv $(ENV)
+	$(ENV)/bin/python -m pip install --quiet --disable-pip-version-check "setuptools>=77"
+	$(ENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
+		--config-settings editable_mode=strict --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv build demo-output .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,183 @@
+"""The shape of the repository: who may import whom, what is installed, what starts fast."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = {
+    "pixelzip": "pixelzip",
+    "codec": "pixelzip.codec",
+    "models": "pixelzip.models",
+    "bench": "pixelzip.bench",
+}
+"""Top-level folder -> the package that it is installed as."""
+
+MAY_IMPORT = {
+    "codec": {"codec"},
+    "models": {"codec", "models"},
+    "pixelzip": {"codec", "models", "pixelzip"},
+    "bench": {"bench", "codec", "models", "pixelzip"},
+}
+
+
+def sources() -> list[tuple[str, str, Path]]:
+    """(folder, module name, file) of each of our modules."""
+    found = []
+    for folder, package in FOLDERS.items():
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            found.append((folder, ".".join((package, *parts)).removesuffix(".__init__"), path))
+    return found
+
+
+def folder_of(module: str) -> str:
+    part = module.split(".")[1] if "." in module else ""
+    return part if part in FOLDERS else "pixelzip"
+
+
+def imported_folders(code: str, module: str, is_package: bool = False) -> Iterator[str]:
+    """Our folders that a module's code imports from, wherever in it the import stands."""
+    for node in ast.walk(ast.parse(code)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                ups = node.level - is_package
+                parents = module.split(".")[: -ups or None]
+                base = ".".join([*parents, *filter(None, [node.module])])
+            # `from pixelzip import codec` means the sub-package, not the package that holds it.
+            names = [
+                f"pixelzip.{alias.name}" if base == "pixelzip" else base for alias in node.names
+            ]
+        elif isinstance(node, ast.Call) and node.args:
+            name = node.args[0]
+            if "import_module" in ast.unparse(node.func) and isinstance(name, ast.Constant):
+                names = [str(name.value)]
+        yield from (folder_of(name) for name in names if name.split(".")[0] == "pixelzip")
+
+
+@pytest.mark.parametrize(
+    ("code", "folder"),
+    [
+        ("import pixelzip", "pixelzip"),
+        ("import pixelzip.api", "pixelzip"),
+        ("from pixelzip import api", "pixelzip"),
+        ("from pixelzip import models", "models"),
+        ("def f():\n    from pixelzip.models.zoo import find", "models"),
+        ("from ..bench import report", "bench"),
+        ("from .. import models", "models"),
+        ("from . import container", "codec"),
+        ("import importlib; importlib.import_module('pixelzip.models')", "models"),
+    ],
+)
+def test_import_checker_sees(code: str, folder: str) -> None:
+    assert list(imported_folders(code, "pixelzip.codec.image")) == [folder]
+
+
+@pytest.mark.parametrize(("folder", "module", "path"), sources(), ids=lambda value: str(value))
+def test_import_rule(folder: str, module: str, path: Path) -> None:
+    used = set(imported_folders(path.read_text(), module, path.name == "__init__.py"))
+    assert used <= MAY_IMPORT[folder], f"{folder}/ may not import from {used - MAY_IMPORT[folder]}"
+
+
+@pytest.mark.parametrize(("folder", "module", "path"), sources(), ids=lambda value: str(value))
+def test_module_is_installed_from_this_checkout(folder: str, module: str, path: Path) -> None:
+    spec = importlib.util.find_spec(module)
+    assert spec is not None, f"{module} is not installed: run make again, or see pyproject.toml"
+    assert spec.origin is not None
+    assert Path(spec.origin).resolve() == path
+    assert ast.get_docstring(ast.parse(path.read_text())), f"{path.name} has no docstring"
+
+
+HEAVY = {"torch", "numba", "matplotlib", "constriction"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [sys.executable, "-c", "import pixelzip"],
+        [str(Path(sys.executable).with_name("pixelzip")), "--help"],
+        [str(Path(sys.executable).with_name("pixelzip")), "compress", "--help"],
+    ],
+    ids=["import", "help", "compress-help"],
+)
+def test_starts_without_heavy_imports(command: list[str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    # Each line reads "import time: <self> | <cumulative> | <module>".
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines() if "|" in line}
+    assert "pixelzip" in imported
+    assert not {name.split(".")[0] for name in imported} & HEAVY
+
+
+def test_wheel_holds_everything_under_one_name(tmp_path: Path) -> None:
+    """Built from a copy: what a build leaves behind must not get into the next one."""
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, checkout)
+    for folder in FOLDERS:
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / folder, checkout / folder, ignore=ignore)
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
+    command = [sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", tmp_path, checkout]
+    subprocess.run(command, check=True, timeout=120)
+    (wheel,) = tmp_path.glob("*.whl")
+    held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+
+    wanted = {path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
+    wanted |= {*(ROOT / "models" / "zoo").glob("*.safetensors"), ROOT / "pixelzip" / "py.typed"}
+    wanted |= set((ROOT / "models" / "zoo").glob("*.md"))
+    places = {path.relative_to(ROOT).as_posix() for path in wanted}
+    assert held == {p if p.startswith("pixelzip/") else f"pixelzip/{p}" for p in places}
+
+
+def test_mypy_sees_the_types_of_each_folder(tmp_path: Path) -> None:
+    """Types that mypy can't find are `Any`, and then its silence would mean nothing."""
+    probes = {
+        "codec": "from pixelzip.codec.errors import FormatError\nreveal_type(FormatError)",
+        "models": "from pixelzip.models.zoo import names\nreveal_type(names)",
+        "pixelzip": "from pixelzip import decompress\nreveal_type(decompress)",
+    }
+    options = ["--config-file", ROOT / "pyproject.toml", "--cache-dir", ROOT / ".mypy_cache"]
+    command = [sys.executable, "-m", "mypy", *options, "-c", "\n".join(probes.values())]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500)
+    revealed = [line for line in done.stdout.splitlines() if "Revealed type" in line]
+    assert len(revealed) == len(probes), done.stdout + done.stderr
+    assert "FormatError" in revealed[0]
+    assert "list[" in revealed[1]
+    assert "Image" in revealed[2]
+    assert not any("Any" in line for line in revealed)
+
+
+def test_checkers_are_strict() -> None:
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    assert tools["mypy"]["strict"] is True
+    assert {"E", "F", "W", "I", "UP", "B", "SIM", "RUF", "PT", "N", "C4"} <= set(
+        tools["ruff"]["lint"]["select"]
+    )
+    # An override may say that a library has no types, never that ours need none.
+    for override in tools["mypy"]["overrides"]:
+        assert not any(name.startswith("pixelzip") for name in override["module"])
+        assert set(override) == {"module", "ignore_missing_imports"}
