@@ -33,6 +33,14 @@ def compress(data: bytes, props: int) -> bytes:
     return lzma.compress(data, format=lzma.FORMAT_RAW, filters=filters)
 
 
+def hasty_length(data: bytes) -> int:
+    """The length of the data when compressed in haste: for comparing, not for keeping."""
+    filters = [
+        {**_filter(properties(), 2**18), "mode": lzma.MODE_FAST, "mf": lzma.MF_HC3, "depth": 4}
+    ]
+    return len(lzma.compress(data, format=lzma.FORMAT_RAW, filters=filters))
+
+
 def decompress(data: bytes, props: int, limit: int) -> bytes:
     """Decompress at most ``limit`` bytes, allocating no more than that and the dictionary.
 
