@@ -86,7 +86,7 @@ _STORED = 225
 _PROPERTIES = (raw_lzma.properties(), raw_lzma.properties(0), raw_lzma.properties(0, 2, 2))
 _SAMPLE = 2**17
 _FINALISTS = 3
-_LARGE = 2**20
+_LARGE = 2**19
 """From so many bytes on, there is one finalist and one choice of properties: time matters."""
 
 
@@ -98,13 +98,14 @@ def pack_pixels(pixels: Bytes) -> bytes:
         _forms(pixels.shape[2], None if palette is None else len(palette)),
         key=lambda form: raw_lzma.hasty_length(_serialise(sample, form, palette)),
     )
-    large = pixels.size >= _LARGE
-    payloads = [
-        payload
-        for form in ranked[: 1 if large else _FINALISTS]
-        for payload in _payloads(pixels, form, palette, _PROPERTIES[: 1 if large else None])
-    ]
-    return min(payloads, key=len)
+    finalists = ranked[: 1 if pixels.size >= _LARGE else _FINALISTS]
+    serials = {form: _serialise(pixels, form, palette) for form in finalists}
+    payloads = {form: _compress(form, serials[form], _PROPERTIES[0]) for form in finalists}
+    best = min(finalists, key=lambda form: len(payloads[form]))
+    candidates = [payloads[best], bytes([best.number, _STORED]) + serials[best]]
+    if pixels.size < _LARGE:
+        candidates += [_compress(best, serials[best], props) for props in _PROPERTIES[1:]]
+    return min(candidates, key=len)
 
 
 def unpack_pixels(payload: bytes, shape: tuple[int, int, int]) -> Bytes:
@@ -129,8 +130,7 @@ def unpack_pixels(payload: bytes, shape: tuple[int, int, int]) -> Bytes:
 def estimate(pixels: Bytes) -> float:
     """A quick guess at ``len(pack_pixels(pixels))``, mostly too high, in bounded time."""
     sample = _sample(pixels)
-    height, width, channels = sample.shape
-    colours = Colours.DIFFERENCE if channels >= 3 else Colours.DIRECT
+    colours = Colours.DIFFERENCE if sample.shape[2] >= 3 else Colours.DIRECT
     tries = [
         Form(Colours.DIRECT, Layout.PIXELS, Filter.NONE),
         Form(colours, Layout.PLANES, Filter.SUB),
@@ -162,22 +162,17 @@ def _read_form(payload: bytes, channels: int) -> Form:
     raise _damaged()
 
 
-def _payloads(
-    pixels: Bytes, form: Form, palette: Bytes | None, properties: tuple[int, ...]
-) -> Iterator[bytes]:
-    data = _serialise(pixels, form, palette)
-    yield bytes([form.number, _STORED]) + data
-    for props in properties:
-        yield bytes([form.number, props]) + raw_lzma.compress(data, props)
+def _compress(form: Form, serial: bytes, props: int) -> bytes:
+    return bytes([form.number, props]) + raw_lzma.compress(serial, props)
 
 
 def _sample(pixels: Bytes) -> Bytes:
     """Pixels that stand for all: everything, or a few bands of rows from top to bottom."""
     if pixels.size <= _SAMPLE:
         return pixels
-    height, width, channels = pixels.shape
-    pixels = pixels[:, : _SAMPLE // (16 * channels)]
+    pixels = pixels[:, : _SAMPLE // (16 * pixels.shape[2])]
     bands = 4
+    height = len(pixels)
     rows = max(1, min(height, _SAMPLE // pixels[0].size) // bands)
     tops = [(height - rows) * k // (bands - 1) for k in range(bands)]
     return np.concatenate([pixels[top : top + rows] for top in tops])
@@ -188,7 +183,7 @@ def _sample(pixels: Bytes) -> Bytes:
 
 def _serialise(pixels: Bytes, form: Form, palette: Bytes | None) -> bytes:
     """The palette if there is one, the rows' filters if they differ, and the residuals."""
-    height, width, channels = pixels.shape
+    height, width, _ = pixels.shape
     head = b""
     if form.colours == Colours.PALETTE:
         assert palette is not None
