@@ -1,0 +1,68 @@
+"""Lossless image compression with trained networks: the same pixels back, on any machine.
+
+`compress`, `decompress` and `info` are the interface (see `pixelzip.api`). Importing this package
+costs little and makes Pillow open and save ``.pxz`` files (see `pixelzip.plugin`); numpy, PyTorch
+and the networks are imported when they are first needed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pixelzip import plugin
+from pixelzip.codec.errors import (
+    FormatError,
+    LimitError,
+    NetworkFileError,
+    PixelzipError,
+    UnknownNetworkError,
+    UnsupportedImageError,
+)
+
+if TYPE_CHECKING:
+    from pixelzip.api import (
+        Info,
+        compress,
+        compress_many,
+        decompress,
+        decompress_array,
+        decompress_many,
+        info,
+    )
+
+    __version__: str
+
+__all__ = [
+    "FormatError",
+    "Info",
+    "LimitError",
+    "NetworkFileError",
+    "PixelzipError",
+    "UnknownNetworkError",
+    "UnsupportedImageError",
+    "__version__",
+    "compress",
+    "compress_many",
+    "decompress",
+    "decompress_array",
+    "decompress_many",
+    "info",
+]
+
+plugin.register()
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("pixelzip")
+    if name in __all__:
+        from pixelzip import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'pixelzip' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,309 @@
+"""The Python interface: images to ``.pxz`` bytes and back.
+
+::
+
+    data = pixelzip.compress("photo.png")      # a file, a Pillow image or a numpy array
+    image = pixelzip.decompress(data)          # a Pillow image
+    array = pixelzip.decompress_array(data)    # a numpy array, also for 16-bit colour
+    print(pixelzip.info(data).bits_per_dim)
+
+Wherever a picture goes in, it is a path, a Pillow image, or an array of (height, width) or (height,
+width, channels); a ``.pxz`` file is bytes or a path. Errors are subclasses of
+`pixelzip.PixelzipError`, apart from the usual OSError of a file that cannot be read.
+
+*bits/dim* is always the bits of the whole file divided by its sub-pixels: width x height x samples
+of a pixel. A 16-bit sample counts as one sub-pixel, and so does a palette index.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pixelzip import metadata, pictures
+from pixelzip.codec.container import unpack
+from pixelzip.codec.errors import PixelzipError
+from pixelzip.codec.image import Picture
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pixelzip.codec.conditional import Conditional
+
+ImageLike = Image.Image | NDArray[Any] | str | os.PathLike[str]
+DataLike = bytes | bytearray | memoryview | str | os.PathLike[str]
+
+DEFAULT_NETWORK = "photo"
+NO_NETWORK = "none"
+"""The name to give instead of a network's for the fallback codec alone, which needs no network."""
+
+
+def compress(
+    image: ImageLike,
+    *,
+    network: str = DEFAULT_NETWORK,
+    tile_size: int | None = None,
+    threads: int | None = None,
+    strip: bool = False,
+) -> bytes:
+    """Compress one image to the bytes of a ``.pxz`` file.
+
+    ``network`` is a name from the zoo, the path of a frozen network, or ``"none"``. ``tile_size``
+    is the largest side of a tile in pixels (0: no tiles). ``threads`` defaults to the cores that
+    this process may use; it does not change the result. ``strip`` drops the metadata, except
+    palette and transparency.
+
+    Raises UnsupportedImageError if the image cannot be kept, LimitError if it is too large,
+    UnknownNetworkError or NetworkFileError if the network cannot be had.
+    """
+    picture = to_picture(image, strip=strip)
+    return encode(picture, network=network, tile_size=tile_size, threads=threads)
+
+
+def compress_many(
+    images: Iterable[ImageLike],
+    *,
+    network: str = DEFAULT_NETWORK,
+    tile_size: int | None = None,
+    threads: int | None = None,
+    strip: bool = False,
+) -> list[bytes]:
+    """Compress several images together; the results are those of `compress`, in order."""
+    from pixelzip.codec import image as codec
+
+    batch = [to_picture(image, strip=strip) for image in images]
+    return codec.encode_many(
+        batch,
+        load_network(network),
+        tile_size=codec.DEFAULT_TILE if tile_size is None else tile_size,
+        threads=threads or available_threads(),
+    )
+
+
+def decompress(
+    data: DataLike, *, networks: Sequence[str] = (), threads: int | None = None
+) -> Image.Image:
+    """Decompress a ``.pxz`` file to a Pillow image, metadata in its ``info``.
+
+    ``networks`` are paths of frozen networks to look at besides those of the zoo.
+
+    Raises FormatError if the file is damaged, LimitError if it is too large, UnknownNetworkError if
+    its network is not at hand, UnsupportedImageError if Pillow cannot hold it (16-bit colour: use
+    `decompress_array`).
+    """
+    with _named(data):
+        return pictures.to_pillow(decode(_bytes(data), networks=networks, threads=threads))
+
+
+def decompress_array(
+    data: DataLike, *, networks: Sequence[str] = (), threads: int | None = None
+) -> pictures.Array:
+    """Decompress a ``.pxz`` file to an array of (height, width) or (height, width, channels).
+
+    The dtype is uint8, uint16 for 16-bit images, bool for 1-bit images. Of a palette image the
+    array holds the indices. Raises what `decompress` raises, except UnsupportedImageError.
+    """
+    with _named(data):
+        return pictures.to_array(decode(_bytes(data), networks=networks, threads=threads))
+
+
+def decompress_many(
+    files: Iterable[DataLike], *, networks: Sequence[str] = (), threads: int | None = None
+) -> list[Image.Image]:
+    """Decompress several files together, which is much faster for small ones.
+
+    Raises what `decompress` raises, and then none of the images comes back.
+    """
+    from pixelzip.codec import image as codec
+
+    decoded = codec.decode_many(
+        [_bytes(data) for data in files], _finder(networks), threads=threads or available_threads()
+    )
+    return [pictures.to_pillow(picture) for picture in decoded]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One component of a picture as it is stored: colour, alpha, low bytes..."""
+
+    channels: int
+    tile_size: int
+    """The largest side of a tile in pixels; 0 if there is one tile only."""
+    tiles: int
+    methods: dict[str, int]
+    """How many tiles each method codes: raw, constant, packed, network."""
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a ``.pxz`` file says about itself."""
+
+    width: int
+    height: int
+    mode: str
+    bytes: int
+    sub_pixels: int
+    bits_per_dim: float
+    network: str | None
+    """The network's name, or the start of its fingerprint if it is not in the zoo, or None."""
+    parts: tuple[Part, ...]
+    metadata: tuple[str, ...]
+    """What it carries besides the pixels: "ICC profile", "EXIF", "text"..."""
+    metadata_bytes: int
+    """Its length before compression."""
+
+
+def info(data: DataLike) -> Info:
+    """Describe a ``.pxz`` file without decoding it.
+
+    Raises FormatError if the file is damaged (of the pixels that shows only when they are decoded).
+    """
+    with _named(data):
+        data = _bytes(data)
+        container = unpack(data)
+        chunks = metadata.parse(container.metadata, container.mode)
+    dims = sub_pixels(container.mode, container.width, container.height)
+    parts = [
+        Part(
+            channels=component.channels,
+            tile_size=component.tile_size,
+            tiles=len(component.tiles),
+            methods=dict(Counter(tile.method.name.lower() for tile in component.tiles)),
+            bytes=sum(len(tile.payload) for tile in component.tiles),
+        )
+        for component in container.components
+    ]
+    return Info(
+        width=container.width,
+        height=container.height,
+        mode=container.mode,
+        bytes=len(data),
+        sub_pixels=dims,
+        bits_per_dim=len(data) * 8 / dims,
+        network=_network_name(container.network),
+        parts=tuple(parts),
+        metadata=tuple(dict.fromkeys(chunk.name for chunk in chunks)),
+        metadata_bytes=len(container.metadata),
+    )
+
+
+def sub_pixels(mode: str, width: int, height: int) -> int:
+    """How many colour values an image of this mode and size has."""
+    return width * height * pictures.samples_per_pixel(mode)
+
+
+# What the command line and the Pillow plugin build on: the same, with a `Picture` in the middle.
+
+
+def to_picture(image: ImageLike, *, strip: bool = False) -> Picture:
+    """The picture in whatever holds one. Errors of a file name it."""
+    if isinstance(image, Image.Image):
+        return pictures.from_pillow(image, strip=strip)
+    if isinstance(image, np.ndarray):
+        return pictures.from_array(image)
+    with _named(image):
+        return pictures.read(Path(image).read_bytes(), strip=strip)
+
+
+def encode(
+    picture: Picture,
+    *,
+    network: str = DEFAULT_NETWORK,
+    tile_size: int | None = None,
+    threads: int | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> bytes:
+    """A picture's file. ``progress`` is called with the fraction done, 0 to 1."""
+    from pixelzip.codec import image as codec
+
+    return codec.encode(
+        picture,
+        load_network(network),
+        tile_size=codec.DEFAULT_TILE if tile_size is None else tile_size,
+        threads=threads or available_threads(),
+        progress=progress,
+    )
+
+
+def decode(
+    data: bytes,
+    *,
+    networks: Sequence[str] = (),
+    threads: int | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Picture:
+    """A file's picture. ``progress`` is called with the fraction done, 0 to 1."""
+    from pixelzip.codec import image as codec
+
+    return codec.decode(
+        data,
+        _finder(networks),
+        threads=threads or available_threads(),
+        progress=progress,
+    )
+
+
+def available_threads() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@lru_cache(maxsize=4)
+def load_network(network: str) -> Conditional | None:
+    """The network of a name or path; None for ``"none"``."""
+    if network == NO_NETWORK:
+        return None
+    from pixelzip.models import zoo
+
+    return zoo.load(network)
+
+
+def _finder(networks: Sequence[str]) -> Callable[[bytes], Conditional]:
+    return lambda fingerprint: _find(fingerprint, tuple(networks))
+
+
+@lru_cache(maxsize=4)
+def _find(fingerprint: bytes, networks: tuple[str, ...]) -> Conditional:
+    from pixelzip.models import zoo
+
+    return zoo.find(fingerprint, networks)
+
+
+def _network_name(fingerprint: bytes) -> str | None:
+    if not fingerprint:
+        return None
+    from pixelzip.models import zoo
+
+    start = fingerprint.hex()
+    names = [card["name"] for card in zoo.describe() if card["fingerprint"].startswith(start)]
+    return names[0] if names else start
+
+
+def _bytes(data: DataLike) -> bytes:
+    if isinstance(data, bytes | bytearray | memoryview):
+        return bytes(data)
+    return Path(data).read_bytes()
+
+
+@contextmanager
+def _named(source: object) -> Iterator[None]:
+    """Say in an error which file it is about."""
+    try:
+        yield
+    except PixelzipError as error:
+        if isinstance(source, str | os.PathLike):
+            raise type(error)(f"{os.fspath(source)}: {error}") from error
+        raise

@@ -1,0 +1,681 @@
+"""The ``pixelzip`` command.
+
+Reports go to standard output, unless a picture goes there; errors, notes and progress always go to
+standard error. The exit status is 0 if all went well, 1 if any file failed (the others are still
+done), 2 for a command line that makes no sense, 130 after Ctrl-C.
+
+Each command is a function that makes one output from one input (`_compress`, `_decompress`,
+`_verify`), and `_run` does that for all files, here or in other processes. Only this process writes
+files, so nothing else needs cleaning up when it is interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+from click.shell_completion import get_completion_class
+
+from pixelzip import files
+from pixelzip.codec.container import MIN_TILE
+from pixelzip.codec.errors import PixelzipError
+from pixelzip.files import STANDARD, Job
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+Command = TypeVar("Command", bound=Callable[..., None])
+Fraction = Callable[[float], None]
+
+JPEG_NOTE = (
+    "this is a JPEG: its decoded pixels usually need more bytes than the JPEG itself, so keep the "
+    "JPEG unless it is the pixels that you need"
+)
+SLOW = 1.0  # seconds before a progress bar appears
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is said about a file that went well; the fields are the keys of ``--json``."""
+
+    input: str
+    output: str | None
+    width: int
+    height: int
+    mode: str
+    bytes_in: int
+    bytes_out: int | None
+    bits_per_dim: float
+    seconds: float
+    network: str | None
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of one file. ``error`` is the sentence to print if it failed."""
+
+    report: Report | None = None
+    line: str = ""
+    data: bytes = b""
+    notes: list[str] = field(default_factory=list)
+    more: dict[str, Any] = field(default_factory=dict)  # that only JSON says
+    error: str = ""
+
+
+class Work:
+    """A file's work: ``work(job, progress)`` never raises what is the file's own fault."""
+
+    def __init__(self, make: Callable[[Job, Fraction | None], Done]) -> None:
+        self.make = make
+
+    def __call__(self, job: Job, progress: Fraction | None = None) -> Done:
+        try:
+            return self.make(job, progress)
+        except PixelzipError as error:
+            return Done(error=str(error))
+        except OSError as error:
+            return Done(error=_os_sentence(error, job.source))
+        except MemoryError:
+            return Done(error="there is not enough memory; try a smaller --tile or fewer --jobs")
+
+
+def _os_sentence(error: OSError, known: str) -> str:
+    """What the system says, with the file's name if it is not the one that is ``known``."""
+    sentence = error.strerror or str(error)
+    named = error.filename is not None and os.fspath(error.filename) != known
+    return f"{os.fspath(error.filename)}: {sentence}" if named else sentence
+
+
+# The commands' options.
+
+IN = click.argument("sources", metavar="IN...", nargs=-1, required=True, type=click.Path())
+OUTPUT = click.option(
+    "-o", "--output", metavar="OUT", type=click.Path(), help="Output file, folder, or - for stdout."
+)
+RECURSIVE = click.option("-r", "--recursive", is_flag=True, help="Go into folders.")
+FORCE = click.option("-f", "--force", is_flag=True, help="Overwrite files that exist.")
+QUIET = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per file.")
+JOBS = click.option(
+    "-j",
+    "--jobs",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Work on N files at the same time.",
+)
+THREADS = click.option(
+    "-t",
+    "--threads",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Threads for each file; the result is the same.  [default: all cores]",
+)
+NETWORKS = click.option(
+    "--network",
+    "networks",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(),
+    help="Look for the file's network here too; can be given several times.",
+)
+
+
+def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def _tile(_context: click.Context, _option: click.Parameter, value: int | None) -> int | None:
+    if value is not None and value != 0 and value < MIN_TILE:
+        raise click.BadParameter(f"must be 0 (no tiles) or at least {MIN_TILE}")
+    return value
+
+
+class InOrder(click.Group):
+    """Lists the commands as they stand here instead of by name."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pixelzip", message="pixelzip %(version)s")
+def cli() -> None:
+    """Compress images without loss, with the probabilities of a trained network.
+
+    \b
+    pixelzip compress photo.png          makes photo.pxz
+    pixelzip decompress photo.pxz        makes photo.png, the same picture
+    pixelzip info photo.pxz              says what is in it
+    pixelzip verify photo.pxz            decodes it and checks its checksum
+
+    A file made on any machine decodes on any machine.
+    """
+
+
+@cli.command()
+@_options(IN, OUTPUT, RECURSIVE, FORCE)
+@click.option(
+    "-n",
+    "--network",
+    metavar="NAME",
+    default="photo",
+    show_default=True,
+    help="A network of the zoo (see `pixelzip networks`), a frozen network's file, or none.",
+)
+@click.option(
+    "--tile",
+    metavar="PIXELS",
+    type=int,
+    callback=_tile,
+    help="Largest side of a tile; 0 for no tiles.",
+)
+@click.option("--strip", is_flag=True, help="Drop the metadata (palette and transparency stay).")
+@_options(JOBS, THREADS, QUIET, JSON)
+def compress(
+    sources: tuple[str, ...],
+    output: str | None,
+    recursive: bool,
+    force: bool,
+    network: str,
+    tile: int | None,
+    strip: bool,
+    jobs: int,
+    threads: int | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Compress images to .pxz files.
+
+    The output is named after the input and lies next to it, unless -o says otherwise. The inputs
+    stay as they are. Metadata comes along: ICC profile, EXIF, XMP, text, resolution, gamma.
+
+    \b
+    Examples:
+      pixelzip compress photo.png
+      pixelzip compress photo.png -o smaller.pxz --force
+      pixelzip compress *.png -o archive/ --jobs 4
+      pixelzip compress --recursive photos -o archive
+      convert scan.tif png:- | pixelzip compress - > scan.pxz
+    """
+    from pixelzip.pictures import READABLE
+
+    todo = _plan(sources, output, ".pxz", READABLE.__contains__, recursive)
+    make = partial(
+        _compress, network=network, tile=tile, strip=strip, threads=_threads(threads, jobs)
+    )
+    _run(todo, Work(make), jobs=jobs, force=force, quiet=quiet, as_json=as_json)
+
+
+def _compress(
+    job: Job,
+    progress: Fraction | None,
+    *,
+    network: str,
+    tile: int | None,
+    strip: bool,
+    threads: int,
+) -> Done:
+    from pixelzip import api, pictures
+
+    start = time.perf_counter()
+    source = _read(job.source)
+    notes = [JPEG_NOTE] if pictures.is_jpeg(source) else []
+    picture = pictures.read(source, strip=strip)
+    data = api.encode(picture, network=network, tile_size=tile, threads=threads, progress=progress)
+    report = _report(job, data, len(source), len(data), start)
+    return Done(report, _line(report), data, notes)
+
+
+@cli.command()
+@_options(IN, OUTPUT, RECURSIVE, FORCE, NETWORKS, JOBS, THREADS, QUIET, JSON)
+def decompress(
+    sources: tuple[str, ...],
+    output: str | None,
+    recursive: bool,
+    force: bool,
+    networks: tuple[str, ...],
+    jobs: int,
+    threads: int | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Bring images back from .pxz files.
+
+    The output is a PNG file named after the input, unless the name after -o ends with the suffix
+    of another lossless format: .tif, .bmp, .ppm, .pgm, .pbm, .npy.
+
+    \b
+    Examples:
+      pixelzip decompress photo.pxz
+      pixelzip decompress photo.pxz -o photo.tif
+      pixelzip decompress --recursive archive -o photos
+      pixelzip decompress photo.pxz -o - | display
+    """
+    todo = _plan(sources, output, ".png", _is_pxz, recursive)
+    make = partial(_decompress, networks=networks, threads=_threads(threads, jobs))
+    _run(todo, Work(make), jobs=jobs, force=force, quiet=quiet, as_json=as_json)
+
+
+def _decompress(
+    job: Job, progress: Fraction | None, *, networks: tuple[str, ...], threads: int
+) -> Done:
+    from pixelzip import api, pictures
+
+    start = time.perf_counter()
+    suffix = Path(job.target or "").suffix or ".png"
+    pictures.check_writable(suffix)
+    source = _read(job.source)
+    picture = api.decode(source, networks=networks, threads=threads, progress=progress)
+    data, lost = pictures.write(picture, suffix)
+    notes = [f"{suffix} files cannot hold its {', '.join(lost)}"] if lost else []
+    report = _report(job, source, len(source), len(data), start)
+    return Done(report, _line(report), data, notes)
+
+
+@cli.command()
+@_options(IN)
+@click.option(
+    "--against", metavar="IMAGE", type=click.Path(), help="Compare with this original, too."
+)
+@_options(RECURSIVE, NETWORKS, JOBS, THREADS, QUIET, JSON)
+def verify(
+    sources: tuple[str, ...],
+    against: str | None,
+    recursive: bool,
+    networks: tuple[str, ...],
+    jobs: int,
+    threads: int | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Decode .pxz files and check their checksums, without writing anything.
+
+    \b
+    Examples:
+      pixelzip verify archive/*.pxz
+      pixelzip verify --recursive archive --jobs 4
+      pixelzip verify photo.pxz --against photo.png
+    """
+    todo = files.find(sources, _is_pxz, recursive=recursive)
+    if against is not None and len(todo) != 1:
+        raise click.UsageError("--against compares one file with its original")
+    make = partial(_verify, against=against, networks=networks, threads=_threads(threads, jobs))
+    _run(todo, Work(make), jobs=jobs, force=False, quiet=quiet, as_json=as_json)
+
+
+def _verify(
+    job: Job,
+    progress: Fraction | None,
+    *,
+    against: str | None,
+    networks: tuple[str, ...],
+    threads: int,
+) -> Done:
+    import numpy as np
+
+    from pixelzip import api, metadata
+
+    start = time.perf_counter()
+    source = _read(job.source)
+    picture = api.decode(source, networks=networks, threads=threads, progress=progress)
+    metadata.parse(picture.metadata, picture.mode)
+    line = f"{job.source}: intact"
+    if against is not None:
+        original = api.to_picture(against)
+        same_shape = picture.planes[0].shape == original.planes[0].shape
+        if picture.mode != original.mode or not same_shape:
+            return Done(error=f"its mode or size differs from that of {against}")
+        pairs = zip(picture.planes, original.planes, strict=True)
+        if not all(np.array_equal(mine, theirs) for mine, theirs in pairs):
+            return Done(error=f"its pixels differ from those of {against}")
+        line += f", with the pixels of {against}"
+        if picture.metadata != original.metadata:
+            line += " (the metadata differs)"
+    return Done(_report(job, source, len(source), None, start), line)
+
+
+@cli.command()
+@_options(IN, QUIET, JSON)
+def info(sources: tuple[str, ...], quiet: bool, as_json: bool) -> None:
+    """Say what is in .pxz files, without decoding them.
+
+    \b
+    Examples:
+      pixelzip info photo.pxz
+      pixelzip info --json archive/*.pxz
+    """
+    todo = [Job(source) for source in sources]
+    _run(todo, Work(_info), jobs=1, force=False, quiet=quiet, as_json=as_json)
+
+
+def _info(job: Job, _progress: Fraction | None) -> Done:
+    from pixelzip import api
+
+    start = time.perf_counter()
+    data = _read(job.source)
+    report = _report(job, data, len(data), None, start)
+    about = api.info(data)
+    lines = [
+        f"{job.source}:",
+        f"{about.width} x {about.height} pixels, mode {about.mode}",
+        f"{about.bytes:,} bytes for {about.sub_pixels:,} sub-pixels, "
+        f"{about.bits_per_dim:.3f} bits/dim",
+        f"network: {about.network or 'none'}",
+    ]
+    for part in about.parts:
+        tiles = _count(part.tiles, "tile")
+        tiles += f" of at most {part.tile_size} x {part.tile_size}" if part.tile_size else ""
+        methods = ", ".join(f"{count} {name}" for name, count in part.methods.items())
+        channels = _count(part.channels, "channel")
+        lines.append(f"{channels} in {tiles} ({methods}): {part.bytes:,} bytes")
+    if about.metadata:
+        names = ", ".join(about.metadata)
+        lines.append(f"metadata: {names}; {about.metadata_bytes:,} bytes before compression")
+    return Done(report, "\n  ".join(lines), more=asdict(about))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+@cli.command()
+@_options(JSON)
+def networks(as_json: bool) -> None:
+    """List the networks of the zoo."""
+    from pixelzip.models import zoo
+
+    for card in zoo.describe():
+        if as_json:
+            click.echo(json.dumps(card))
+        else:
+            size = f"{card['parameters']:>12,} parameters {card['bytes']:>12,} bytes"
+            click.echo(f"{card['name']:12} {size}  {card['fingerprint'][:16]}")
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script that makes a shell complete this command.
+
+    \b
+    bash, in ~/.bashrc:    eval "$(pixelzip completion bash)"
+    zsh, in ~/.zshrc:      eval "$(pixelzip completion zsh)"
+    fish:                  pixelzip completion fish > ~/.config/fish/completions/pixelzip.fish
+    """
+    completer = get_completion_class(shell)
+    assert completer is not None
+    click.echo(completer(cli, {}, "pixelzip", "_PIXELZIP_COMPLETE").source())
+
+
+# What the commands share.
+
+
+def _is_pxz(suffix: str) -> bool:
+    return suffix == ".pxz"
+
+
+def _threads(threads: int | None, jobs: int) -> int:
+    from pixelzip.api import available_threads
+
+    return threads or max(1, available_threads() // jobs)
+
+
+def _plan(
+    sources: Sequence[str],
+    output: str | None,
+    suffix: str,
+    wanted: Callable[[str], bool],
+    recursive: bool,
+) -> list[Job]:
+    try:
+        return files.plan(sources, output, suffix, wanted, recursive=recursive)
+    except files.PlanError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _read(source: str) -> bytes:
+    if source == STANDARD:
+        return sys.stdin.buffer.read()
+    return Path(source).read_bytes()
+
+
+def _line(report: Report) -> str:
+    sizes = f"{report.bytes_in:,} -> {report.bytes_out:,} bytes"
+    rest = f"{sizes}, {report.bits_per_dim:.3f} bits/dim, {report.seconds:.2f} s"
+    return f"{report.input} -> {report.output}: {rest}"
+
+
+def _report(job: Job, pxz: bytes, bytes_in: int, bytes_out: int | None, start: float) -> Report:
+    from pixelzip import api
+
+    about = api.info(pxz)
+    return Report(
+        input=job.source,
+        output=job.target,
+        width=about.width,
+        height=about.height,
+        mode=about.mode,
+        bytes_in=bytes_in,
+        bytes_out=bytes_out,
+        bits_per_dim=round(about.bits_per_dim, 6),
+        seconds=round(time.perf_counter() - start, 3),
+        network=about.network,
+    )
+
+
+def _run(
+    todo: list[Job], work: Work, *, jobs: int, force: bool, quiet: bool, as_json: bool
+) -> None:
+    """Do the work of all jobs, write what they made, report each in order."""
+    to_stdout = any(job.target == STANDARD for job in todo)
+    if to_stdout and sys.stdout.isatty() and not force:
+        raise click.UsageError(
+            "a picture would go to the terminal; give a file with -o, or --force"
+        )
+    reports = sys.stderr if to_stdout else sys.stdout
+    in_parallel = min(jobs, len(todo)) > 1 and all(job.source != STANDARD for job in todo)
+    failed = False
+    with Meter(len(todo), shown=sys.stderr.isatty() and not quiet) as meter:
+        if in_parallel:
+            results = _in_processes(todo, work, jobs, force)
+        else:
+            results = ((job, _done(job, work, force, meter.fraction)) for job in todo)
+        with closing(results):
+            for job, done in results:
+                done = _written(job, done, force)
+                failed |= bool(done.error)
+                with meter.hidden():
+                    _print(job, done, reports, quiet=quiet, as_json=as_json)
+                meter.next()
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+def _done(job: Job, work: Work, force: bool, progress: Fraction | None) -> Done:
+    objection = files.objection(job, force=force)
+    return work(job, progress) if objection is None else Done(error=objection)
+
+
+def _written(job: Job, done: Done, force: bool) -> Done:
+    """Put what was made where it belongs."""
+    if done.error or job.target is None:
+        return done
+    if job.target == STANDARD:
+        sys.stdout.buffer.write(done.data)
+        sys.stdout.buffer.flush()
+        return done
+    try:
+        files.write(job.target, done.data, force=force, makes_folder=job.makes_folder)
+    except OSError as error:
+        return Done(error=f"{job.target} cannot be written: {error.strerror or error}")
+    return done
+
+
+def _print(job: Job, done: Done, reports: IO[str], *, quiet: bool, as_json: bool) -> None:
+    if not quiet:
+        for note in done.notes:
+            click.echo(f"{job.source}: note: {note}", err=True)
+    if done.report is None:
+        if as_json:
+            click.echo(json.dumps({"input": job.source, "error": done.error}), file=reports)
+        else:
+            click.echo(f"{job.source}: error: {done.error}", err=True)
+    elif as_json:
+        click.echo(json.dumps(done.more | asdict(done.report)), file=reports)
+    elif not quiet:
+        click.echo(done.line, file=reports)
+
+
+def _in_processes(
+    todo: list[Job], work: Work, jobs: int, force: bool
+) -> Generator[tuple[Job, Done], None, None]:
+    """Do the work in other processes; the results in order, and never many of them waiting."""
+    pool = ProcessPoolExecutor(
+        min(jobs, len(todo)), multiprocessing.get_context("spawn"), initializer=_start_worker
+    )
+    waiting: deque[tuple[Job, Future[Done]]] = deque()
+    try:
+        for job in todo:
+            if len(waiting) == 2 * jobs:
+                yield _result(*waiting.popleft())
+            waiting.append((job, pool.submit(_done, job, work, force, None)))
+        while waiting:
+            yield _result(*waiting.popleft())
+    except BaseException:
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _result(job: Job, future: Future[Done]) -> tuple[Job, Done]:
+    try:
+        return job, future.result()
+    except BrokenProcessPool:
+        reason = "a process was killed at work, perhaps for want of memory; try fewer --jobs"
+        return job, Done(error=reason)
+
+
+def _start_worker() -> None:
+    """Workers hold nothing worth saving, so they go at once when they are told or left alone."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+class Meter:
+    """A progress bar on standard error that appears once the work has taken a while."""
+
+    def __init__(self, total: int, *, shown: bool) -> None:
+        self._total = total
+        self._finished = 0
+        self._bar: Progress | None = None
+        self._lock = threading.Lock()
+        self._timer = threading.Timer(SLOW, self._appear)
+        self._timer.daemon = True
+        self._shown = shown
+
+    def __enter__(self) -> Meter:
+        if self._shown:
+            self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        with self._lock:
+            if self._bar is not None:
+                self._bar.stop()
+                self._bar = None
+            self._shown = False
+
+    def _appear(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
+
+        bar = Progress(
+            "{task.fields[count]}",
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        bar.add_task("", total=self._total, completed=self._finished, count=self._count())
+        with self._lock:
+            if self._shown:
+                self._bar = bar
+                bar.start()
+
+    def _count(self) -> str:
+        return f"{self._finished + 1}/{self._total}" if self._total > 1 else ""
+
+    def fraction(self, done: float) -> None:
+        """How far the present file is, 0 to 1."""
+        if self._bar is not None:
+            task = self._bar.task_ids[0]
+            self._bar.update(task, completed=self._finished + done, count=self._count())
+
+    def next(self) -> None:
+        """A file is finished."""
+        self._finished += 1
+        self.fraction(0)
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Make room for lines on the terminal."""
+        with self._lock:
+            if self._bar is not None:
+                self._bar.stop()
+            try:
+                yield
+            finally:
+                if self._bar is not None:
+                    self._bar.start()
+
+
+def main() -> NoReturn:
+    """The console script."""
+    try:
+        status = cli.main(prog_name="pixelzip", standalone_mode=False) or 0
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        status = 130
+    except BrokenPipeError:
+        # Whoever read our output has left; a flush at exit must not fail once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    sys.exit(status)

@@ -1,0 +1,171 @@
+"""Which file becomes which, and how a file is written so that it is whole or not there at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+STANDARD = "-"
+"""Standard input or output."""
+
+
+class PlanError(Exception):
+    """The file names on the command line do not fit together."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to read and one to make of it, or the reason why that cannot be."""
+
+    source: str
+    target: str | None = None
+    error: str | None = None
+    makes_folder: bool = False
+    """Whether the target's folder is made if it is not there."""
+
+
+def find(sources: Sequence[str], wanted: Callable[[str], bool], *, recursive: bool) -> list[Job]:
+    """A job without a target for each input file.
+
+    A folder stands for the files below it whose lower-case suffix is ``wanted``, sorted.
+    """
+    found = [each for source in sources for each in _find(source, wanted, recursive)]
+    return [Job(file, None, error) for file, _, error in found]
+
+
+def plan(
+    sources: Sequence[str],
+    output: str | None,
+    suffix: str,
+    wanted: Callable[[str], bool],
+    *,
+    recursive: bool,
+) -> list[Job]:
+    """Pair each input file, as in `find`, with its output file.
+
+    Outputs are named after the inputs, with ``suffix``, and lie next to them; or all in the folder
+    ``output``, those from an input folder as they lie in that; or ``output`` is the file to make of
+    a single input. Raises PlanError if several inputs are to become one file.
+    """
+    found = [file for source in sources for file in _find(source, wanted, recursive)]
+    several = len(sources) > 1 or any(recursive and os.path.isdir(source) for source in sources)
+    if output == STANDARD or (output is None and list(sources) == [STANDARD]):
+        if several:
+            raise PlanError("only one image can go to standard output")
+        return [Job(source, STANDARD, error) for source, _, error in found]
+    if output is None:
+        if STANDARD in sources:
+            raise PlanError(
+                "standard input needs an output file: -o FILE, or -o - for standard output"
+            )
+        jobs = [Job(file, str(Path(file).with_suffix(suffix)), error) for file, _, error in found]
+    elif several or output.endswith(os.sep) or os.path.isdir(output):
+        if os.path.exists(output) and not os.path.isdir(output):
+            raise PlanError(f"{output} is a file; several inputs need a folder to go to")
+        jobs = []
+        for file, relative, error in found:
+            name = "stdin" if file == STANDARD else relative
+            target = str(Path(output, name).with_suffix(suffix))
+            jobs.append(Job(file, target, error, makes_folder=True))
+    else:
+        jobs = [Job(source, output, error) for source, _, error in found]
+    return _without_clashes(jobs)
+
+
+def _find(
+    source: str, wanted: Callable[[str], bool], recursive: bool
+) -> Iterator[tuple[str, str, str | None]]:
+    """(file, its path relative to the folder that was asked for, what is wrong)."""
+    if source == STANDARD or not os.path.isdir(source):
+        yield source, os.path.basename(source), None
+        return
+    if not recursive:
+        yield source, os.path.basename(source), "it is a folder; add --recursive"
+        return
+    empty = True
+    for folder, folders, names in os.walk(source):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if wanted(os.path.splitext(name)[1].lower()) and not name.startswith("."):
+                empty = False
+                file = os.path.join(folder, name)
+                yield file, os.path.relpath(file, source), None
+    if empty:
+        yield source, os.path.basename(source), "there is nothing to do in this folder"
+
+
+def _without_clashes(jobs: list[Job]) -> list[Job]:
+    """The first input that becomes a file does; others that would become the same are errors."""
+    first: dict[str, str] = {}
+    checked = []
+    for job in jobs:
+        owner = first.setdefault(os.path.realpath(str(job.target)), job.source)
+        if owner != job.source and job.error is None:
+            error = f"it would become {job.target}, and so does {owner}; name it with -o"
+            job = Job(job.source, job.target, error)
+        checked.append(job)
+    return checked
+
+
+def objection(job: Job, *, force: bool) -> str | None:
+    """Why the target cannot or must not be written, before any work is done for it."""
+    if job.error is not None or job.target is None or job.target == STANDARD:
+        return job.error
+    folder = os.path.dirname(job.target) or os.curdir
+    if os.path.isdir(job.target):
+        return f"{job.target} is a folder"
+    if os.path.exists(job.target):
+        if job.source != STANDARD and _is_same(job.source, job.target):
+            return "the output would be the input itself; give another name with -o"
+        if _is_regular(job.target) and not force:
+            return f"{job.target} exists already; add --force to overwrite it"
+    if not os.path.isdir(folder):
+        return None if job.makes_folder else f"there is no folder {folder} to write to"
+    if not os.access(folder, os.W_OK):
+        return f"the folder {folder} cannot be written to"
+    return None
+
+
+def _is_same(source: str, target: str) -> bool:
+    return os.path.exists(source) and os.path.samefile(source, target)
+
+
+def _is_regular(path: str) -> bool:
+    return stat.S_ISREG(os.stat(path).st_mode)
+
+
+def write(target: str, data: bytes, *, force: bool, makes_folder: bool = False) -> None:
+    """Put ``data`` under the target's name at once: nobody ever sees a part of it there.
+
+    It is written to ``.NAME.XXXXXXXX.part`` in the same folder, which is then renamed. Only a kill
+    in between leaves that file behind. Raises OSError, FileExistsError without ``force``.
+    """
+    if makes_folder:
+        os.makedirs(os.path.dirname(target) or os.curdir, exist_ok=True)
+    target = os.path.realpath(target)  # through links, so that a link stays one
+    if os.path.exists(target) and not _is_regular(target):
+        with open(target, "wb") as stream:  # a device or a pipe cannot be replaced
+            stream.write(data)
+        return
+    folder, name = os.path.split(target)
+    partial = os.path.join(folder, f".{name[:50]}.{secrets.token_hex(4)}.part")
+    # Unlike tempfile's, this file gets the permissions that the umask gives to any new file.
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with open(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if os.path.exists(target) and not force:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+        os.replace(partial, target)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(partial)
+        raise

@@ -1,0 +1,397 @@
+"""What an image file carries besides its pixels, and how a ``.pxz`` file keeps it.
+
+PNG has a word for everything that is worth keeping, so metadata is a list of `Chunk` in PNG's
+terms, whatever the image came from: a JPEG's EXIF becomes an ``eXIf`` chunk, a TIFF's resolution
+becomes a ``pHYs`` chunk. From a PNG file they are taken as they are and in their order, so they
+come back as they were. Compressed chunks are held uncompressed, because the container compresses
+all metadata together.
+
+Serialised, metadata is a sequence of
+
+::
+
+    | kind, 1 byte | length, LEB128 | body |
+
+with the kind's position in `KINDS`. ``docs/format.md`` describes each body. No metadata at all is
+no bytes at all.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import iTXt
+
+from pixelzip.codec.container import MAX_METADATA
+from pixelzip.codec.errors import FormatError, UnsupportedImageError
+
+KINDS = (
+    b"PLTE",
+    b"tRNS",
+    b"iCCP",
+    b"sRGB",
+    b"gAMA",
+    b"cHRM",
+    b"cICP",
+    b"pHYs",
+    b"eXIf",
+    b"tEXt",
+    b"zTXt",
+    b"iTXt",
+)
+"""The PNG chunks that are kept. A kind's number in the file is its position here."""
+
+LOOK = (b"PLTE", b"tRNS")
+"""The kinds without which the pixels would not look the same; they are never stripped."""
+
+_NAMES = {
+    b"PLTE": "palette",
+    b"tRNS": "transparency",
+    b"iCCP": "ICC profile",
+    b"sRGB": "sRGB intent",
+    b"gAMA": "gamma",
+    b"cHRM": "chromaticity",
+    b"cICP": "CICP colour",
+    b"pHYs": "resolution",
+    b"eXIf": "EXIF",
+    b"tEXt": "text",
+    b"zTXt": "text",
+    b"iTXt": "text",
+}
+_LENGTHS = {b"sRGB": 1, b"gAMA": 4, b"cHRM": 32, b"cICP": 4, b"pHYs": 9}
+_TRANSPARENCY_LENGTHS = {"1": 2, "L": 2, "I;16": 2, "RGB": 6, "RGB;16": 6}
+_XMP = b"XML:com.adobe.xmp"
+_METRE = 0.0254  # metres in an inch
+_EXIF_PREFIX = b"Exif\0\0"
+
+# TIFF keeps its EXIF tags among those that say where and how the pixels lie. These say something
+# about the picture: description, make, model, orientation, software, date, artist, host, copyright.
+_TIFF_TAGS = (270, 271, 272, 274, 305, 306, 315, 316, 33432)
+_TIFF_DIRECTORIES = (0x8769, 0x8825)  # EXIF and GPS
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One PNG chunk. Bodies are as in PNG, except that nothing is compressed:
+
+    * ``iCCP``: name, a zero byte, the profile;
+    * ``zTXt``: keyword, a zero byte, the text;
+    * ``iTXt``: keyword, a zero byte, one byte (1: compressed in the PNG), language, a zero byte,
+      translated keyword, a zero byte, the text.
+    """
+
+    kind: bytes
+    body: bytes
+
+    @property
+    def name(self) -> str:
+        """What people call it: "ICC profile", "EXIF", "XMP", "text"..."""
+        return "XMP" if self.body.startswith(_XMP + b"\0") else _NAMES[self.kind]
+
+
+Metadata = tuple[Chunk, ...]
+
+
+def serialise(metadata: Iterable[Chunk]) -> bytes:
+    """The bytes that a .pxz file keeps; `parse` gives the chunks back."""
+    out = bytearray()
+    for chunk in metadata:
+        out.append(KINDS.index(chunk.kind))
+        length = len(chunk.body)
+        while length >= 0x80:
+            out.append(length & 0x7F | 0x80)
+            length >>= 7
+        out.append(length)
+        out += chunk.body
+    return bytes(out)
+
+
+def parse(data: bytes, mode: str) -> Metadata:
+    """The chunks of a picture of this mode. Raises FormatError if they cannot be what we wrote."""
+    chunks: list[Chunk] = []
+    at = 0
+    while at < len(data):
+        number = data[at]
+        if number >= len(KINDS):
+            raise FormatError(f"the file is damaged: there is no metadata of kind {number}")
+        length, shift = 0, 0
+        while True:
+            at += 1
+            if at >= len(data) or shift > 28:
+                raise FormatError("the file is damaged: its metadata is cut short")
+            length |= (data[at] & 0x7F) << shift
+            shift += 7
+            if data[at] < 0x80:
+                break
+        if data[at] == 0 and shift > 7:
+            raise FormatError("the file is damaged: a length is not in its shortest form")
+        at += 1
+        if at + length > len(data):
+            raise FormatError("the file is damaged: its metadata is cut short")
+        chunk = Chunk(KINDS[number], data[at : at + length])
+        if not is_sound(chunk, mode):
+            raise FormatError(f"the file is damaged: its {chunk.name} makes no sense")
+        chunks.append(chunk)
+        at += length
+    return tuple(chunks)
+
+
+def is_sound(chunk: Chunk, mode: str) -> bool:
+    """Whether the body is one that a PNG of this mode may have."""
+    body = chunk.body
+    match chunk.kind:
+        case b"PLTE":
+            return mode == "P" and len(body) % 3 == 0 and 3 <= len(body) <= 768
+        case b"tRNS" if mode == "P":
+            return 1 <= len(body) <= 256
+        case b"tRNS":
+            return len(body) == _TRANSPARENCY_LENGTHS.get(mode)
+        case b"iCCP":
+            name, zero, _ = body.partition(b"\0")
+            return len(name) <= 79 and zero != b""
+        case b"tEXt" | b"zTXt" | b"iTXt":
+            keyword, zero, rest = body.partition(b"\0")
+            fields = chunk.kind != b"iTXt" or (rest[:1] in (b"\0", b"\1") and rest.count(0, 1) >= 2)
+            return 1 <= len(keyword) <= 79 and zero != b"" and fields
+        case b"eXIf":
+            return body != b""
+        case kind:
+            return len(body) == _LENGTHS[kind]
+
+
+def stripped(metadata: Iterable[Chunk]) -> Metadata:
+    """Only what the pixels need to look the same: palette and transparency."""
+    return tuple(chunk for chunk in metadata if chunk.kind in LOOK)
+
+
+def find(metadata: Iterable[Chunk], kind: bytes) -> bytes | None:
+    """The body of the first chunk of a kind."""
+    return next((chunk.body for chunk in metadata if chunk.kind == kind), None)
+
+
+# From and to the chunks of a PNG file.
+
+
+def from_png(kind: bytes, body: bytes) -> Chunk:
+    """A chunk as it stands in a PNG file. Raises UnsupportedImageError if it is damaged."""
+    try:
+        if kind == b"iCCP":
+            name, rest = body.split(b"\0", 1)
+            return Chunk(kind, name + b"\0" + _inflate(rest[:1], rest[1:]))
+        if kind == b"zTXt":
+            keyword, rest = body.split(b"\0", 1)
+            return Chunk(kind, keyword + b"\0" + _inflate(rest[:1], rest[1:]))
+        if kind == b"iTXt":
+            keyword, rest = body.split(b"\0", 1)
+            flag, method, fields = rest[:1], rest[1:2], rest[2:]
+            language, translated, text = fields.split(b"\0", 2)
+            if flag == b"\1":
+                text = _inflate(method, text)
+            return Chunk(kind, b"\0".join([keyword, flag + language, translated, text]))
+    except (ValueError, zlib.error) as error:
+        what = f"the image's {_NAMES[kind]} ({kind.decode()} chunk)"
+        raise UnsupportedImageError(f"{what} is damaged; strip the metadata to drop it") from error
+    return Chunk(kind, body)
+
+
+def to_png(chunk: Chunk) -> bytes:
+    """The body of the chunk as it stands in a PNG file."""
+    match chunk.kind:
+        case b"iCCP":
+            name, profile = chunk.body.split(b"\0", 1)
+            return (name or b"ICC profile") + b"\0\0" + zlib.compress(profile, 9)
+        case b"zTXt":
+            keyword, text = chunk.body.split(b"\0", 1)
+            return keyword + b"\0\0" + zlib.compress(text, 9)
+        case b"iTXt":
+            keyword, rest = chunk.body.split(b"\0", 1)
+            language, translated, text = rest[1:].split(b"\0", 2)
+            if rest[:1] == b"\1":
+                text = zlib.compress(text, 9)
+            return b"\0".join([keyword, rest[:1] + b"\0" + language, translated, text])
+        case _:
+            return chunk.body
+
+
+def _inflate(method: bytes, data: bytes) -> bytes:
+    if method != b"\0":
+        raise ValueError("unknown compression method")
+    inflater = zlib.decompressobj()
+    plain = inflater.decompress(data, MAX_METADATA)
+    if not inflater.eof:
+        raise ValueError("cut short, or larger than any metadata may be")
+    return plain
+
+
+# From and to `Image.info`, as Pillow's own PNG plugin fills it.
+
+
+def from_pillow(image: Image.Image, info: Mapping[Any, Any]) -> Metadata:
+    """The metadata of a loaded Pillow image.
+
+    ``info`` is ``image.info``, perhaps with entries that a caller gave to ``save``.
+    """
+    chunks = [*_look_from_pillow(image, info)]
+    if profile := info.get("icc_profile"):
+        chunks.append(Chunk(b"iCCP", b"\0" + bytes(profile)))
+    if info.get("srgb") is not None:
+        chunks.append(Chunk(b"sRGB", bytes([info["srgb"]])))
+    if info.get("gamma"):
+        chunks.append(Chunk(b"gAMA", struct.pack(">I", round(info["gamma"] * 100000))))
+    if info.get("chromaticity"):
+        numbers = [round(number * 100000) for number in info["chromaticity"]]
+        chunks.append(Chunk(b"cHRM", struct.pack(">8I", *numbers)))
+    if resolution := _resolution(image, info):
+        chunks.append(Chunk(b"pHYs", struct.pack(">IIB", *resolution)))
+    if exif := _exif(image, info):
+        chunks.append(Chunk(b"eXIf", exif))
+    texts = _texts(image, info)
+    chunks += texts
+    xmp = info.get("xmp")
+    if xmp and not any(chunk.name == "XMP" for chunk in texts):
+        body = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
+        chunks.append(Chunk(b"iTXt", _XMP + b"\0\0\0\0" + body))
+    return tuple(chunks)
+
+
+def to_pillow(metadata: Iterable[Chunk], mode: str) -> dict[Any, Any]:
+    """What `Image.info` is to say. The palette is not in it."""
+    info: dict[Any, Any] = {}
+    for chunk in metadata:
+        body = chunk.body
+        match chunk.kind:
+            case b"tRNS":
+                info["transparency"] = _transparency(body, mode)
+            case b"iCCP":
+                info["icc_profile"] = body.split(b"\0", 1)[1]
+            case b"sRGB":
+                info["srgb"] = body[0]
+            case b"gAMA":
+                info["gamma"] = int.from_bytes(body, "big") / 100000
+            case b"cHRM":
+                info["chromaticity"] = tuple(n / 100000 for n in struct.unpack(">8I", body))
+            case b"pHYs":
+                x, y, unit = struct.unpack(">IIB", body)
+                info["dpi" if unit else "aspect"] = (x * _METRE, y * _METRE) if unit else (x, y)
+            case b"eXIf":
+                info["exif"] = _EXIF_PREFIX + body
+            case b"tEXt" | b"zTXt":
+                keyword, text = body.split(b"\0", 1)
+                info[keyword.decode("latin-1")] = text.decode("latin-1")
+            case b"iTXt":
+                keyword, rest = body.split(b"\0", 1)
+                language, translated, text = rest[1:].split(b"\0", 2)
+                if keyword == _XMP:
+                    info["xmp"] = text
+                info[keyword.decode("latin-1")] = iTXt(
+                    text.decode("utf-8", "replace"),
+                    language.decode("utf-8", "replace"),
+                    translated.decode("utf-8", "replace"),
+                )
+    return info
+
+
+def _look_from_pillow(image: Image.Image, info: Mapping[Any, Any]) -> list[Chunk]:
+    """Palette and transparency."""
+    chunks = []
+    transparency = info.get("transparency")
+    if image.mode == "P":
+        palette = bytes(image.getpalette("RGB") or b"")
+        if palette:
+            chunks.append(Chunk(b"PLTE", palette[:768]))
+        if isinstance(transparency, int):
+            transparency = b"\xff" * transparency + b"\0"
+        elif transparency is None and image.palette and image.palette.mode == "RGBA":
+            transparency = bytes(image.getpalette("RGBA") or b"")[3::4]
+            if transparency == b"\xff" * len(transparency):
+                transparency = None
+        if transparency:
+            chunks.append(Chunk(b"tRNS", bytes(transparency)[:256]))
+    elif image.mode == "RGB" and isinstance(transparency, tuple):
+        chunks.append(Chunk(b"tRNS", struct.pack(">3H", *transparency)))
+    elif image.mode == "1" and isinstance(transparency, int):
+        chunks.append(Chunk(b"tRNS", struct.pack(">H", transparency > 0)))
+    elif (image.mode == "L" or image.mode.startswith("I;16")) and isinstance(transparency, int):
+        chunks.append(Chunk(b"tRNS", struct.pack(">H", transparency)))
+    return chunks
+
+
+def _transparency(body: bytes, mode: str) -> object:
+    """As Pillow's PNG plugin says it: an index, an alpha for each index, a grey or a colour."""
+    if mode == "P":
+        return body.index(0) if re.fullmatch(rb"\xff*\0\xff*", body) else body
+    values = struct.unpack(f">{len(body) // 2}H", body)
+    if mode == "1":
+        return 255 if values[0] else 0
+    return values if len(values) > 1 else values[0]
+
+
+def _resolution(image: Image.Image, info: Mapping[Any, Any]) -> tuple[int, int, int] | None:
+    """(x, y, unit) as in a pHYs chunk: unit 1 is pixels per metre, 0 only an aspect ratio."""
+    if info.get("aspect"):
+        return (*info["aspect"], 0)
+    # Where a JPEG names no resolution, Pillow takes it from the EXIF data or makes up 72.
+    if image.format in ("JPEG", "MPO") and info.get("jfif_unit") not in (1, 2):
+        return None
+    try:
+        x, y = (float(value) / _METRE for value in info["dpi"])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    if not all(math.isfinite(value) and 0.5 <= value < 2**31 for value in (x, y)):
+        return None
+    return round(x), round(y), 1
+
+
+def _exif(image: Image.Image, info: Mapping[Any, Any]) -> bytes:
+    """The TIFF structure of the EXIF data, without a prefix; empty if there is none."""
+    exif = info.get("exif")
+    if exif is None and image.format == "TIFF":
+        exif = descriptive(image.getexif())
+    if isinstance(exif, Image.Exif):
+        exif = exif.tobytes()
+    return bytes(exif or b"").removeprefix(_EXIF_PREFIX)
+
+
+def descriptive(tags: Image.Exif) -> bytes:
+    """The EXIF data of a TIFF file, without what says where its pixels lie; empty if none."""
+    exif = Image.Exif()
+    for tag in _TIFF_TAGS:
+        if tag in tags:
+            exif[tag] = tags[tag]
+    for directory in _TIFF_DIRECTORIES:
+        if entries := tags.get_ifd(directory):
+            exif[directory] = entries
+    return exif.tobytes() if len(exif) else b""
+
+
+def _texts(image: Image.Image, info: Mapping[Any, Any]) -> list[Chunk]:
+    """PNG text. Other formats fill ``info`` with strings that are not the picture's words."""
+    if image.format not in (None, "PNG", "PXZ"):
+        return []
+    return [
+        chunk
+        for key, text in info.items()
+        if isinstance(text, str) and key not in ("xmp", "compression")
+        for chunk in [_text(key, text)]
+        if is_sound(chunk, image.mode)
+    ]
+
+
+def _text(key: str, text: str) -> Chunk:
+    """A tEXt chunk if that can hold the text, else iTXt."""
+    keyword = key.encode("latin-1", "replace")
+    if not isinstance(text, iTXt):
+        try:
+            return Chunk(b"tEXt", keyword + b"\0" + text.encode("latin-1"))
+        except UnicodeEncodeError:
+            text = iTXt(text)
+    language, translated = str(text.lang or ""), str(text.tkey or "")
+    fields = [keyword, b"\0" + language.encode(), translated.encode(), text.encode()]
+    return Chunk(b"iTXt", b"\0".join(fields))

@@ -1,0 +1,373 @@
+"""Pictures from and to what people have: image files, Pillow images, numpy arrays.
+
+The codec takes a `Picture`: planes of bytes and metadata that it does not read. Everything that
+knows an image format stands here (and, for PNG's own depths, in `pixelzip.png`).
+
+What cannot come back exactly is refused with UnsupportedImageError: animations, CMYK, floats, and
+whatever Pillow would cut down without a word, such as 16-bit colour from formats other than PNG.
+EXIF orientation is kept, not applied: the pixels stay as they are in the file.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
+
+from pixelzip import metadata, png
+from pixelzip.codec.container import MAX_PIXELS, MODES
+from pixelzip.codec.errors import LimitError, UnsupportedImageError
+from pixelzip.codec.image import Picture
+
+Array = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.bool_]
+
+READABLE = {
+    ".bmp": "BMP",
+    ".gif": "GIF",
+    ".jpeg": "JPEG",
+    ".jpg": "JPEG",
+    ".mpo": "JPEG",
+    ".pbm": "PPM",
+    ".pcx": "PCX",
+    ".pgm": "PPM",
+    ".png": "PNG",
+    ".pnm": "PPM",
+    ".ppm": "PPM",
+    ".qoi": "QOI",
+    ".tga": "TGA",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".webp": "WEBP",
+}
+"""File name suffix -> Pillow's name of each format that is read. The name does not matter when a
+file is read, only its content; a folder is searched by these suffixes."""
+
+# Formats that can be written -> the modes that they hold, and the metadata, by the names of
+# `metadata.Chunk.name`. PNG holds all.
+_NPY_MODES = frozenset(MODES) - {"P"}
+_WRITABLE: dict[str, tuple[str, frozenset[str], frozenset[str]]] = {
+    ".tif": (
+        "TIFF",
+        frozenset(["1", "L", "LA", "P", "RGB", "RGBA", "I;16"]),
+        frozenset(["palette", "ICC profile", "EXIF", "XMP", "resolution"]),
+    ),
+    ".bmp": (
+        "BMP",
+        frozenset(["1", "L", "P", "RGB"]),
+        frozenset(["palette", "resolution"]),
+    ),
+    ".pbm": ("PPM", frozenset(["1"]), frozenset()),
+    ".pgm": ("PPM", frozenset(["L", "I;16"]), frozenset()),
+    ".ppm": ("PPM", frozenset(["RGB"]), frozenset()),
+    ".pnm": ("PPM", frozenset(["1", "L", "I;16", "RGB"]), frozenset()),
+    ".npy": ("NPY", _NPY_MODES, frozenset()),
+}
+_WRITABLE[".tiff"] = _WRITABLE[".tif"]
+
+_ARRAY_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+_DEEP_MODES = {1: "I;16", 2: "LA;16", 3: "RGB;16", 4: "RGBA;16"}
+_REFUSED = {
+    "CMYK": "CMYK colours cannot be kept; convert it to RGB first",
+    "F": "floating-point pixels cannot be kept; convert it to 8 or 16 bits first",
+    "I": "32-bit integer pixels cannot be kept; convert it to 8 or 16 bits first",
+}
+_TURNED_BACK = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""EXIF orientation to the turn that undoes how such an image is turned upright."""
+_JPEG_START = b"\xff\xd8\xff"
+
+
+def samples_per_pixel(mode: str) -> int:
+    """Sub-pixels of a pixel. A 16-bit sample is one sub-pixel, and so is a palette index."""
+    return sum(MODES[mode]) // (2 if mode.endswith(";16") else 1)
+
+
+def is_jpeg(data: bytes) -> bool:
+    """Whether a file's content is a JPEG."""
+    return data.startswith(_JPEG_START)
+
+
+def read(data: bytes, *, strip: bool = False) -> Picture:
+    """The picture in the bytes of an image file, with its metadata unless ``strip``.
+
+    Raises UnsupportedImageError if it is not an image of a known format, is damaged, or cannot be
+    kept; LimitError if it is too large.
+    """
+    chunks: list[metadata.Chunk] | None = None
+    header = None
+    if data.startswith(png.SIGNATURE):
+        header, data, chunks = png.take_apart(data)
+    samples: png.Samples
+    try:
+        with _opened(data) as image:
+            _check_size(*image.size)
+            if chunks is None:
+                return from_pillow(_as_stored(image), strip=strip)
+            if header is not None and header.is_deep:
+                deep = png.read_deep(header, data)
+                mode, samples = _DEEP_MODES[deep.shape[2]], deep
+            else:
+                mode, samples = _samples(image)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UnsupportedImageError(f"the file is damaged: {_sentence(error)}") from error
+    depth = header.depth if header is not None else 8
+    return _picture(mode, samples, _from_png(chunks, mode, depth, strip))
+
+
+def _opened(data: bytes) -> Image.Image:
+    with warnings.catch_warnings():
+        # Our own limit stands below Pillow's error and above its warning.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            return Image.open(io.BytesIO(data), formats=sorted(set(READABLE.values())))
+        except Image.DecompressionBombError as error:
+            raise LimitError(f"the image has more than the limit of {MAX_PIXELS} pixels") from error
+        except UnidentifiedImageError as error:
+            known = ", ".join(sorted(set(READABLE.values())))
+            raise UnsupportedImageError(
+                f"the file is not an image that pixelzip reads ({known})"
+            ) from error
+
+
+def _sentence(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise LimitError(
+            f"the image is {width}x{height}, more than the limit of {MAX_PIXELS} pixels"
+        )
+
+
+def _as_stored(image: Image.Image) -> Image.Image:
+    """Pillow turns a TIFF file's pixels upright and forgets how they lay: lay them back."""
+    if not isinstance(image, TiffImageFile) or image.tag_v2.get(274, 1) not in _TURNED_BACK:
+        return image
+    _check_keepable(image)
+    turn_back = _TURNED_BACK[image.tag_v2[274]]
+    exif = metadata.descriptive(image.getexif())
+    stored = image.transpose(turn_back)
+    stored.info["exif"] = exif
+    return stored
+
+
+def _from_png(
+    chunks: list[metadata.Chunk], mode: str, depth: int, strip: bool
+) -> metadata.Metadata:
+    """The chunks that a picture of this mode can have."""
+    if strip:
+        chunks = [chunk for chunk in chunks if chunk.kind in metadata.LOOK]
+    if mode == "L" and depth < 8:
+        # Pillow has spread the grey levels over 8 bits; the transparent one goes with them.
+        spread = 255 // (2**depth - 1)
+        chunks = [
+            metadata.Chunk(c.kind, (int.from_bytes(c.body, "big") * spread).to_bytes(2, "big"))
+            if c.kind == b"tRNS" and len(c.body) == 2 and c.body[0] == 0 and c.body[1] < 2**depth
+            else c
+            for c in chunks
+        ]
+    kept = (metadata.from_png(chunk.kind, chunk.body) for chunk in chunks)
+    return tuple(chunk for chunk in kept if metadata.is_sound(chunk, mode))
+
+
+def from_pillow(
+    image: Image.Image, *, strip: bool = False, extra: Mapping[str, Any] | None = None
+) -> Picture:
+    """The picture in a Pillow image of mode 1, L, LA, P, RGB, RGBA or I;16.
+
+    ``extra`` adds to the metadata in ``image.info``, under the same names. Raises
+    UnsupportedImageError if the image cannot be kept, LimitError if it is too large.
+    """
+    _check_size(*image.size)
+    _check_keepable(image)
+    mode, samples = _samples(image)
+    chunks = metadata.from_pillow(image, dict(image.info) | dict(extra or {}))
+    return _picture(mode, samples, metadata.stripped(chunks) if strip else chunks)
+
+
+def _check_keepable(image: Image.Image) -> None:
+    """Refuse all but single images, and what Pillow cuts to 8 bits or scales without a word."""
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # an MPO is a JPEG with more images behind it
+        raise UnsupportedImageError(
+            f"the image has {frames} frames or pages; save the one to keep as an image"
+        )
+    bits: tuple[int, ...] = ()
+    if isinstance(image, TiffImageFile):
+        bits = image.tag_v2.get(258, ())
+    elif image.format == "PPM" and image.mode == "RGB":
+        decoder = image.tile[0] if image.tile else None  # type: ignore[attr-defined]
+        if decoder is not None and decoder.codec_name.startswith("ppm"):
+            bits = (int(decoder.args[-1]).bit_length(),)
+    if max(bits, default=0) > 8 and image.mode in MODES and image.mode != "I;16":
+        raise UnsupportedImageError(
+            f"{max(bits)}-bit colours are read from PNG files only; convert the image to PNG first"
+        )
+
+
+def _samples(image: Image.Image) -> tuple[str, png.Samples]:
+    """Mode and (height, width, channels) samples of a Pillow image."""
+    if image.width == 0 or image.height == 0:
+        raise UnsupportedImageError("the image has no pixels")
+    if image.format == "PPM" and image.mode == "I" and image.tile[0].codec_name == "raw":  # type: ignore[attr-defined]
+        image = Image.fromarray(np.asarray(image).astype(np.uint16))  # a 16-bit PGM file
+    if image.mode.startswith("I;16"):
+        return "I;16", np.asarray(image).astype(np.uint16)[..., np.newaxis]
+    if image.mode not in MODES:
+        reason = f"images of mode {image.mode} cannot be kept; convert it to RGB or L first"
+        raise UnsupportedImageError(_REFUSED.get(image.mode, reason))
+    pixels = np.asarray(image).astype(np.uint8)
+    return image.mode, pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
+
+
+def to_pillow(picture: Picture) -> Image.Image:
+    """The picture as a Pillow image, metadata in its ``info``.
+
+    Raises UnsupportedImageError for 16-bit samples of more than one channel: Pillow has no mode for
+    them.
+    """
+    mode = picture.mode
+    height, width = picture.planes[0].shape[:2]
+    chunks = metadata.parse(picture.metadata, mode)
+    samples = _joined(picture)
+    if mode == "1":
+        image = Image.frombytes(
+            "1", (width, height), np.packbits(samples[..., 0], axis=1).tobytes()
+        )
+    elif mode == "I;16":
+        image = Image.frombytes("I;16", (width, height), samples.astype("<u2").tobytes())
+    elif samples.dtype == np.uint16:
+        raise deep_error(mode)
+    else:
+        image = Image.frombytes(mode, (width, height), samples.tobytes())
+    if palette := metadata.find(chunks, b"PLTE"):
+        image.putpalette(palette, "RGB")
+    image.info.update(metadata.to_pillow(chunks, mode))
+    return image
+
+
+def deep_error(mode: str) -> UnsupportedImageError:
+    """That Pillow has nothing for 16-bit samples of more than one channel."""
+    return UnsupportedImageError(
+        f"Pillow cannot hold 16-bit samples of mode {mode.partition(';')[0]}; "
+        "decompress it to a PNG file or to a numpy array"
+    )
+
+
+def from_array(array: NDArray[Any]) -> Picture:
+    """The picture in a (height, width) or (height, width, channels) array.
+
+    One channel is grey, 2 are grey and alpha, 3 RGB, 4 RGBA, of dtype uint8 or uint16; a bool array
+    without a channel axis is a 1-bit image. Raises UnsupportedImageError for anything else,
+    LimitError if it is too large.
+    """
+    samples = array[..., np.newaxis] if array.ndim == 2 else array
+    if samples.ndim != 3 or samples.shape[2] not in _ARRAY_MODES or 0 in samples.shape:
+        raise UnsupportedImageError(
+            f"an array of shape {array.shape} is not an image; it must be (height, width) or "
+            "(height, width, 1 to 4)"
+        )
+    _check_size(samples.shape[1], samples.shape[0])
+    if array.dtype == np.uint16:
+        return _picture(_DEEP_MODES[samples.shape[2]], samples.astype(np.uint16), ())
+    if array.dtype == np.bool_ and array.ndim == 2:
+        return _picture("1", samples.astype(np.uint8), ())
+    if array.dtype != np.uint8:
+        raise UnsupportedImageError(
+            f"arrays of {array.dtype} cannot be kept; convert it to uint8 or uint16 first"
+        )
+    return _picture(_ARRAY_MODES[samples.shape[2]], samples, ())
+
+
+def to_array(picture: Picture) -> Array:
+    """The samples: (height, width) of one channel, else (height, width, channels).
+
+    uint8, or uint16 for 16-bit modes, or bool for a 1-bit image. Of a palette image they are the
+    indices.
+    """
+    samples = _joined(picture)
+    flat = samples[..., 0] if samples.shape[2] == 1 else samples
+    return flat.astype(np.bool_) if picture.mode == "1" else flat
+
+
+def check_writable(suffix: str) -> None:
+    """Raise UnsupportedImageError unless files with this suffix can be written without loss."""
+    if suffix.lower() not in (".png", *_WRITABLE):
+        names = ", ".join([".png", *_WRITABLE])
+        raise UnsupportedImageError(f"{suffix} files cannot be written without loss; use {names}")
+
+
+def write(picture: Picture, suffix: str) -> tuple[bytes, list[str]]:
+    """The bytes of an image file, and the names of the metadata that its format cannot hold.
+
+    ``suffix`` is the file name's (``.png``, ``.tif``, ``.bmp``, ``.ppm``, ``.npy``...). Raises
+    UnsupportedImageError if the format would lose pixels or does not exist.
+    """
+    check_writable(suffix)
+    chunks = metadata.parse(picture.metadata, picture.mode)
+    if suffix.lower() == ".png":
+        return png.write(picture.mode, _joined(picture), chunks), []
+    format_, modes, kept = _WRITABLE[suffix.lower()]
+    lost = [chunk.name for chunk in chunks if chunk.name not in kept]
+    what = f"an image of mode {picture.mode}"
+    if picture.mode not in modes or "transparency" in lost:
+        what += " with transparency" if "transparency" in lost else ""
+        raise UnsupportedImageError(f"{suffix} cannot hold {what}; use .png")
+    out = io.BytesIO()
+    if format_ == "NPY":
+        np.save(out, to_array(picture), allow_pickle=False)
+    else:
+        image = to_pillow(picture)
+        info = image.info
+        options: dict[str, Any] = {"dpi": info["dpi"]} if "dpi" in info and kept else {}
+        if format_ == "TIFF":
+            options |= {"exif": _tiff_tags(info), "icc_profile": info.get("icc_profile")}
+        image.info = {}
+        image.save(out, format_, **options)
+    return out.getvalue(), sorted(set(lost))
+
+
+def _tiff_tags(info: Mapping[Any, Any]) -> Image.Exif:
+    """EXIF and XMP as a TIFF file's tags. Raises UnsupportedImageError for EXIF that is damaged."""
+    given, tags = Image.Exif(), Image.Exif()
+    try:
+        given.load(info.get("exif", b""))
+        tags.load(metadata.descriptive(given))
+    except (SyntaxError, ValueError, struct.error) as error:
+        raise UnsupportedImageError("its EXIF data is damaged; use .png") from error
+    if "xmp" in info:
+        tags[700] = info["xmp"]
+    return tags
+
+
+def _picture(mode: str, samples: png.Samples, chunks: metadata.Metadata) -> Picture:
+    """Cut (height, width, channels) samples into the mode's planes."""
+    if samples.dtype == np.uint16:
+        samples = np.concatenate([samples >> 8, samples & 255], axis=2).astype(np.uint8)
+    ends = np.cumsum(MODES[mode])[:-1]
+    planes = [np.ascontiguousarray(p, np.uint8) for p in np.split(samples, ends, axis=2)]
+    return Picture(mode, tuple(planes), metadata.serialise(chunks))
+
+
+def _joined(picture: Picture) -> png.Samples:
+    """The inverse of `_picture`."""
+    samples = np.concatenate(picture.planes, axis=2)
+    if not picture.mode.endswith(";16"):
+        return samples
+    high, low = np.split(samples.astype(np.uint16), 2, axis=2)
+    return png.deep(high, low)

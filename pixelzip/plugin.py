@@ -1,0 +1,83 @@
+"""Makes Pillow open and save ``.pxz`` files.
+
+``import pixelzip`` registers it; the codec itself is imported when the first such file is met.
+
+::
+
+    import pixelzip
+    from PIL import Image
+
+    Image.open("photo.png").save("photo.pxz")
+    image = Image.open("photo.pxz")
+
+``save`` takes what `pixelzip.compress` takes (``network``, ``tile_size``, ``threads``, ``strip``),
+and metadata to add, named as in ``Image.info`` (``exif``, ``icc_profile``, ``dpi``...).
+"""
+
+from __future__ import annotations
+
+from typing import IO, Any
+
+from PIL import Image, ImageFile
+
+MAGIC = b"\xf5z"
+"""As in `pixelzip.codec.container`, which would make each `Image.open` of anything import numpy."""
+
+_OPTIONS = ("network", "tile_size", "threads")
+
+
+def accept(prefix: bytes) -> bool:
+    """Whether a file starts as a .pxz file does."""
+    return prefix.startswith(MAGIC)
+
+
+class PxzImageFile(ImageFile.ImageFile):
+    """A ``.pxz`` file. Size, mode and metadata are read when it is opened, pixels when needed."""
+
+    format = "PXZ"
+    format_description = "pixelzip lossless image"
+
+    def _open(self) -> None:
+        from pixelzip import metadata, pictures
+        from pixelzip.codec.container import unpack
+
+        assert self.fp is not None
+        self._data: bytes | None = self.fp.read()
+        if self._exclusive_fp:
+            self.fp.close()
+        container = unpack(self._data)
+        mode = container.mode
+        if mode.endswith(";16") and mode != "I;16":
+            raise pictures.deep_error(mode)
+        self._mode = mode
+        self._size = (container.width, container.height)
+        self.info = metadata.to_pillow(metadata.parse(container.metadata, mode), mode)
+
+    def load(self) -> Any:
+        if self._data is not None:
+            from pixelzip import api
+
+            image = api.decompress(self._data)
+            self._data = None
+            self.im = image.im
+            self.palette = image.palette
+        return super().load()
+
+
+def save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
+    """Write a Pillow image as a .pxz file; see the module for the options."""
+    from pixelzip import api, pictures
+
+    given: dict[str, Any] = getattr(image, "encoderinfo", {})
+    options = {name: given[name] for name in _OPTIONS if name in given}
+    extra = {name: value for name, value in given.items() if name not in (*_OPTIONS, "strip")}
+    picture = pictures.from_pillow(image, strip=given.get("strip", False), extra=extra)
+    fp.write(api.encode(picture, **options))
+
+
+def register() -> None:
+    """Tell Pillow."""
+    Image.register_open(PxzImageFile.format, PxzImageFile, accept)
+    Image.register_save(PxzImageFile.format, save)
+    Image.register_extension(PxzImageFile.format, ".pxz")
+    Image.register_mime(PxzImageFile.format, "image/x-pixelzip")

@@ -1,0 +1,219 @@
+"""PNG files, chunk by chunk: what Pillow does not give.
+
+Pillow decodes PNG pixels well, but it cuts 16-bit colour to 8 bits, merges the kinds of text chunks
+and refuses long ones. So reading takes the chunks apart here and hands Pillow a PNG of nothing but
+pixels; writing is done here altogether, which is short, because a PNG is filtered rows in a zlib
+stream.
+
+Samples are (height, width, channels) arrays, uint8 or uint16; a palette image's samples are its
+indices, and a 1-bit image's are 0 and 1.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pixelzip import metadata
+from pixelzip.codec.errors import UnsupportedImageError
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+Samples = NDArray[np.uint8] | NDArray[np.uint16]
+
+_COLOUR_TYPES = {"1": 0, "L": 0, "LA": 4, "P": 3, "RGB": 2, "RGBA": 6}
+_GREY, _RGB, _GREY_ALPHA, _RGBA = 0, 2, 4, 6
+_CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+_BAND = 1 << 20  # bytes of rows that are filtered at once
+
+
+@dataclass(frozen=True)
+class Header:
+    """The IHDR chunk."""
+
+    width: int
+    height: int
+    depth: int
+    colour_type: int
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether it holds 16-bit samples in a way that Pillow cannot."""
+        return self.depth == 16 and self.colour_type != _GREY
+
+
+def take_apart(data: bytes) -> tuple[Header, bytes, list[metadata.Chunk]]:
+    """The header, a PNG of nothing but the pixels, and the chunks of metadata as they stand.
+
+    The chunks are still compressed: see `metadata.from_png`. Raises UnsupportedImageError if the
+    file is damaged or animated.
+    """
+    header: Header | None = None
+    pixels = [SIGNATURE]
+    chunks: list[metadata.Chunk] = []
+    for kind, body, whole in _chunks(data):
+        if kind == b"IHDR" and len(body) == 13:
+            width, height, depth, colour_type = struct.unpack_from(">IIBB", body)
+            header = Header(width, height, depth, colour_type)
+        elif kind == b"acTL" and len(body) == 8 and body[:4] != b"\0\0\0\1":
+            frames = int.from_bytes(body[:4], "big")
+            raise UnsupportedImageError(
+                f"the image is animated ({frames} frames); keep one frame of it"
+            )
+        if kind in _CRITICAL:
+            pixels.append(whole)
+        if kind in metadata.KINDS:
+            chunks.append(metadata.Chunk(kind, body))
+    if header is None:
+        raise UnsupportedImageError("the file is a damaged PNG: it has no header")
+    return header, b"".join(pixels), chunks
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """(kind, body, the whole chunk) of each chunk up to the end."""
+    at = len(SIGNATURE)
+    kind = b""
+    while kind != b"IEND":
+        length = int.from_bytes(data[at : at + 4], "big")
+        whole = data[at : at + length + 12]
+        kind, body = whole[4:8], whole[8:-4]
+        if len(whole) < length + 12:
+            raise UnsupportedImageError("the file is a damaged PNG: it is cut short")
+        if zlib.crc32(whole[4:-4]) != int.from_bytes(whole[-4:], "big"):
+            name = kind.decode("latin-1")
+            raise UnsupportedImageError(f"the file is a damaged PNG: its {name} chunk has changed")
+        yield kind, body, whole
+        at += len(whole)
+
+
+def read_deep(header: Header, pixels: bytes) -> NDArray[np.uint16]:
+    """The samples of a PNG with 16 bits per sample of grey and alpha, RGB or RGBA.
+
+    Pillow unpacks one byte of each sample, and which one depends on the byte order that it is told:
+    so all of them come out in two passes.
+    """
+    if header.colour_type == _GREY_ALPHA:
+        # Both bytes of both samples are what an 8-bit RGBA file of the same rows has.
+        with Image.open(io.BytesIO(_as_rgba(pixels))) as image:
+            both = np.asarray(image).astype(np.uint16)
+        return deep(both[..., 0::2], both[..., 1::2])
+    mode = {_RGB: "RGB", _RGBA: "RGBA"}[header.colour_type]
+    high, low = (_unpacked(pixels, mode + order).astype(np.uint16) for order in (";16B", ";16L"))
+    return deep(high, low)
+
+
+def deep(high: NDArray[np.uint16], low: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """16-bit samples from their high and low bytes."""
+    return np.asarray(high << 8 | low, np.uint16)
+
+
+def _as_rgba(pixels: bytes) -> bytes:
+    at = len(SIGNATURE) + 8
+    head = bytearray(pixels[at - 4 : at + 13])
+    head[12], head[13] = 8, _RGBA
+    crc = zlib.crc32(head).to_bytes(4, "big")
+    return pixels[: at - 4] + bytes(head) + crc + pixels[at + 17 :]
+
+
+def _unpacked(pixels: bytes, rawmode: str) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(pixels)) as image:
+        image.tile = [tile._replace(args=rawmode) for tile in image.tile]
+        return np.asarray(image)
+
+
+def write(mode: str, samples: Samples, chunks: metadata.Metadata) -> bytes:
+    """A PNG file of a picture of this mode (see `pixelzip.codec.container.MODES`)."""
+    height, width, channels = samples.shape
+    deep = samples.dtype == np.uint16
+    depth = 16 if deep else 1 if mode == "1" else 8
+    palette = metadata.find(chunks, b"PLTE") or b""
+    if mode == "P":
+        # Every index needs an entry, and few entries need fewer bits.
+        palette = palette.ljust(3 * (int(samples.max()) + 1), b"\0")
+        depth = next(bits for bits in (1, 2, 4, 8) if len(palette) <= 3 << bits)
+    if deep:
+        rows = samples.astype(">u2").view(np.uint8).reshape(height, -1)
+    else:
+        rows = _packed(samples.astype(np.uint8).reshape(height, -1), depth)
+
+    colour_type = _COLOUR_TYPES[mode.partition(";")[0].replace("I", "L")]
+    out = bytearray(SIGNATURE)
+    out += _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0))
+    # PNG wants what says how to read colours before the palette, and all the rest after it.
+    before = (b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP")
+    for chunk in chunks:
+        if chunk.kind in before:
+            out += _chunk(chunk.kind, metadata.to_png(chunk))
+    if palette:
+        out += _chunk(b"PLTE", palette)
+    for chunk in chunks:
+        if chunk.kind not in before and chunk.kind != b"PLTE":
+            out += _chunk(chunk.kind, metadata.to_png(chunk))
+    for piece in _compressed(rows, channels * depth // 8 if mode not in ("1", "P") else 0):
+        out += _chunk(b"IDAT", piece)
+    return bytes(out + _chunk(b"IEND", b""))
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    crc = zlib.crc32(body, zlib.crc32(kind)).to_bytes(4, "big")
+    return len(body).to_bytes(4, "big") + kind + body + crc
+
+
+def _packed(rows: NDArray[np.uint8], depth: int) -> NDArray[np.uint8]:
+    """Several values to a byte, the first in the highest bits."""
+    if depth == 8:
+        return rows
+    per_byte = 8 // depth
+    padded = np.pad(rows, ((0, 0), (0, -rows.shape[1] % per_byte)))
+    values = padded.reshape(len(rows), -1, per_byte)
+    shifts = np.arange(8 - depth, -1, -depth, dtype=np.uint8)
+    return np.asarray(np.bitwise_or.reduce(values << shifts, axis=2), np.uint8)
+
+
+def _compressed(rows: NDArray[np.uint8], step: int) -> Iterator[bytes]:
+    """The zlib stream of the filtered rows. ``step`` is the bytes of a pixel, 0 for no filters."""
+    deflater = zlib.compressobj(6, strategy=zlib.Z_FILTERED if step else zlib.Z_DEFAULT_STRATEGY)
+    height, stride = rows.shape
+    band = max(1, _BAND // stride)
+    for top in range(0, height, band):
+        part = rows[top : top + band]
+        above = np.concatenate([rows[top - 1 : top] if top else np.zeros_like(rows[:1]), part[:-1]])
+        filtered = _filtered(part, above, step)
+        if piece := deflater.compress(filtered.tobytes()):
+            yield piece
+    yield deflater.flush()
+
+
+def _filtered(rows: NDArray[np.uint8], above: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
+    """Each row with the filter that leaves the least absolute sum, its number in front of it."""
+    out = np.zeros((len(rows), rows.shape[1] + 1), np.uint8)
+    out[:, 1:] = rows
+    if not step:
+        return out
+    left, corner = (np.pad(x, ((0, 0), (step, 0)))[:, : rows.shape[1]] for x in (rows, above))
+    a, b, c = left.astype(np.int16), above.astype(np.int16), corner.astype(np.int16)
+    to_a, to_b, to_c = np.abs(b - c), np.abs(a - c), np.abs(a + b - 2 * c)
+    paeth = np.where((to_a <= to_b) & (to_a <= to_c), left, np.where(to_b <= to_c, above, corner))
+    least = _cost(rows)
+    predictions = (left, above, ((a + b) >> 1).astype(np.uint8), paeth)
+    for number, prediction in enumerate(predictions, start=1):
+        residuals = rows - prediction
+        cost = _cost(residuals)
+        better = cost < least
+        least[better] = cost[better]
+        out[better, 0] = number
+        out[better, 1:] = residuals[better]
+    return out
+
+
+def _cost(residuals: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The sum over each row of the values' distance from 0, as signed bytes."""
+    distances = np.minimum(residuals, 0 - residuals)
+    return np.asarray(distances.sum(axis=1, dtype=np.int64))
