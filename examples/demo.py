@@ -6,6 +6,7 @@ Run it with `make demo`. It uses nothing but the command line that `pip install`
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import time
@@ -14,16 +15,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-HERE = Path(__file__).resolve().parent
-PHOTO = HERE / "parrots.png"
-OUTPUT = HERE.parent / "demo-output"
+ROOT = Path(__file__).resolve().parent.parent
+PHOTO = Path("examples", "parrots.png")
+OUTPUT = Path("demo-output")
 PIXELZIP = Path(sys.executable).with_name("pixelzip")
 
 
 def run(*arguments: str | Path) -> float:
-    """Run the pixelzip command, shown as one would type it; return how many seconds it took."""
-    shown = [a.relative_to(HERE.parent) if isinstance(a, Path) else a for a in arguments]
-    print("$ pixelzip", *shown, flush=True)
+    """Run the pixelzip command and show it; return how many seconds it took."""
+    print("$ pixelzip", *arguments, flush=True)
     start = time.perf_counter()
     subprocess.run([PIXELZIP, *arguments], check=True)
     return time.perf_counter() - start
@@ -37,6 +37,7 @@ def saved_size(image: Image.Image, **options: object) -> int:
 
 
 def main() -> None:
+    os.chdir(ROOT)
     OUTPUT.mkdir(exist_ok=True)
     packed, returned = OUTPUT / "parrots.pxz", OUTPUT / "parrots.png"
     encoding = run("compress", "--force", PHOTO, "-o", packed)
