@@ -88,23 +88,28 @@ _SAMPLE = 2**17
 _FINALISTS = 3
 _LARGE = 2**19
 """From so many bytes on, there is one finalist and one choice of properties: time matters."""
+_HUGE = 2**22
+_REPETITIVE = 0.25
+"""From so many bytes on, LZMA is only patient with what shrinks to less than this fraction."""
 
 
 def pack_pixels(pixels: Bytes) -> bytes:
     """Compress (height, width, channels) pixels into a payload of a few bytes more at most."""
     palette = _palette(pixels)
     sample = _sample(pixels)
-    ranked = sorted(
-        _forms(pixels.shape[2], None if palette is None else len(palette)),
-        key=lambda form: raw_lzma.hasty_length(_serialise(sample, form, palette)),
-    )
+    hasty = {
+        form: raw_lzma.hasty_length(_serialise(sample, form, palette))
+        for form in _forms(pixels.shape[2], None if palette is None else len(palette))
+    }
+    ranked = sorted(hasty, key=lambda form: hasty[form])
     finalists = ranked[: 1 if pixels.size >= _LARGE else _FINALISTS]
     serials = {form: _serialise(pixels, form, palette) for form in finalists}
-    payloads = {form: _compress(form, serials[form], _PROPERTIES[0]) for form in finalists}
+    patient = pixels.size < _HUGE or hasty[ranked[0]] < sample.size * _REPETITIVE
+    payloads = {form: _compress(form, serials[form], _PROPERTIES[0], patient) for form in finalists}
     best = min(finalists, key=lambda form: len(payloads[form]))
     candidates = [payloads[best], bytes([best.number, _STORED]) + serials[best]]
     if pixels.size < _LARGE:
-        candidates += [_compress(best, serials[best], props) for props in _PROPERTIES[1:]]
+        candidates += [_compress(best, serials[best], props, patient) for props in _PROPERTIES[1:]]
     return min(candidates, key=len)
 
 
@@ -162,8 +167,8 @@ def _read_form(payload: bytes, channels: int) -> Form:
     raise _damaged()
 
 
-def _compress(form: Form, serial: bytes, props: int) -> bytes:
-    return bytes([form.number, props]) + raw_lzma.compress(serial, props)
+def _compress(form: Form, serial: bytes, props: int, patient: bool) -> bytes:
+    return bytes([form.number, props]) + raw_lzma.compress(serial, props, patient=patient)
 
 
 def _sample(pixels: Bytes) -> Bytes:

@@ -12,8 +12,6 @@ from typing import Any
 from pixelzip.codec.errors import FormatError
 
 DICTIONARY = 2**24
-QUICK_ABOVE = 2**22
-"""Longer data is searched for matches less patiently: a photograph must not take minutes."""
 
 
 def properties(lc: int = 3, lp: int = 0, pb: int = 0) -> int:
@@ -21,14 +19,16 @@ def properties(lc: int = 3, lp: int = 0, pb: int = 0) -> int:
     return (pb * 5 + lp) * 9 + lc
 
 
-def compress(data: bytes, props: int) -> bytes:
-    """Compress ``data``; `decompress` with the same properties gives it back."""
+def compress(data: bytes, props: int, *, patient: bool = True) -> bytes:
+    """Compress ``data``; `decompress` with the same properties gives it back.
+
+    An impatient search for matches takes a second or so for each megabyte of noise, and loses much
+    where there are long matches to find.
+    """
     window = max(4096, min(DICTIONARY, 1 << (len(data) - 1).bit_length()))
-    effort = (
-        {"nice_len": 273, "mf": lzma.MF_BT4}
-        if len(data) <= QUICK_ABOVE
-        else {"nice_len": 32, "mf": lzma.MF_HC4, "depth": 16}
-    )
+    effort = {"mf": lzma.MF_BT4, "nice_len": 273}
+    if not patient:
+        effort = {"mf": lzma.MF_HC4, "nice_len": 32, "depth": 16}
     filters = [{**_filter(props, window), **effort}]
     return lzma.compress(data, format=lzma.FORMAT_RAW, filters=filters)
 
