@@ -13,15 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pixelzip.codec import tiles
 from pixelzip.codec.container import (
     MODES,
-    NETWORK_DENSITY,
     Method,
-    pack,
     tile_grid,
     unpack,
 )
-from pixelzip.codec.errors import FormatError, LimitError, UnknownNetworkError
+from pixelzip.codec.errors import LimitError, UnknownNetworkError
 from pixelzip.codec.image import (
     Picture,
     decode,
@@ -299,25 +298,14 @@ def test_a_network_that_is_not_at_hand(textured: Picture) -> None:
         decode(data, lambda prefix: Other())
 
 
-def test_a_network_that_does_too_well_is_not_used() -> None:
-    """The format bounds decoding time by the payload's length."""
-    from pixelzip.codec import image
-
-    area = image._Area(content("gradient", 64, 64, 1, 5))
-    assert area.best is None or area.best.method != Method.NETWORK
-    for length, accepted in ((64 * 64 // NETWORK_DENSITY, True), (3, False)):
-        data = pack(
-            replace(
-                unpack(encode(Picture("L", (content("noise", 64, 64, 1, 5),)), None)),
-                network=b"ab",
-                components=(image.Component(1, 0, (image.Tile(Method.NETWORK, bytes(length)),)),),
-            )
-        )
-        if accepted:
-            assert unpack(data).components[0].tiles[0].method == Method.NETWORK
-        else:
-            with pytest.raises(FormatError, match="too short"):
-                unpack(data)
+@pytest.mark.parametrize(("length", "used"), [(4, True), (3, False), (0, False)])
+def test_a_network_that_does_too_well_is_not_used(
+    length: int, used: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The format bounds the time to decode 64x64 sub-pixels by a payload of 4 bytes."""
+    monkeypatch.setattr(tiles, "encode_tiles", lambda *_, **__: [bytes(length)])
+    data = encode(Picture("L", (texture(64, 64, 1),)), NETWORK)
+    assert methods(data) == [[Method.NETWORK if used else Method.PACKED]]
 
 
 def test_limits() -> None:
