@@ -7,6 +7,7 @@ From the outside in:
 * `container`: the layout of a ``.pxz`` file, and nothing of what is inside its payloads.
 * `packed`: the lossless fallback that needs no network, for flat colour, text and palette art.
 * `tiles`, `cdf`, `coder`: the network's tiles, from integer parameters to range-coded bytes.
+* `raw_lzma`: the bare LZMA streams that `packed` and `container` share.
 * `conditional`: the interface that a network answers.
 * `errors`: what can go wrong, as types.
 
