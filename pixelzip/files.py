@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -154,7 +153,7 @@ def write(target: str, data: bytes, *, force: bool, makes_folder: bool = False) 
             stream.write(data)
         return
     folder, name = os.path.split(target)
-    partial = os.path.join(folder, f".{name[:50]}.{secrets.token_hex(4)}.part")
+    partial = os.path.join(folder, f".{name[:50]}.{os.urandom(4).hex()}.part")
     # Unlike tempfile's, this file gets the permissions that the umask gives to any new file.
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:

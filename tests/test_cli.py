@@ -1,0 +1,621 @@
+"""The `pixelzip` command, always as a real process in a folder of its own."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import random
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+import pixelzip
+from pixelzip.codec.container import MIN_TILE
+
+COMMAND = str(Path(sys.executable).with_name("pixelzip"))
+KEYS = [
+    "input",
+    "output",
+    "width",
+    "height",
+    "mode",
+    "bytes_in",
+    "bytes_out",
+    "bits_per_dim",
+    "seconds",
+    "network",
+]
+
+Run = Callable[..., subprocess.CompletedProcess[bytes]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run the command in an empty folder; check its exit status."""
+
+    def run(
+        *arguments: object, status: int = 0, stdin: bytes = b""
+    ) -> subprocess.CompletedProcess[bytes]:
+        command = [COMMAND, *map(str, arguments)]
+        done = subprocess.run(
+            command, cwd=tmp_path, input=stdin, capture_output=True, timeout=60, check=False
+        )
+        assert b"Traceback" not in done.stderr, done.stderr.decode()
+        assert done.returncode == status, done.stderr.decode()
+        return done
+
+    return run
+
+
+@pytest.fixture
+def photo(tmp_path: Path, crop_paths: list[Path]) -> Path:
+    """A small photograph in the folder, with a text and a resolution."""
+    text = PngInfo()
+    text.add_text("Author", "Jürgen")
+    with Image.open(next(path for path in crop_paths if path.stem == "flower-64x48")) as image:
+        pixels = Image.fromarray(np.asarray(image))
+    pixels.save(tmp_path / "photo.png", pnginfo=text, dpi=(300, 300))
+    return tmp_path / "photo.png"
+
+
+def same_pixels(one: Path, other: Path) -> bool:
+    with Image.open(one) as mine, Image.open(other) as theirs:
+        return mine.mode == theirs.mode and np.array_equal(np.asarray(mine), np.asarray(theirs))
+
+
+def listing(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def error_of(done: subprocess.CompletedProcess[bytes]) -> str:
+    """The one line on standard error."""
+    (line,) = done.stderr.decode().splitlines()
+    return line
+
+
+# There and back.
+
+
+def test_there_and_back(run: Run, photo: Path) -> None:
+    before = photo.read_bytes()
+    done = run("compress", "photo.png", "--network", "none")
+    packed = photo.with_suffix(".pxz")
+    size = packed.stat().st_size
+    bits = size * 8 / (64 * 48 * 3)
+    line = rf"photo\.png -> photo\.pxz: {len(before):,} -> {size:,} bytes, {bits:.3f} bits/dim, "
+    assert re.fullmatch(line + r"\d+\.\d\d s\n", done.stdout.decode())
+    assert done.stderr == b""
+    assert photo.read_bytes() == before
+
+    run("decompress", "photo.pxz", "-o", "back.png")
+    back = photo.with_name("back.png")
+    assert same_pixels(photo, back)
+    with Image.open(photo) as want, Image.open(back) as got:
+        assert got.info == want.info
+    photo.unlink()
+    run("decompress", "photo.pxz")
+    assert photo.read_bytes() == back.read_bytes()
+    assert listing(photo.parent) == {"photo.png", "photo.pxz", "back.png"}
+
+
+def test_module_is_the_command(photo: Path) -> None:
+    command = [sys.executable, "-m", "pixelzip", "compress", photo, "-n", "none", "-q"]
+    done = subprocess.run(command, cwd=photo.parent, capture_output=True, timeout=60, check=True)
+    assert done.stdout + done.stderr == b""
+    assert photo.with_suffix(".pxz").exists()
+
+
+def test_the_default_network(run: Run, photo: Path) -> None:
+    zoo = pytest.importorskip("pixelzip.models.zoo")
+    if "photo" not in getattr(zoo, "names", list)():
+        pytest.skip("the network `photo` is not in the zoo yet")
+    (report,) = json.loads(f"[{run('compress', 'photo.png', '--json').stdout.decode()}]")
+    assert report["network"] == "photo"
+    run("verify", "photo.pxz", "--against", "photo.png")
+    assert b"network: photo" in run("info", "photo.pxz").stdout
+    cards = [json.loads(line) for line in run("networks", "--json").stdout.splitlines()]
+    assert "photo" in [card["name"] for card in cards]
+    assert b"photo" in run("networks").stdout
+    photo.with_name("by.pxz").write_bytes(pixelzip.compress(photo, network="photo"))
+    run("decompress", "by.pxz", "--threads", 1)
+    assert same_pixels(photo, photo.with_name("by.png"))
+
+
+def test_pipes(run: Run, photo: Path) -> None:
+    packed = run("compress", "-", "--network=none", stdin=photo.read_bytes())
+    assert packed.stdout.startswith(b"\xf5z")
+    assert b"- -> -: " in packed.stderr
+    back = run("decompress", "-", stdin=packed.stdout)
+    with Image.open(photo) as want, Image.open(io.BytesIO(back.stdout)) as got:
+        np.testing.assert_array_equal(got, want)
+    run("decompress", "-", "-o", "named.png", stdin=packed.stdout)
+    assert same_pixels(photo, photo.with_name("named.png"))
+    assert run("compress", "photo.png", "-o", "-", "-n", "none", "-q").stdout == packed.stdout
+    report = json.loads(run("compress", "photo.png", "-o-", "-nnone", "--json").stderr)
+    assert (report["output"], report["bytes_out"]) == ("-", len(packed.stdout))
+    assert b"intact" in run("verify", "-", stdin=packed.stdout).stdout
+    assert b"64 x 48 pixels" in run("info", "-", stdin=packed.stdout).stdout
+
+
+def test_other_formats(run: Run, photo: Path) -> None:
+    run("compress", "photo.png", "-n", "none")
+    for suffix in ("tif", "bmp", "ppm"):
+        done = run("decompress", "photo.pxz", "-o", f"back.{suffix}")
+        assert same_pixels(photo, photo.with_name(f"back.{suffix}"))
+        assert f"note: .{suffix} files cannot hold its " in error_of(done)
+    run("decompress", "photo.pxz", "-o", "back.npy", "--quiet")
+    with Image.open(photo) as image:
+        np.testing.assert_array_equal(np.load(photo.with_name("back.npy")), image)
+    done = run("decompress", "photo.pxz", "-o", "back.jpg", status=1)
+    assert "back.jpg" not in listing(photo.parent)
+    assert error_of(done).startswith("photo.pxz: error: .jpg files cannot be written without loss;")
+
+
+def test_sixteen_bits(run: Run, tmp_path: Path) -> None:
+    array = np.random.default_rng(0).integers(0, 65536, (9, 7, 3), dtype=np.uint16)
+    (tmp_path / "deep.pxz").write_bytes(pixelzip.compress(array, network="none"))
+    run("decompress", "deep.pxz")
+    run("compress", "deep.png", "-o", "again.pxz", "-n", "none")
+    np.testing.assert_array_equal(pixelzip.decompress_array(tmp_path / "again.pxz"), array)
+
+
+# Several files and folders.
+
+
+@pytest.fixture
+def album(tmp_path: Path, crop_paths: list[Path]) -> Path:
+    folder = tmp_path / "album"
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / ".hidden").mkdir()
+    shutil.copy(crop_paths[0], folder / "a.png")
+    shutil.copy(crop_paths[1], folder / "deep" / "b.PNG")
+    shutil.copy(crop_paths[2], folder / "deep" / "er" / "c.png")
+    shutil.copy(crop_paths[3], folder / ".hidden" / "d.png")
+    (folder / "notes.txt").write_text("not a picture")
+    return folder
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_folders(run: Run, album: Path, jobs: int) -> None:
+    options = ["-n", "none", "--jobs", jobs]
+    done = run("compress", "--recursive", "album", "-o", "packed", *options)
+    packed = album.with_name("packed")
+    assert listing(packed) == {"a.pxz", "deep/b.pxz", "deep/er/c.pxz"}
+    names = [line.split(" -> ")[0] for line in done.stdout.decode().splitlines()]
+    assert names == ["album/a.png", "album/deep/b.PNG", "album/deep/er/c.png"]
+
+    done = run("verify", "-r", "packed", "--jobs", jobs)
+    assert done.stdout.decode().splitlines() == [
+        "packed/a.pxz: intact",
+        "packed/deep/b.pxz: intact",
+        "packed/deep/er/c.pxz: intact",
+    ]
+    run("decompress", "-r", "packed", "--output", "back", "-j", jobs)
+    assert listing(album.with_name("back")) == {"a.png", "deep/b.png", "deep/er/c.png"}
+    for name, original in [("a.png", "a.png"), ("deep/b.png", "deep/b.PNG")]:
+        assert same_pixels(album.with_name("back") / name, album / original)
+    # Next to the originals without -o; the second time they are in the way, unless forced.
+    run("compress", "-r", "album", *options)
+    assert {"a.pxz", "deep/b.pxz", "deep/er/c.pxz"} < listing(album)
+    done = run("compress", "-r", "album", *options, status=1)
+    assert done.stderr.count(b"exists already; add --force") == 3
+    run("compress", "-r", "album", "--force", *options)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_one_failure_does_not_stop_the_others(run: Run, album: Path, jobs: int) -> None:
+    names = ["album/a.png", "album/none.png", "album/notes.txt", "album/deep", "album/deep/b.PNG"]
+    done = run("compress", *names, "-o", "out/", "-n", "none", "-j", jobs, "--json", status=1)
+    reports = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [report["input"] for report in reports] == names
+    for report in (reports[0], reports[4]):
+        assert list(report) == KEYS
+    errors = [report["error"] for report in reports[1:4]]
+    assert [list(report) for report in reports[1:4]] == [["input", "error"]] * 3
+    assert errors[0] == "No such file or directory"
+    assert errors[1].startswith("the file is not an image that pixelzip reads (BMP, GIF, JPEG,")
+    assert errors[2] == "it is a folder; add --recursive"
+    assert listing(album.with_name("out")) == {"a.pxz", "b.pxz"}
+    # The same for people: a sentence each on standard error.
+    done = run("compress", *names, "-n", "none", "-j", jobs, status=1)
+    lines = done.stderr.decode().splitlines()
+    assert lines[0] == "album/none.png: error: No such file or directory"
+    assert len(lines) == 3
+    assert len(done.stdout.splitlines()) == 2
+
+
+def test_json(run: Run, photo: Path) -> None:
+    (report,) = [
+        json.loads(x) for x in run("compress", photo, "-n", "none", "--json").stdout.splitlines()
+    ]
+    size = photo.with_suffix(".pxz").stat().st_size
+    assert list(report) == KEYS
+    assert 0 < report.pop("seconds") < 60
+    assert report == {
+        "input": str(photo),
+        "output": str(photo.with_suffix(".pxz")),
+        "width": 64,
+        "height": 48,
+        "mode": "RGB",
+        "bytes_in": photo.stat().st_size,
+        "bytes_out": size,
+        "bits_per_dim": pytest.approx(size * 8 / 9216, abs=1e-6),
+        "network": None,
+    }
+    back = json.loads(run("decompress", "photo.pxz", "-o", "b.png", "--json").stdout)
+    assert list(back) == KEYS
+    assert (back["bytes_in"], back["output"]) == (size, "b.png")
+    about = json.loads(run("info", "photo.pxz", "--json").stdout)
+    assert set(KEYS) < set(about)
+    assert (about["width"], about["output"], about["metadata"]) == (
+        64,
+        None,
+        ["text", "resolution"],
+    )
+    assert set(KEYS) <= set(json.loads(run("verify", "photo.pxz", "--json").stdout))
+
+
+def test_info(run: Run, photo: Path) -> None:
+    run("compress", "photo.png", "-n", "none")
+    lines = run("info", "photo.pxz").stdout.decode().splitlines()
+    size = photo.with_suffix(".pxz").stat().st_size
+    assert lines[0] == "photo.pxz:"
+    assert lines[1] == "  64 x 48 pixels, mode RGB"
+    assert lines[2].startswith(f"  {size:,} bytes for 9,216 sub-pixels, ")
+    assert lines[3] == "  network: none"
+    assert re.fullmatch(r"  3 channels in 1 tile \(1 packed\): [\d,]+ bytes", lines[4])
+    assert lines[5].startswith("  metadata: text, resolution; ")
+    assert b"not a .pxz file" in run("info", "photo.png", status=1).stderr
+
+
+def test_info_needs_no_network_code(photo: Path) -> None:
+    packed = photo.with_suffix(".pxz")
+    packed.write_bytes(pixelzip.compress(photo, network="none"))
+    environment = {**os.environ, "PYTHONPROFILEIMPORTTIME": "1"}
+    done = subprocess.run(
+        [COMMAND, "info", packed], env=environment, capture_output=True, timeout=60, check=True
+    )
+    assert b"pixelzip.codec" in done.stderr
+    assert b"torch" not in done.stderr
+
+
+# Options.
+
+
+def test_strip(run: Run, photo: Path) -> None:
+    run("compress", "photo.png", "--strip", "-n", "none")
+    assert pixelzip.info(photo.with_suffix(".pxz")).metadata == ()
+    done = run("verify", "photo.pxz", "--against", "photo.png")
+    expected = b"photo.pxz: intact, with the pixels of photo.png (the metadata differs)\n"
+    assert done.stdout == expected
+
+
+def test_tile(run: Run, photo: Path) -> None:
+    for size in (0, MIN_TILE):
+        run("compress", "photo.png", "--tile", size, "-n", "none", "--force", "--threads", 2)
+        run("verify", "photo.pxz", "--against", "photo.png")
+    done = run("compress", "photo.png", "--tile", MIN_TILE - 1, status=2)
+    assert b"must be 0 (no tiles) or at least 16" in done.stderr
+
+
+def test_verify_finds_damage(run: Run, photo: Path) -> None:
+    run("compress", "photo.png", "-n", "none")
+    packed = photo.with_suffix(".pxz")
+    good = packed.read_bytes()
+    packed.write_bytes(good[:100] + bytes([good[100] ^ 1]) + good[101:])
+    assert error_of(run("verify", "photo.pxz", status=1)).startswith(
+        "photo.pxz: error: the file is"
+    )
+    assert "back.png" not in listing(photo.parent)
+    run("decompress", "photo.pxz", "-o", "back.png", status=1)
+    assert "back.png" not in listing(photo.parent)
+    packed.write_bytes(good)
+    with Image.open(photo) as image:
+        pixels = np.asarray(image).copy()
+    pixels[7, 5, 2] ^= 1
+    Image.fromarray(pixels).save(photo.with_name("other.png"))
+    done = run("verify", "photo.pxz", "--against", "other.png", status=1)
+    assert error_of(done) == "photo.pxz: error: its pixels differ from those of other.png"
+    Image.fromarray(pixels[:9]).save(photo.with_name("small.png"))
+    done = run("verify", "photo.pxz", "--against", "small.png", status=1)
+    assert error_of(done) == "photo.pxz: error: its mode or size differs from that of small.png"
+    done = run("verify", "photo.pxz", "photo.pxz", "--against", "photo.png", status=2)
+    assert b"--against compares one file" in done.stderr
+
+
+def test_jpeg_is_taken_with_a_note(run: Run, photo: Path) -> None:
+    with Image.open(photo) as image:
+        image.save(photo.with_name("small.jpg"))
+    done = run("compress", "small.jpg", "-n", "none")
+    assert error_of(done).startswith("small.jpg: note: this is a JPEG: its decoded pixels usually")
+    done = run("compress", "small.jpg", "-n", "none", "--quiet", "--force")
+    assert done.stdout + done.stderr == b""
+
+
+def test_help_version_completion(run: Run) -> None:
+    assert run("--version").stdout.decode() == f"pixelzip {version('pixelzip')}\n"
+    listed = re.findall(r"^  (\w+)  ", run("-h").stdout.decode(), re.MULTILINE)
+    commands = [name for name in listed if name != "pixelzip"]
+    assert commands[:5] == ["compress", "decompress", "verify", "info", "networks"]
+    for shell in ("bash", "zsh", "fish"):
+        script = run("completion", shell).stdout.decode()
+        assert f"_PIXELZIP_COMPLETE={shell}_complete" in script
+    assert b"Invalid value" in run("completion", "cmd.exe", status=2).stderr
+
+
+def test_completion_completes(tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "_PIXELZIP_COMPLETE": "bash_complete",
+        "COMP_WORDS": "pixelzip com",
+        "COMP_CWORD": "1",
+    }
+    done = subprocess.run([COMMAND], env=environment, capture_output=True, timeout=60, check=True)
+    assert done.stdout.decode().split() == ["plain,compress", "plain,completion"]
+
+
+# Output that must not be written.
+
+
+def test_nothing_is_overwritten_without_force(run: Run, photo: Path) -> None:
+    packed = photo.with_suffix(".pxz")
+    packed.write_bytes(b"precious")
+    done = run("compress", "photo.png", "-n", "none", status=1)
+    assert (
+        error_of(done) == "photo.png: error: photo.pxz exists already; add --force to overwrite it"
+    )
+    assert packed.read_bytes() == b"precious"
+    run("compress", "photo.png", "-n", "none", "--force")
+    assert packed.read_bytes() != b"precious"
+
+
+def test_the_input_is_never_the_output(run: Run, photo: Path) -> None:
+    before = photo.read_bytes()
+    photo.with_name("link.pxz").symlink_to(photo)
+    for output in ("photo.png", "./photo.png", "link.pxz"):
+        done = run("compress", "photo.png", "-o", output, "--force", "-n", "none", status=1)
+        assert "the output would be the input itself" in error_of(done)
+    assert photo.read_bytes() == before
+
+
+def test_two_inputs_do_not_become_one_output(run: Run, photo: Path) -> None:
+    photo.with_suffix(".bmp").write_bytes(photo.read_bytes())
+    done = run("compress", "photo.png", "photo.bmp", "-n", "none", status=1)
+    assert error_of(done) == (
+        "photo.bmp: error: it would become photo.pxz, and so does photo.png; name it with -o"
+    )
+    run("verify", "photo.pxz", "--against", "photo.png")
+    done = run("compress", "photo.png", "photo.bmp", "-o", "photo.pxz", status=2)
+    assert b"photo.pxz is a file; several inputs need a folder" in done.stderr
+    done = run("compress", "photo.png", "photo.bmp", "-o", "-", status=2)
+    assert b"only one image can go to standard output" in done.stderr
+    done = run("compress", "-", "photo.png", status=2)
+    assert b"standard input needs an output file" in done.stderr
+    assert b"Missing argument" in run("compress", status=2).stderr
+
+
+def test_folders_that_do_not_do(run: Run, photo: Path) -> None:
+    done = run("compress", "photo.png", "-o", "no/where.pxz", "-n", "none", status=1)
+    assert error_of(done) == "photo.png: error: there is no folder no to write to"
+    photo.with_name("empty").mkdir()
+    done = run("compress", "-r", "empty", status=1)
+    assert error_of(done) == "empty: error: there is nothing to do in this folder"
+    photo.with_name("photo.pxz").mkdir()
+    assert "photo.pxz is a folder" in error_of(run("compress", "photo.png", status=1))
+    run("compress", "photo.png", "-o", "empty", "-n", "none")
+    assert photo.with_name("empty").joinpath("photo.pxz").is_file()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that root can't write")
+def test_unwritable_folder(run: Run, photo: Path) -> None:
+    done = run("compress", "photo.png", "-o", "/proc/photo.pxz", "-n", "none", status=1)
+    assert re.fullmatch(r"photo\.png: error: .*/proc.* cannot be written.*", error_of(done))
+
+
+def test_devices_are_written_to_and_not_replaced(run: Run, photo: Path) -> None:
+    run("compress", "photo.png", "-o", "/dev/null", "-n", "none", "--force")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_links_stay_links(run: Run, photo: Path) -> None:
+    photo.with_name("target.pxz").write_bytes(b"old")
+    photo.with_name("link.pxz").symlink_to("target.pxz")
+    run("compress", "photo.png", "-o", "link.pxz", "--force", "-n", "none")
+    assert photo.with_name("link.pxz").is_symlink()
+    run("verify", "target.pxz", "--against", "photo.png")
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_permissions_follow_the_umask(photo: Path, umask: int) -> None:
+    command = [COMMAND, "compress", photo, "-n", "none"]
+    subprocess.run(command, umask=umask, capture_output=True, timeout=60, check=True)
+    assert photo.with_suffix(".pxz").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_long_names(run: Run, photo: Path) -> None:
+    name = "é" * 125
+    photo.rename(photo.with_name(name + ".png"))
+    run("compress", name + ".png", "-n", "none")
+    assert name + ".pxz" in listing(photo.parent)
+
+
+def test_unknown_network(run: Run, photo: Path) -> None:
+    pytest.importorskip("pixelzip.models.zoo")
+    if not hasattr(sys.modules["pixelzip.models.zoo"], "load"):
+        pytest.skip("the zoo is not there yet")
+    done = run("compress", "photo.png", "--network", "nonesuch", status=1)
+    assert "nonesuch" in error_of(done)
+    done = run("compress", "photo.png", "--network", "no/such.safetensors", status=1)
+    assert "no/such.safetensors" in error_of(done)
+    assert listing(photo.parent) == {"photo.png"}
+
+
+# Interruptions.
+
+STOPPED = """
+import os, signal, sys
+from pixelzip.cli import main
+def stop(*_):
+    os.kill(os.getpid(), signal.{signal})
+os.{moment} = stop
+sys.argv = ["pixelzip", "compress", "photo.png", "-n", "none"]
+main()
+"""
+
+
+@pytest.mark.parametrize("moment", ["fsync", "replace"])
+def test_kill_while_writing_leaves_nothing_under_the_name(
+    run: Run, photo: Path, moment: str
+) -> None:
+    code = STOPPED.format(signal="SIGKILL", moment=moment)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=photo.parent, capture_output=True, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+    (partial,) = listing(photo.parent) - {"photo.png"}
+    assert re.fullmatch(r"\.photo\.pxz\.[0-9a-f]{8}\.part", partial)
+    # The next run works and leaves alone what it does not know.
+    run("compress", "photo.png", "-n", "none")
+    run("verify", "photo.pxz", "--against", "photo.png")
+    assert listing(photo.parent) == {"photo.png", "photo.pxz", partial}
+
+
+def test_interrupt_while_writing_leaves_nothing(photo: Path) -> None:
+    command = [sys.executable, "-c", STOPPED.format(signal="SIGINT", moment="fsync")]
+    done = subprocess.run(command, cwd=photo.parent, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 130
+    assert b"Traceback" not in done.stderr
+    assert listing(photo.parent) == {"photo.png"}
+
+
+def start(folder: Path, *arguments: object) -> subprocess.Popen[bytes]:
+    command = [COMMAND, *map(str, arguments)]
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture
+def long_album(tmp_path: Path, crop_paths: list[Path]) -> Path:
+    """Enough work to be stopped in the middle of it."""
+    for number in range(400):
+        (tmp_path / f"{number:03}.png").symlink_to(crop_paths[number % len(crop_paths)])
+    return tmp_path
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_kill_at_any_time_leaves_whole_files_only(long_album: Path, jobs: int) -> None:
+    process = start(long_album, "compress", "-r", ".", "-o", "out", "-n", "none", "-j", jobs)
+    out = long_album / "out"
+    deadline = time.monotonic() + 60
+    while not (out.exists() and listing(out)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(random.random() / 2)
+    process.kill()
+    process.wait(timeout=10)
+    assert process.returncode == -signal.SIGKILL
+    # Its workers go as well: only then is the pipe that they share with it closed.
+    assert select.select([process.stderr], [], [], 10)[0]
+    process.communicate(timeout=10)
+    whole = [out / name for name in listing(out) if name.endswith(".pxz")]
+    assert 1 <= len(whole) < 400
+    done = subprocess.run([COMMAND, "verify", *whole[:3]], capture_output=True, timeout=60)
+    assert done.returncode == 0
+    for name in listing(out) - {path.name for path in whole}:
+        assert re.fullmatch(r"\.\d{3}\.pxz\.[0-9a-f]{8}\.part", name)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("whom", ["process", "terminal"])
+def test_ctrl_c(long_album: Path, jobs: int, whom: str) -> None:
+    process = start(long_album, "compress", "-r", ".", "-o", "out", "-n", "none", "-j", jobs)
+    assert process.stdout is not None
+    process.stdout.readline()  # the first file is done
+    (os.kill if whom == "process" else os.killpg)(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert errors.strip() == b""
+    assert all(name.endswith(".pxz") for name in listing(long_album / "out"))
+
+
+def test_broken_pipe(long_album: Path) -> None:
+    process = start(long_album, "compress", "000.png", "001.png", "-n", "none", "-o", "out/")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    errors = process.stderr.read()
+    assert process.wait(timeout=30) == 1
+    assert errors == b""
+
+
+def test_progress_on_a_terminal(tmp_path: Path, photo_path: Path) -> None:
+    """A bar appears on a slow job, and the lines of the reports stay whole."""
+    master, terminal = pty.openpty()
+    names = ["one.png", "two.png"]
+    for name in names:
+        (tmp_path / name).symlink_to(photo_path)
+    process = subprocess.Popen(
+        [COMMAND, "compress", *names, "-n", "none", "-o", "out/"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "80"},
+    )
+    os.close(terminal)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(master, 65536)
+        except OSError:  # Linux's way to say that the other end is closed
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(master)
+    reports, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert [line.split(b" ")[0].decode() for line in reports.splitlines()] == names
+    assert b"%" in shown
+    assert b"/2" in shown
+
+
+def test_a_picture_does_not_go_to_the_terminal(photo: Path) -> None:
+    master, terminal = pty.openpty()
+    done = subprocess.run(
+        [COMMAND, "compress", photo, "-o", "-", "-n", "none"],
+        stdout=terminal,
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
+    )
+    os.close(terminal)
+    os.close(master)
+    assert done.returncode == 2
+    assert b"a picture would go to the terminal" in done.stderr
+
+
+def test_every_help_has_examples_and_every_option_is_tried_here(run: Run) -> None:
+    here = Path(__file__).read_text()
+    for command in ("compress", "decompress", "verify", "info", "networks", "completion"):
+        text = run(command, "--help").stdout.decode()
+        assert text.startswith(f"Usage: pixelzip {command} ")
+        assert f"    pixelzip {command} " in text or command in ("networks", "completion")
+        for option in re.findall(r"--[a-z]+", text):
+            assert f'"{option}' in here, f"{command} {option}"
