@@ -1,1 +1,119 @@
-"""The zoo: the frozen networks that ship with pixelzip, each beside a card that describes it."""
+"""The zoo: the frozen networks that ship with pixelzip, each beside a card that describes it.
+
+``NAME.safetensors`` is a network, ``NAME.md`` its card. `names` and `describe` read headers only;
+torch is imported when a network is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+from pixelzip.codec.errors import NetworkFileError, UnknownNetworkError
+
+if TYPE_CHECKING:
+    from pixelzip.models.frozen import Frozen
+
+_FOLDER = Path(__file__).parent
+_LARGEST_HEADER = 1 << 20
+
+
+class Entry(TypedDict):
+    """What the header of a frozen network tells of it."""
+
+    name: str
+    fingerprint: str  # hexadecimal
+    parameters: int
+    bytes: int
+    lag: int
+    field: str
+    trained: str
+    card: str  # path of its card
+
+
+def names() -> list[str]:
+    """The networks that ship with pixelzip."""
+    return sorted(path.stem for path in _FOLDER.glob("*.safetensors"))
+
+
+def describe() -> list[Entry]:
+    """What is known of each network in the zoo, without loading it."""
+    return [_describe(_FOLDER / f"{name}.safetensors") for name in names()]
+
+
+def _describe(path: Path) -> Entry:
+    header = _header(path)
+    metadata = header.pop("__metadata__", {})
+    parameters = 0
+    for tensor in header.values():
+        count = 1
+        for side in tensor["shape"]:
+            count *= side
+        parameters += count
+    return Entry(
+        name=path.stem,
+        fingerprint=metadata.get("fingerprint", ""),
+        parameters=parameters,
+        bytes=path.stat().st_size,
+        lag=int(metadata.get("lag", 0)),
+        field=metadata.get("field", ""),
+        trained=metadata.get("trained", ""),
+        card=str(path.with_suffix(".md")),
+    )
+
+
+def _header(path: Path) -> dict[str, dict[str, list[int]]]:
+    """The JSON header of a safetensors file: eight bytes of length, then the text."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > _LARGEST_HEADER:
+                raise ValueError("its header is too long")
+            header: dict[str, dict[str, list[int]]] = json.loads(file.read(length))
+            return header
+    except (OSError, ValueError) as error:
+        raise NetworkFileError(f"{path} is not a network file: {error}") from error
+
+
+@lru_cache(maxsize=8)
+def load(name_or_path: str, *, carrier: str | None = None, device: str = "cpu") -> Frozen:
+    """A network of the zoo by its name, or any frozen network by its path.
+
+    Raises UnknownNetworkError if there is no such network, NetworkFileError if its file is
+    damaged. ``carrier`` and ``device`` are those of `pixelzip.models.frozen.Frozen`; they change
+    the speed and never the result.
+    """
+    path = _FOLDER / f"{name_or_path}.safetensors"
+    if name_or_path not in names():
+        path = Path(name_or_path)
+        if not path.is_file():
+            known = ", ".join(names()) or "none"
+            raise UnknownNetworkError(
+                f"there is no network {name_or_path!r}: give the name of one that ships"
+                f" ({known}) or the path of a frozen network"
+            )
+    from pixelzip.models import frozen
+
+    tensors, config = frozen.read(path)
+    return frozen.Frozen(path.stem, tensors, config, carrier=carrier, device=device)
+
+
+def find(fingerprint: bytes, extra: Sequence[str] = ()) -> Frozen:
+    """The network whose fingerprint begins so, in the zoo or among the paths in ``extra``.
+
+    Raises UnknownNetworkError if none does.
+    """
+    for entry in describe():
+        if bytes.fromhex(entry["fingerprint"]).startswith(fingerprint):
+            return load(entry["name"])
+    for path in extra:
+        network = load(path)
+        if network.fingerprint.startswith(fingerprint):
+            return network
+    raise UnknownNetworkError(
+        f"the file needs the network {fingerprint.hex()}, which is not here:"
+        " install the version of pixelzip that made the file, or pass the network's file"
+    )

@@ -1,0 +1,235 @@
+"""From mixture parameters to integer frequencies: the CDF of one sub-pixel.
+
+A conditional arrives as a mixture of K discretized logistics in fixed point (PixelCNN++, section
+2.1): logits in 1/256 nat, means in 1/256 of a pixel value, log-scales in 1/32 nat. All that
+follows is integer arithmetic, so every machine finds the same frequencies.
+
+A value is coded as two nibbles, the high one first. The CDF at the edge below the value x is
+
+    C(x) = sum over k of weight[k] * sigmoid((x - 1/2 - mean[k]) / scale[k])      C(0) = 0
+
+in units of 2^-36, and each nibble has 16 symbols whose frequencies add up to 2^24 with the two
+guards, so that nothing lies ever outside an interval::
+
+    guard | symbol 0 | symbol 1 | ...           | symbol 15 | guard
+      1      >= 1       >= 1                        >= 1       1
+
+The coder wants each frequency less one, as a float (see `pixelzip.codec.coder`).
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal, localcontext
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+LOGIT_UNIT = 256  # per nat
+MEAN_UNIT = 256  # per pixel value
+SCALE_UNIT = 32  # per nat
+LOG_SCALE_MIN = -4 * SCALE_UNIT
+LOG_SCALE_MAX = 5 * SCALE_UNIT
+MEAN_LIMIT = 1 << 18
+SYMBOLS = 18  # of a nibble: 16 and two guards
+TOTAL_BITS = 24
+
+_WEIGHT_BITS = 14
+_SIGMOID_BITS = 22
+_UNIT_BITS = _WEIGHT_BITS + _SIGMOID_BITS  # of the CDF
+_SPREAD = (1 << TOTAL_BITS) - SYMBOLS  # what is left when each symbol and guard has its one
+_INVERSE_BITS = 20
+_STEP_BITS = 6  # the sigmoid's table has 2^6 steps for each unit of its argument
+_FRACTION_BITS = 8  # between two steps it is a straight line
+_ARGUMENT_BITS = _STEP_BITS + _FRACTION_BITS
+_REACH = 16  # the table spans -16 to 16
+_EXP_RANGE = 12 * LOGIT_UNIT  # components e^-12 times less likely than the first have no weight
+
+
+def _tables() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    # Decimal's exp is correctly rounded by definition, on every machine; libm's is not.
+    with localcontext() as context:
+        context.prec = 30
+
+        def scaled(x: Decimal, bits: int) -> int:
+            return int((x * (1 << bits)).to_integral_value())
+
+        exp = [scaled((Decimal(-i) / LOGIT_UNIT).exp(), 20) for i in range(_EXP_RANGE + 1)]
+        inverse = [
+            scaled((Decimal(-i) / SCALE_UNIT).exp(), _INVERSE_BITS)
+            for i in range(LOG_SCALE_MIN, LOG_SCALE_MAX + 1)
+        ]
+        half = _REACH << _STEP_BITS
+        sigmoid = [
+            scaled(1 / (1 + (Decimal(-i) / (1 << _STEP_BITS)).exp()), _SIGMOID_BITS)
+            for i in range(-half, half + 1)
+        ]
+    return np.array(exp), np.array(inverse), np.array(sigmoid)
+
+
+EXP, INVERSE_SCALE, SIGMOID = _tables()
+"""exp(-i / LOGIT_UNIT), exp(-log-scale), and the logistic function, as integers."""
+SLOPE = np.append(np.diff(SIGMOID), 0)
+
+_kernel = numba.njit(nogil=True, cache=True)
+
+
+@_kernel
+def _weights(logits, weight):  # type: ignore[no-untyped-def]
+    """Softmax in integers; the weights add up to 2^14 exactly."""
+    components = logits.shape[0]
+    top = 0
+    for k in range(1, components):
+        if logits[k] > logits[top]:
+            top = k
+    total = np.int64(0)
+    for k in range(components):
+        below = np.int64(logits[top]) - np.int64(logits[k])
+        weight[k] = EXP[below] if below <= _EXP_RANGE else 0
+        total += weight[k]
+    rest = np.int64(1) << _WEIGHT_BITS
+    for k in range(components):
+        weight[k] = (weight[k] << _WEIGHT_BITS) // total
+        rest -= weight[k]
+    weight[top] += rest
+
+
+@_kernel
+def _cdf(first, step, weight, parameters, out):  # type: ignore[no-untyped-def]
+    """C at the edges first, first + step, ... in units of 2^-36; edges from 1 to 255 only."""
+    limit = np.int64(_REACH) << _ARGUMENT_BITS
+    count = out.shape[0]
+    for i in range(count):
+        out[i] = 0
+    for k in range(weight.shape[0]):
+        share = weight[k]
+        if share == 0:
+            continue
+        mean = min(max(np.int64(parameters[1, k]), -MEAN_LIMIT), MEAN_LIMIT)
+        log_scale = min(max(np.int64(parameters[2, k]), LOG_SCALE_MIN), LOG_SCALE_MAX)
+        inverse = INVERSE_SCALE[np.uint64(log_scale - LOG_SCALE_MIN)]
+        start = (first * MEAN_UNIT - MEAN_UNIT // 2 - mean) * inverse
+        stride = step * MEAN_UNIT * inverse
+        for i in range(count):
+            # Mean and inverse scale have 8 and 20 bits behind the point; the argument keeps 14.
+            z = (start + i * stride) >> (8 + _INVERSE_BITS - _ARGUMENT_BITS)
+            z = min(max(z, -limit), limit) + limit
+            at = np.uint64(z >> _FRACTION_BITS)
+            fraction = z & ((1 << _FRACTION_BITS) - 1)
+            out[i] += share * (SIGMOID[at] + ((SLOPE[at] * fraction) >> _FRACTION_BITS))
+
+
+@_kernel
+def _edge(edge, weight, parameters, one):  # type: ignore[no-untyped-def]
+    """C at one edge from 0 to 256; ``one`` is room for one number."""
+    if edge == 0:
+        return np.int64(0)
+    if edge == 256:
+        return np.int64(1) << _UNIT_BITS
+    _cdf(edge, 0, weight, parameters, one)
+    return one[0]
+
+
+@_kernel
+def _high(c):  # type: ignore[no-untyped-def]
+    """The cumulative frequency that a CDF value stands for among the high nibbles."""
+    return (c * _SPREAD) >> _UNIT_BITS
+
+
+@_kernel
+def _low(c, bottom, top, nibble):  # type: ignore[no-untyped-def]
+    """The same among the low nibbles of a high nibble that spans bottom to top."""
+    if top == bottom:
+        return (np.int64(nibble) * _SPREAD) >> 4
+    return ((c - bottom) * _SPREAD) // (top - bottom)
+
+
+@_kernel
+def _intervals(parameters, values, out):  # type: ignore[no-untyped-def]
+    weight, one = np.empty(parameters.shape[2], np.int64), np.empty(1, np.int64)
+    for i in range(parameters.shape[0]):
+        _weights(parameters[i, 0], weight)
+        value = np.int64(values[i])
+        high, low = value >> 4, value & 15
+        bottom = _edge(16 * high, weight, parameters[i], one)
+        top = _edge(16 * high + 16, weight, parameters[i], one)
+        first = _edge(value, weight, parameters[i], one)
+        last = _edge(value + 1, weight, parameters[i], one)
+        for nibble in range(2):
+            if nibble == 0:
+                symbol, start, end = high, _high(bottom), _high(top)
+            else:
+                symbol = low
+                start, end = _low(first, bottom, top, low), _low(last, bottom, top, low + 1)
+            # Below: a guard and one for each lower symbol. The interval itself has its own one.
+            below = start + symbol + 1
+            frequency = end - start + 1
+            out[i, nibble, 0] = below - 1
+            out[i, nibble, 1] = frequency - 1
+            out[i, nibble, 2] = (1 << TOTAL_BITS) - below - frequency - 1
+
+
+@_kernel
+def _high_table(parameters, out):  # type: ignore[no-untyped-def]
+    weight, c = np.empty(parameters.shape[2], np.int64), np.empty(15, np.int64)
+    for i in range(parameters.shape[0]):
+        _weights(parameters[i, 0], weight)
+        _cdf(16, 16, weight, parameters[i], c)
+        out[i, 0] = 0
+        start = np.int64(0)
+        for symbol in range(15):
+            end = _high(c[symbol])
+            out[i, symbol + 1] = end - start
+            start = end
+        out[i, 16] = _SPREAD - start
+        out[i, 17] = 0
+
+
+@_kernel
+def _low_table(parameters, high, out):  # type: ignore[no-untyped-def]
+    weight, one = np.empty(parameters.shape[2], np.int64), np.empty(1, np.int64)
+    c = np.empty(15, np.int64)
+    for i in range(parameters.shape[0]):
+        _weights(parameters[i, 0], weight)
+        edge = 16 * np.int64(high[i])
+        bottom = _edge(edge, weight, parameters[i], one)
+        top = _edge(edge + 16, weight, parameters[i], one)
+        _cdf(edge + 1, 1, weight, parameters[i], c)
+        out[i, 0] = 0
+        start = np.int64(0)
+        for symbol in range(15):
+            end = _low(c[symbol], bottom, top, symbol + 1)
+            out[i, symbol + 1] = end - start
+            start = end
+        out[i, 16] = _SPREAD - start
+        out[i, 17] = 0
+
+
+def intervals(parameters: NDArray[np.int32], values: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(n, 3, K) parameters and (n,) values -> (n, 2 nibbles, 3): below, the symbol, above.
+
+    Each is a frequency less one, and the three add up to 2^24 - 3.
+    """
+    out = np.empty((len(values), 2, 3), np.float32)
+    _intervals(parameters, values, out)
+    return out
+
+
+def high_table(parameters: NDArray[np.int32]) -> NDArray[np.float32]:
+    """(n, 3, K) parameters -> (n, 18) frequencies less one of the high nibbles and the guards."""
+    out = np.empty((len(parameters), SYMBOLS), np.float32)
+    _high_table(parameters, out)
+    return out
+
+
+def low_table(parameters: NDArray[np.int32], high: NDArray[np.int32]) -> NDArray[np.float32]:
+    """The same of the low nibbles, given the high ones (n,)."""
+    out = np.empty((len(parameters), SYMBOLS), np.float32)
+    _low_table(parameters, high, out)
+    return out
+
+
+def ideal_bits(frequencies_less_one: NDArray[np.float32]) -> float:
+    """The theoretical length in bits of the symbols coded with these intervals (n, 2, 3)."""
+    frequency = frequencies_less_one[..., 1].astype(np.float64) + 1
+    return float(TOTAL_BITS * frequency.size - np.log2(frequency).sum())

@@ -1,0 +1,61 @@
+"""The range coder: constriction's, fed with integer frequencies.
+
+constriction's ``Categorical(perfect=False)`` gives each of n symbols one unit out of 2^24 and
+scales the weights it is given to fill the rest. Given integers that already add up to 2^24 - n,
+its scale is exactly 1, so it uses exactly these integers plus one. Hence the tables of
+`pixelzip.codec.cdf` hold frequencies less one.
+
+The encoder needs no table: the interval of the symbol is enough. It codes symbol 1 of a model of
+three (all below, the symbol, all above); a decoder that holds the full table reads it back.
+
+A payload is the coder's 32-bit words, most significant byte first, less what zeros would say.
+"""
+
+from __future__ import annotations
+
+import constriction
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelzip.codec.errors import FormatError
+
+_MODEL = constriction.stream.model.Categorical(perfect=False)
+_WORD = np.dtype(">u4")
+_STATE_BYTES = 8  # lower and range are 64-bit numbers
+
+
+def encode(intervals: NDArray[np.float32]) -> bytes:
+    """Code (n, 3) intervals of `pixelzip.codec.cdf.intervals`, in order, into a payload."""
+    coder = constriction.stream.queue.RangeEncoder()
+    coder.encode(np.ones(len(intervals), np.int32), _MODEL, intervals)
+    sealed: bytes = coder.get_compressed().astype(_WORD).tobytes()
+    words, (lower, width) = coder.pos()
+    # Any number in [lower, lower + width) ends the stream: take the one with the fewest bytes.
+    for size in range(_STATE_BYTES + 1):
+        unit = 1 << 8 * (_STATE_BYTES - size)
+        end = -(-lower // unit) * unit
+        if end < min(lower + width, 1 << 8 * _STATE_BYTES):
+            tail = end.to_bytes(_STATE_BYTES, "big")[:size]
+            if len(sealed) >= words * _WORD.itemsize:
+                sealed = sealed[: words * _WORD.itemsize] + tail
+            break
+    return sealed.rstrip(b"\0")
+
+
+class Decoder:
+    """Reads the nibbles of one payload, front by front."""
+
+    def __init__(self, payload: bytes) -> None:
+        padded = payload + bytes(_STATE_BYTES + -len(payload) % _WORD.itemsize)
+        words = np.frombuffer(padded, _WORD).astype(np.uint32)
+        self._coder = constriction.stream.queue.RangeDecoder(words)
+
+    def decode(self, table: NDArray[np.float32]) -> NDArray[np.int32]:
+        """(n, 18) frequencies less one -> the n nibbles. FormatError if none can be there."""
+        try:
+            symbols: NDArray[np.int32] = self._coder.decode(_MODEL, table) - 1
+        except (AssertionError, ValueError) as error:
+            raise FormatError("the compressed data is damaged") from error
+        if symbols.min() < 0 or symbols.max() > 15:
+            raise FormatError("the compressed data is damaged")
+        return symbols

@@ -1,0 +1,179 @@
+"""Tiles and fronts: network-coded tiles, encoded in parallel and decoded in step.
+
+Encoding knows all pixels, so each tile is scored in one parallel pass and its sub-pixels are then
+put into the order in which the decoder will ask for them: front by front, within a front channel by
+channel, within a channel all high nibbles and then all low ones, within those row by row::
+
+    columns ->                 the fronts of a 6x3 tile at a lag of 2:
+    0 1 2 3 4 5                pixels with the same number are decoded together
+    2 3 4 5 6 7
+    4 5 6 7 8 9
+
+Decoding steps many tiles at once, so that a front is long even where a tile is small. Threads
+share the tiles out; each tile is independent of the others, so the result does not depend on it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelzip.codec import cdf, coder
+from pixelzip.codec.conditional import Conditional, Shape
+
+Progress = Callable[[float], None]
+"""Receives the fraction done, 0 to 1."""
+
+STEP_PIXELS = 1 << 24
+"""At most about this many pixels are decoded in step, to bound the memory."""
+
+
+def front_order(shape: Shape, lag: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The pixels of a tile in decoding order, and where each front ends in it.
+
+    Both are for pixels numbered in raster order; the second has one entry for each front.
+    """
+    height, width = shape
+    row, column = np.divmod(np.arange(height * width), width)
+    front = column + lag * row
+    order = np.lexsort((row, front))
+    return order, np.cumsum(np.bincount(front, minlength=width + lag * (height - 1)))
+
+
+def encode_tiles(
+    conditional: Conditional,
+    tiles: Sequence[NDArray[np.uint8]],
+    *,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> list[bytes]:
+    """Each tile's payload. Tiles are (height, width, channels), channels 3 or 1."""
+    tally = _Tally(sum(t.shape[0] * t.shape[1] for t in tiles), progress)
+    with ThreadPoolExecutor(max(1, min(threads, len(tiles)))) as pool:
+        return list(pool.map(lambda tile: _encode(conditional, tile, tally), tiles))
+
+
+def _encode(conditional: Conditional, tile: NDArray[np.uint8], tally: _Tally) -> bytes:
+    height, width, channels = tile.shape
+    values = tile.reshape(-1, channels)
+    scored = np.empty((height * width, channels, 2, 3), np.float32)
+    done = 0
+    for band in conditional.parallel(tile):
+        end = done + len(band)
+        for channel in range(channels):
+            scored[done:end, channel] = cdf.intervals(band[:, channel], values[done:end, channel])
+        tally.add(end - done)
+        done = end
+    order, ends = front_order((height, width), conditional.lag)
+    scored = scored[order]
+    # Each front: from (pixels, channels, nibbles) to (channels, nibbles, pixels).
+    pieces = [front.transpose(1, 2, 0, 3).reshape(-1, 3) for front in np.split(scored, ends[:-1])]
+    return coder.encode(np.concatenate(pieces))
+
+
+def decode_tiles(
+    conditional: Conditional,
+    payloads: Sequence[bytes],
+    shapes: Sequence[Shape],
+    channels: int,
+    *,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> list[NDArray[np.uint8]]:
+    """The tiles of these shapes, (height, width, channels) each. FormatError if damaged."""
+    tally = _Tally(sum(h * w for h, w in shapes), progress)
+    tiles: list[NDArray[np.uint8]] = [np.empty((0, 0, channels), np.uint8)] * len(shapes)
+
+    def decode(group: Sequence[int]) -> None:
+        decoded = _decode_in_step(
+            conditional, [payloads[i] for i in group], [shapes[i] for i in group], channels, tally
+        )
+        for i, tile in zip(group, decoded, strict=True):
+            tiles[i] = tile
+
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        list(pool.map(decode, _groups(shapes, threads)))
+    return tiles
+
+
+def _groups(shapes: Sequence[Shape], threads: int) -> list[list[int]]:
+    """Share the tiles out: as many groups as threads, or more where memory asks for it."""
+    total = sum(h * w for h, w in shapes)
+    count = max(1, min(len(shapes), threads * -(-total // (STEP_PIXELS * threads))))
+    # Largest first, each to the group that has least: similar tiles then step together.
+    groups: list[list[int]] = [[] for _ in range(count)]
+    filled = [0] * count
+    for i in sorted(range(len(shapes)), key=lambda i: -shapes[i][0] * shapes[i][1]):
+        least = filled.index(min(filled))
+        groups[least].append(i)
+        filled[least] += shapes[i][0] * shapes[i][1]
+    return [g for g in groups if g]
+
+
+def _decode_in_step(
+    conditional: Conditional,
+    payloads: Sequence[bytes],
+    shapes: Sequence[Shape],
+    channels: int,
+    tally: _Tally,
+) -> list[NDArray[np.uint8]]:
+    decoders = [coder.Decoder(payload) for payload in payloads]
+    stepper = conditional.stepwise(shapes, channels)
+    tiles = [np.empty((h, w, channels), np.uint8) for h, w in shapes]
+    for front, spans in fronts(shapes, conditional.lag):
+        lengths = [len(rows) for _, rows in spans]
+        edges = np.cumsum([0, *lengths])
+        members = np.repeat([tile for tile, _ in spans], lengths)
+        stepper.select(members, np.concatenate([rows for _, rows in spans]), front)
+        for channel in range(channels):
+            parameters = stepper.parameters(channel)
+            high, low = np.empty(edges[-1], np.int32), np.empty(edges[-1], np.int32)
+            table = cdf.high_table(parameters)
+            for (tile, _), start, end in zip(spans, edges, edges[1:], strict=False):
+                high[start:end] = decoders[tile].decode(table[start:end])
+            table = cdf.low_table(parameters, high)
+            for (tile, _), start, end in zip(spans, edges, edges[1:], strict=False):
+                low[start:end] = decoders[tile].decode(table[start:end])
+            values = (16 * high + low).astype(np.uint8)
+            stepper.reveal(channel, values)
+            for (tile, rows), start, end in zip(spans, edges, edges[1:], strict=False):
+                tiles[tile][rows, front - conditional.lag * rows, channel] = values[start:end]
+        tally.add(int(edges[-1]))
+    return tiles
+
+
+def fronts(
+    shapes: Sequence[Shape], lag: int
+) -> Iterator[tuple[int, list[tuple[int, NDArray[np.intp]]]]]:
+    """Yield each front's number with the tiles that have pixels in it and their rows.
+
+    A tile narrower than the lag has no pixel in some of them.
+    """
+    for front in range(max(w + lag * (h - 1) for h, w in shapes)):
+        spans = []
+        for tile, (height, width) in enumerate(shapes):
+            first = max(0, -(-(front - width + 1) // lag))
+            last = min(height - 1, front // lag)
+            if first <= last:
+                spans.append((tile, np.arange(first, last + 1)))
+        if spans:
+            yield front, spans
+
+
+class _Tally:
+    """Adds up the pixels that several threads have done."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self.total, self.progress = total, progress
+        self.done = 0
+        self.lock = threading.Lock()
+
+    def add(self, pixels: int) -> None:
+        with self.lock:
+            self.done += pixels
+            if self.progress is not None:
+                self.progress(self.done / self.total)

@@ -1,0 +1,114 @@
+"""Carriers: number formats in which a matrix product of small integers is exact.
+
+============  ==========================================  =========================
+carrier       exact because                               holds sums up to
+============  ==========================================  =========================
+``int8``      int8 times int8, summed in int32            2^31
+``float32``   every partial sum is an integer it can hold  2^24
+``float64``   every partial sum is an integer it can hold  2^53
+============  ==========================================  =========================
+
+Whatever the carrier, the result is the same int32 numbers. Before one is used in a process it has
+to prove itself on inputs that saturate: some processors add pairs of int8 products in 16 bits.
+Among those that pass, the fastest carries each matrix; ``PIXELZIP_CARRIER`` or an argument
+overrides that.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor
+
+CARRIERS = {"int8": 2**31, "float32": 2**24, "float64": 2**53}
+"""Each carrier and the size that no sum may reach in it."""
+
+Product = Callable[[Tensor], Tensor]
+"""(n, K) int8 -> (n, N) int32."""
+
+
+def bound(weight: Tensor, largest: int) -> int:
+    """The largest sum that ``weight`` (K, N) can give for inputs of up to ``largest``."""
+    return int(weight.long().abs().sum(0).max()) * largest
+
+
+def product(weight: Tensor, largest: int, carrier: str | None, device: torch.device) -> Product:
+    """The product with an int8 matrix (K, N), for inputs within +-``largest``."""
+    reached = bound(weight, largest)
+    allowed = [c for c in ranking(device) if reached < CARRIERS[c]]
+    if carrier in allowed:
+        return _carried(weight.to(device), carrier)
+    if carrier is not None:
+        # This matrix is too large for the carrier asked for: the next larger one takes it.
+        allowed = [c for c in ("float32", "float64") if c in allowed]
+    return _carried(weight.to(device), allowed[0])
+
+
+def _carried(weight: Tensor, carrier: str) -> Product:
+    if carrier == "int8":
+        rows, columns = weight.shape
+        # CUDA's kernel wants multiples of 8; zeros add nothing.
+        padded = torch.nn.functional.pad(weight, (0, -columns % 8, 0, -rows % 8)).contiguous()
+        cuda = weight.device.type == "cuda"
+
+        def integers(x: Tensor) -> Tensor:
+            n = len(x)
+            if cuda and n <= 16:
+                x = torch.nn.functional.pad(x, (0, 0, 0, 17 - n))
+            if rows % 8:
+                x = torch.nn.functional.pad(x, (0, -rows % 8))
+            return torch._int_mm(x, padded)[:n, :columns]
+
+        return integers
+    dtype = torch.float32 if carrier == "float32" else torch.float64
+    held = weight.to(dtype)
+
+    def floats(x: Tensor) -> Tensor:
+        return (x.to(dtype) @ held).to(torch.int32)
+
+    return floats
+
+
+def _test_matrices() -> tuple[Tensor, Tensor]:
+    """Inputs and weights (all within what 24 bits hold) that break a carrier that saturates."""
+    x = torch.full((64, 640), -127, dtype=torch.int8)
+    weight = torch.full((640, 128), 127, dtype=torch.int8)
+    x[1::2] = 127
+    x[2::4, ::2] = 127
+    weight[:, 1::2] = -127
+    weight[1::2, 2::4] = -127
+    weight[::3, 3::4] = 1
+    return x, weight
+
+
+@cache
+def ranking(device: torch.device) -> tuple[str, ...]:
+    """The carriers that are exact on this device, fastest first."""
+    x, weight = _test_matrices()
+    exact = (x.long() @ weight.long()).to(torch.int32)
+    times = {}
+    for carrier in CARRIERS:
+        try:
+            multiply = _carried(weight.to(device), carrier)
+            on_device = x.to(device)
+            if not torch.equal(multiply(on_device).cpu(), exact):
+                continue
+            started = time.perf_counter()
+            for _ in range(5):
+                multiply(on_device).cpu()
+            times[carrier] = time.perf_counter() - started
+        except (RuntimeError, NotImplementedError):
+            continue  # this build of torch has no such product
+    return tuple(sorted(times, key=times.__getitem__))
+
+
+def asked_for() -> str | None:
+    """The carrier that the environment asks for, if any."""
+    carrier = os.environ.get("PIXELZIP_CARRIER")
+    if carrier is not None and carrier not in CARRIERS:
+        raise ValueError(f"PIXELZIP_CARRIER is {carrier!r}; choose one of {', '.join(CARRIERS)}")
+    return carrier

@@ -1,0 +1,231 @@
+"""Freezing: a trained float network becomes integers, once.
+
+Weights become int8 with a scale for each output (the first layer and the linear predictor, whose
+zero-sum filters would not survive that, 16 bits). Activations become 7 bits and a sign, with a
+scale for each channel, calibrated on photographs: each channel's range is set by the largest
+values that it takes there. An activation's scale is folded into the weights that read it, so the
+integer network needs one multiplication per sum.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pickle
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pixelzip.codec import cdf
+from pixelzip.codec.errors import NetworkFileError
+from pixelzip.models import photo as floats
+from pixelzip.models.frozen import (
+    FILTER_BITS,
+    FORMAT,
+    MEAN_BITS,
+    PREDICTOR_BITS,
+    check,
+    fingerprint,
+)
+from pixelzip.models.photo import LAG, NEIGHBOURS, Photo, PhotoConfig
+from pixelzip.models.photographs import blocks, halved, load
+
+STREAM_UNIT = 2048  # the residual stream is in 1/2048
+CONTRAST_UNIT = 32  # the companding table has 32 entries for each unit of contrast
+CONTRAST_REACH = 512  # and ends there
+CODE_UNIT = 16  # rows of the code for each unit of the companded residual
+CALIBRATION_SIDE = 64  # of the blocks of photographs that set the ranges, in pixels
+CALIBRATION_BLOCKS = 256
+RANGE_QUANTILE = 0.9999
+"""An activation above this quantile of its channel is clipped."""
+
+
+def load_checkpoint(path: Path) -> tuple[Photo, dict[str, Any]]:
+    """The float network of a checkpoint, with its averaged weights, and all that is in it.
+
+    Raises NetworkFileError if it is not a checkpoint of `pixelzip.models.train`.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        network = Photo(PhotoConfig(**state["architecture"]))
+        network.load_state_dict(state["average"])
+    except OSError as error:
+        raise NetworkFileError(f"{path}: {error.strerror or error}") from error
+    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError) as error:
+        raise NetworkFileError(f"{path} is not a checkpoint of a network") from error
+    return network.eval(), state
+
+
+class Ranges:
+    """Collects, for each rectified input of a layer, how large each channel gets."""
+
+    def __init__(self) -> None:
+        self.samples: dict[str, list[Tensor]] = {}
+
+    def see(self, name: str, x: Tensor) -> None:
+        """``x`` (P, C): keep the top of every channel."""
+        kept = max(1, math.ceil(len(x) * (1 - RANGE_QUANTILE) * 2))
+        self.samples.setdefault(name, []).append(x.float().topk(kept, 0).values)
+        self.samples.setdefault(name + "/count", []).append(torch.tensor([len(x)]))
+
+    def largest(self, name: str) -> Tensor:
+        """(C,) the value at the quantile, and never less than a little."""
+        top = torch.cat(self.samples[name]).sort(0, descending=True).values
+        count = int(torch.cat(self.samples[name + "/count"]).sum())
+        at = min(len(top) - 1, int(count * (1 - RANGE_QUANTILE)))
+        return top[at].clamp(min=1e-3)
+
+
+@contextmanager
+def watched(network: Photo, ranges: Ranges) -> Iterator[None]:
+    """While this lasts, ``ranges`` sees what every rectifier of the network gives."""
+    rectify = F.relu
+    names = rectifier_names(network.config)
+    order: list[str] = []
+
+    def relu(x: Tensor, inplace: bool = False) -> Tensor:
+        y = rectify(x, inplace)
+        if y.shape[-1] == floats.HATS and y.ndim == 2:
+            return y  # the hats that spell a residual are no activations
+        if not order:
+            order.extend(names)
+        flat = y.permute(0, 2, 3, 1).flatten(0, 2) if y.ndim == 4 else y
+        ranges.see(order.pop(0), flat)
+        return y
+
+    floats.F.relu = relu  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        floats.F.relu = rectify
+
+
+def rectifier_names(config: PhotoConfig) -> list[str]:
+    """The rectifiers of a forward pass in their order."""
+    names = []
+    for i in range(len(config.blocks)):
+        names += [f"blocks.{i}.a", f"blocks.{i}.b"]
+    return [*names, "trunk", "heads.0", "heads.1", "heads.2"]
+
+
+def quantise(weight: Tensor, input_scale: Tensor) -> tuple[Tensor, Tensor]:
+    """(outputs, inputs) weights of inputs in units of ``input_scale`` (inputs,).
+
+    Returns int8 (inputs, outputs) and the float scale (outputs,) of their sums.
+    """
+    folded = weight.double() * input_scale.double()
+    scale = folded.abs().amax(1).clamp(min=1e-9) / 127
+    return torch.round(folded / scale[:, None]).to(torch.int8).t().contiguous(), scale
+
+
+@torch.no_grad()
+def freeze(network: Photo, photographs: Tensor) -> dict[str, Tensor]:
+    """The tensors of the frozen network, calibrated on (N, H, W, 3) uint8 photographs."""
+    config = network.config
+    k, near = config.components, 3 * len(NEIGHBOURS)
+    ranges = Ranges()
+    with watched(network, ranges):
+        for part in photographs.split(16):
+            network(part)
+    out: dict[str, Tensor] = {}
+
+    def layer(
+        name: str, weight: Tensor, bias: Tensor, input_scale: Tensor, unit: Tensor | float
+    ) -> None:
+        """``unit``: how many integers a float output of 1 becomes."""
+        out[f"{name}.weight"], scale = quantise(weight, input_scale)
+        out[f"{name}.bias"] = torch.round(bias.double() / scale).to(torch.int32)
+        out[f"{name}.scale"] = (scale * unit).float()
+
+    def step(name: str) -> Tensor:
+        return ranges.largest(name).double() / 127
+
+    # The first layer: contrasts at CONTRAST_UNIT, companded by a table to int8.
+    first, bias = network.first.double(), network.first_bias.double()
+    scale = first.abs().amax(1) / 32000
+    wide = torch.round(first / scale[:, None])
+    predictor = torch.zeros(3, first.shape[1] // 4, 4, dtype=torch.float64)
+    predictor[..., :3] = network.predictor.double().view(3, -1, 3)
+    linear = torch.round(predictor.flatten(1) * 2**PREDICTOR_BITS)
+    out["first.weight"] = torch.cat([wide, linear]).to(torch.int16).t().contiguous()
+    out["first.bias"] = torch.round(bias / scale).to(torch.int32)
+    out["first.scale"] = (scale * CONTRAST_UNIT).float()
+    linear_bias = network.predictor_bias.double() * 2**PREDICTOR_BITS
+    out["first.predictor_bias"] = torch.round(linear_bias).to(torch.int32)
+    reach = CONTRAST_UNIT * CONTRAST_REACH
+    contrast = torch.arange(-reach, reach + 1, dtype=torch.float64) / CONTRAST_UNIT
+    companded = floats.compand(contrast)
+    contrast_step = companded[-1] / 127
+    out["first.table"] = torch.round(companded / contrast_step).to(torch.int8)
+
+    contrast_steps = contrast_step.expand(config.channels)
+    layer("stem", network.stem, network.stem_bias, contrast_steps, STREAM_UNIT)
+    for i, block in enumerate(network.blocks):
+        into_a, into_b = step(f"blocks.{i}.a"), step(f"blocks.{i}.b")
+        out[f"blocks.{i}.input_scale"] = (1 / (into_a * STREAM_UNIT)).float()
+        taps = block.a.shape[1] // config.channels  # type: ignore[union-attr]
+        layer(f"blocks.{i}.a", block.a, block.a_bias, into_a.repeat(taps), 1 / into_b)  # type: ignore[arg-type]
+        layer(f"blocks.{i}.b", block.b, block.b_bias, into_b, STREAM_UNIT)  # type: ignore[arg-type]
+    into_trunk = step("trunk")
+    out["trunk.input_scale"] = (1 / (into_trunk * STREAM_UNIT)).float()
+    layer("trunk", network.trunk, network.trunk_bias, into_trunk, STREAM_UNIT)
+
+    # What a residual adds to a head, at CODE_UNIT rows for each unit of its companded size.
+    sizes = np.arange(1 << 13) / 2 ** (MEAN_BITS - 4)
+    bins = np.rint(np.log1p(sizes) * CODE_UNIT)
+    last = int(bins[-1])
+    out["code.bins"] = torch.from_numpy(bins.astype(np.int16))
+    rows = torch.arange(-last, last + 1, dtype=torch.float64) / CODE_UNIT
+    knots = torch.arange(floats.HATS, dtype=torch.float64) - floats.HATS // 2
+    hats = (1 - (rows[:, None] * 2 - knots).abs()).clamp(min=0)
+    spelt = torch.einsum("rk,ikh->irh", hats, network.code.double())
+    out["code.rows"] = torch.round(spelt * STREAM_UNIT).to(torch.int32)
+
+    for i, head in enumerate(network.heads):
+        into = step(f"heads.{i}")
+        out[f"heads.{i}.input_scale"] = (1 / (into * STREAM_UNIT)).float()
+        unit = torch.full((3 * k + near + i,), float(1 << FILTER_BITS), dtype=torch.float64)
+        unit[:k] = cdf.LOGIT_UNIT
+        unit[k : 2 * k] = cdf.MEAN_UNIT * floats.MEAN_UNIT
+        unit[2 * k : 3 * k] = cdf.SCALE_UNIT
+        layer(f"heads.{i}", head.weight, head.bias, into, unit)  # type: ignore[arg-type]
+    check(out, config)
+    return out
+
+
+def write(path: Path, tensors: dict[str, Tensor], config: PhotoConfig, trained: str) -> bytes:
+    """Write a frozen network's file, and return its fingerprint.
+
+    ``trained`` is one line about its training, for those who list the networks.
+    """
+    name = fingerprint(tensors, config)
+    metadata = {
+        "format": FORMAT,
+        "architecture": json.dumps(asdict(config), sort_keys=True),
+        "fingerprint": name.hex(),
+        "lag": str(LAG),
+        "field": floats.field_of_view(config),
+        "trained": trained,
+    }
+    partial = path.with_name(path.name + ".part")
+    save_file(tensors, partial, metadata)
+    os.replace(partial, path)
+    return name
+
+
+def freeze_checkpoint(checkpoint: Path, photographs: Sequence[Path], output: Path) -> bytes:
+    """Freeze a checkpoint's averaged weights, calibrated on photographs; return the fingerprint."""
+    network, state = load_checkpoint(checkpoint)
+    pictures = load(photographs, CALIBRATION_SIDE, halved)
+    sample = torch.from_numpy(blocks(pictures, CALIBRATION_SIDE)[:CALIBRATION_BLOCKS])
+    trained = f"{state['pixels'] / 1e6:.0f} million pixels, {state['seconds'] / 3600:.1f} hours"
+    return write(output, freeze(network, sample), network.config, trained)

@@ -1,0 +1,209 @@
+"""The integer glue between matrix products, compiled for the CPU.
+
+Each function has a twin of the same name and meaning in `pixelzip.models.twins`, in plain torch,
+which is what runs on a GPU; a test holds each pair to the same bytes. Rounding is to nearest, ties
+to even, of a single float32 product: one conversion, one multiplication, one rounding, each
+defined to the last bit by IEEE 754 and never fused with another.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+_kernel = numba.njit(nogil=True, cache=True)
+
+LIMIT = 1 << 26
+"""Rescaled numbers are clamped to +-LIMIT, so that a few of them add up inside 32 bits."""
+
+
+@_kernel
+def _positions(base, row, column, height, width, pitch, mask, offsets, out):  # type: ignore[no-untyped-def]
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            r = row[i] + offsets[j, 0]
+            c = column[i] + offsets[j, 1]
+            inside = 0 <= r < height[i] and 0 <= c < width[i]
+            out[i, j] = base[i] + r * pitch[i] + (c & mask) if inside else 0
+
+
+def positions(base, row, column, height, width, pitch, mask, offsets):  # type: ignore[no-untyped-def]
+    """(n, J) int32: where each pixel's J neighbours lie in a store, or 0 outside the tile.
+
+    Neighbour (r, c) of a tile lies at ``base + r * pitch + (c & mask)``; entry 0 of a store holds
+    what is outside.
+    """
+    out = np.empty((len(row), len(offsets)), np.int32)
+    _positions(base, row, column, height, width, pitch, mask, offsets, out)
+    return out
+
+
+@_kernel
+def _gather(store, at, out):  # type: ignore[no-untyped-def]
+    for i in range(at.shape[0]):
+        for j in range(at.shape[1]):
+            source = at[i, j]
+            for k in range(store.shape[1]):
+                out[i, j, k] = store[source, k]
+
+
+def gather(store, at):  # type: ignore[no-untyped-def]
+    """(n, J * C) int8: the entries ``at`` (n, J) of a store (N, C), side by side."""
+    out = np.empty((*at.shape, store.shape[1]), np.int8)
+    _gather(store, at, out)
+    return out.reshape(len(at), -1)
+
+
+@_kernel
+def _scatter(store, at, values):  # type: ignore[no-untyped-def]
+    for i in range(at.shape[0]):
+        for k in range(store.shape[1]):
+            store[at[i], k] = values[i, k]
+
+
+def scatter(store, at, values):  # type: ignore[no-untyped-def]
+    """Write the rows ``values`` (n, C) to the entries ``at`` (n,) of a store."""
+    _scatter(store, at, values)
+
+
+@_kernel
+def _first(product, bias, scale, table, predictor_bias, shift, out, predicted):  # type: ignore[no-untyped-def]
+    channels, half = bias.shape[0], product.shape[1] // 2
+    reach = (table.shape[0] - 1) // 2
+    for i in range(out.shape[0]):
+        for c in range(channels):
+            total = 256 * product[i, c] + product[i, half + c] + bias[c]
+            x = np.rint(np.float32(total) * scale[c])
+            x = min(max(x, np.float32(-reach)), np.float32(reach))
+            out[i, c] = table[np.uint32(np.int32(x) + reach)]
+        for c in range(3):
+            j = channels + c
+            total = 256 * product[i, j] + product[i, half + j] + predictor_bias[c]
+            predicted[i, c] = (total + (1 << (shift - 1))) >> shift
+
+
+def first(product, bias, scale, table, predictor_bias, shift):  # type: ignore[no-untyped-def]
+    """The first layer after its product (n, 2 N), whose halves are high and low bytes' sums.
+
+    Returns the companded contrasts (n, C) int8, looked up in ``table``, and the linear predictor
+    (n, 3) int32.
+    """
+    out = np.empty((len(product), len(bias)), np.int8)
+    predicted = np.empty((len(product), 3), np.int32)
+    _first(product, bias, scale, table, predictor_bias, shift, out, predicted)
+    return out, predicted
+
+
+@_kernel
+def _rescale(product, bias, scale, out):  # type: ignore[no-untyped-def]
+    limit = np.float32(LIMIT)
+    for i in range(out.shape[0]):
+        for c in range(out.shape[1]):
+            x = np.rint(np.float32(product[i, c] + bias[c]) * scale[c])
+            out[i, c] = np.int32(min(max(x, -limit), limit))
+
+
+def rescale(product, bias, scale):  # type: ignore[no-untyped-def]
+    """(n, C) int32: ``(product + bias) * scale``, rounded."""
+    out = np.empty((len(product), len(bias)), np.int32)
+    _rescale(product, bias, scale, out)
+    return out
+
+
+@_kernel
+def _add(stream, product, bias, scale):  # type: ignore[no-untyped-def]
+    limit = np.float32(LIMIT)
+    for i in range(stream.shape[0]):
+        for c in range(stream.shape[1]):
+            x = np.rint(np.float32(product[i, c] + bias[c]) * scale[c])
+            stream[i, c] += np.int32(min(max(x, -limit), limit))
+
+
+def add(stream, product, bias, scale):  # type: ignore[no-untyped-def]
+    """Add ``rescale`` of the product to the residual stream, in place."""
+    _add(stream, product, bias, scale)
+
+
+@_kernel
+def _activate(x, bias, scale, out):  # type: ignore[no-untyped-def]
+    for i in range(out.shape[0]):
+        for c in range(out.shape[1]):
+            y = np.rint(np.float32(x[i, c] + bias[c]) * scale[c])
+            out[i, c] = np.int8(min(max(y, np.float32(0)), np.float32(127)))
+
+
+def activate(x, bias, scale):  # type: ignore[no-untyped-def]
+    """(n, C) int8: a rectifier on ``(x + bias) * scale``, rounded, at most 127."""
+    out = np.empty(x.shape, np.int8)
+    _activate(x, bias, scale, out)
+    return out
+
+
+@_kernel
+def _spell(residual, bins, code, hidden):  # type: ignore[no-untyped-def]
+    last = bins.shape[0] - 1
+    for i in range(hidden.shape[0]):
+        size = min(abs(residual[i]) >> 4, last)
+        index = np.int32(bins[size])
+        if residual[i] < 0:
+            index = -index
+        row = code.shape[0] // 2 + index
+        for c in range(hidden.shape[1]):
+            hidden[i, c] += code[row, c]
+
+
+def spell(residual, bins, code, hidden):  # type: ignore[no-untyped-def]
+    """Add to ``hidden`` (n, H), in place, the row of ``code`` that a residual (n,) falls in."""
+    _spell(residual, bins, code, hidden)
+
+
+@_kernel
+def _mixture(product, bias, scale, components, bits, contrast, predicted, residuals, out, centre):  # type: ignore[no-untyped-def]
+    k, j = components, contrast.shape[1]
+    limit = np.float32(LIMIT)
+    half = np.int64(1) << (bits - 1)
+    value = np.empty(bias.shape[0], np.int32)
+    for i in range(out.shape[0]):
+        for c in range(bias.shape[0]):
+            x = np.rint(np.float32(product[i, c] + bias[c]) * scale[c])
+            value[c] = np.int32(min(max(x, -limit), limit))
+        total = np.int64(0)
+        for c in range(j):
+            total += np.int64(value[3 * k + c]) * np.int64(contrast[i, c])
+        for c in range(residuals.shape[1]):
+            total += np.int64(value[3 * k + j + c]) * np.int64(residuals[i, c])
+        middle = predicted[i] + ((total + half) >> bits)
+        middle = min(max(middle, np.int64(-LIMIT)), np.int64(LIMIT))
+        centre[i] = middle
+        for c in range(k):
+            out[i, 0, c] = value[c]
+            out[i, 1, c] = value[k + c] + middle
+            out[i, 2, c] = value[2 * k + c]
+
+
+def mixture(product, bias, scale, components, bits, contrast, predicted, residuals):  # type: ignore[no-untyped-def]
+    """A head's outputs -> (n, 3, K) mixture parameters, and the centre (n,) that they lie about.
+
+    Weighs ``contrast`` (n, 3 J) and the earlier sub-pixels' ``residuals`` (n, c) with the head's
+    filter, in units of 2^-``bits``, and adds the sum to ``predicted`` (n,).
+    """
+    out = np.empty((len(product), 3, components), np.int32)
+    centre = np.empty(len(product), np.int32)
+    _mixture(product, bias, scale, components, bits, contrast, predicted, residuals, out, centre)
+    return out, centre
+
+
+@_kernel
+def _contrasts(store, at, predicted, shift, out):  # type: ignore[no-untyped-def]
+    for i in range(at.shape[0]):
+        for j in range(at.shape[1]):
+            for c in range(3):
+                near = np.int32(store[at[i, j], c]) << shift
+                out[i, 3 * j + c] = near - predicted[i, c]
+
+
+def contrasts(store, at, predicted, shift):  # type: ignore[no-untyped-def]
+    """(n, 3 J) int32: the neighbours' colours, in units of 2^-shift, less the prediction."""
+    out = np.empty((len(at), 3 * at.shape[1]), np.int32)
+    _contrasts(store, at, predicted, shift, out)
+    return out

@@ -1,0 +1,120 @@
+"""Crops of photographs to train on.
+
+Photographs come as JPEG, whose blocks a network must not learn: each is shrunk first. It serves
+at several sizes and through several filters, so that the network meets soft and sharp pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Pixels = NDArray[np.uint8]
+"""(height, width, 3) sRGB."""
+
+FILTERS = (
+    Image.Resampling.LANCZOS,
+    Image.Resampling.BICUBIC,
+    Image.Resampling.BOX,
+    Image.Resampling.HAMMING,
+)
+LARGEST_SHARE = 200_000
+"""Pixels beyond which a larger picture is drawn no more often."""
+GREY_SHARE = 0.06
+"""Of the crops, how many are turned grey: the network codes grey planes too."""
+GREY = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def find(folders: Iterable[Path]) -> list[Path]:
+    """Every image below the folders, in a fixed order."""
+    endings = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
+    found = [p for f in folders for p in sorted(f.rglob("*")) if p.suffix.lower() in endings]
+    if not found:
+        raise FileNotFoundError(f"no images in {', '.join(map(str, folders))}")
+    return found
+
+
+def shrunk(path: Path, seed: int) -> list[Pixels]:
+    """The picture, shrunk by two to four factors of 1.5 and more; lossless ones also as they are."""
+    rng = np.random.default_rng(seed)
+    with Image.open(path) as opened:
+        lossless = opened.format not in ("JPEG", "WEBP")
+        image = opened.convert("RGB")
+    side = min(image.size)
+    factors = [2.0, 3.0] if side < 1000 else [2.0, 3.0, 4.0]
+    if side < 400:
+        factors = [1.5, 2.0]
+    if lossless:
+        factors = [1.0, *factors]
+    pictures = []
+    for factor in factors:
+        size = round(image.width / factor), round(image.height / factor)
+        scaled = image if factor == 1 else image.resize(size, FILTERS[rng.integers(len(FILTERS))])
+        pictures.append(np.asarray(scaled))
+    return pictures
+
+
+def load(
+    folders: Iterable[Path],
+    smallest: int,
+    prepare: Callable[[Path, int], list[Pixels]] = shrunk,
+) -> list[Pixels]:
+    """All pictures of the folders, prepared, whose sides are at least ``smallest``."""
+    paths = find(folders)
+    with ThreadPoolExecutor(2) as pool:
+        prepared = pool.map(prepare, paths, range(len(paths)))
+        return [p for pictures in prepared for p in pictures if min(p.shape[:2]) >= smallest]
+
+
+def halved(path: Path, seed: int) -> list[Pixels]:
+    """For validation: shrunk by two with one filter, always the same."""
+    with Image.open(path) as opened:
+        image = opened.convert("RGB")
+    size = image.width // 2, image.height // 2
+    return [np.asarray(image.resize(size, Image.Resampling.LANCZOS))]
+
+
+def blocks(pictures: Sequence[Pixels], side: int) -> Pixels:
+    """(N, side, side, 3): the pictures cut into blocks without overlap, for validation."""
+    return np.stack(
+        [
+            p[top : top + side, left : left + side]
+            for p in pictures
+            for top in range(0, p.shape[0] - side + 1, side)
+            for left in range(0, p.shape[1] - side + 1, side)
+        ]
+    )
+
+
+class Crops:
+    """Random crops, mirrored half of the time; its generator is all the state there is."""
+
+    def __init__(self, pictures: Sequence[Pixels], side: int, rng: np.random.Generator) -> None:
+        self.pictures, self.side, self.rng = pictures, side, rng
+        shares = np.minimum([p.shape[0] * p.shape[1] for p in pictures], LARGEST_SHARE)
+        self.shares = shares / shares.sum()
+
+    def draw(self, count: int) -> tuple[Pixels, NDArray[np.float32]]:
+        """(count, side, side, 3) pixels, and the weight of each sub-pixel's loss (count, 3).
+
+        In a grey crop only the first sub-pixel counts: the others repeat it.
+        """
+        crops = np.empty((count, self.side, self.side, 3), np.uint8)
+        weights = np.ones((count, 3), np.float32)
+        for i, chosen in enumerate(self.rng.choice(len(self.pictures), count, p=self.shares)):
+            picture = self.pictures[chosen]
+            top = self.rng.integers(picture.shape[0] - self.side + 1)
+            left = self.rng.integers(picture.shape[1] - self.side + 1)
+            crop = picture[top : top + self.side, left : left + self.side]
+            if self.rng.random() < 0.5:
+                crop = crop[:, ::-1]
+            if self.rng.random() < GREY_SHARE:
+                crop = np.rint(crop @ GREY).astype(np.uint8)[..., None]
+                weights[i, 1:] = 0
+            crops[i] = crop
+        return crops, weights

@@ -1,0 +1,304 @@
+"""Training: from photographs to a checkpoint of a float network.
+
+One process uses all its cores or one GPU; several are started by ``torchrun``::
+
+    pixelzip train --network photo --data photos/train --valid photos/valid -o runs/photo
+    torchrun --nproc-per-node 4 -m pixelzip train --network photo --data photos/train ...
+
+Matrix products run in bfloat16 under autocast, the likelihood in float32. The trunk's matrices are
+trained with Muon, all else with Adam. The learning rate is constant after its warm-up and falls
+linearly to zero over the last part of the steps, so that a run can be prolonged before it falls.
+
+A checkpoint holds everything that the next step depends on (weights, optimizers, moving average,
+generator); a resumed run takes the very same steps as one that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from pixelzip.models import photographs
+from pixelzip.models.photo import Photo, PhotoConfig
+
+EMA_DECAY = 0.999
+CLIP = 1.0
+VALIDATION_SIDE = 64
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What to train, on what, and for how long."""
+
+    data: tuple[Path, ...]
+    valid: tuple[Path, ...]
+    output: Path
+    network: str = "photo"
+    architecture: PhotoConfig = field(default_factory=PhotoConfig)
+    steps: int = 20_000
+    batch: int = 8  # crops a step and process
+    side: int = 64  # of a crop, in pixels
+    adam_rate: float = 2e-3
+    muon_rate: float = 4e-3
+    warmup: int = 200  # steps
+    decay: float = 0.35  # the last part of the steps, over which the rate falls
+    seed: int = 0
+    device: str = "cpu"
+    minutes_between_checkpoints: float = 5.0
+    compile: bool = True
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One line of the log. Bits/dim are theoretical, of the float network."""
+
+    step: int
+    seconds: float
+    pixels: int
+    pixels_per_second: float
+    seconds_left: float
+    train_bits_per_dim: float
+    valid_bits_per_dim: float | None
+
+
+def learning_rate_factor(step: int, config: TrainConfig) -> float:
+    rising = (step + 1) / config.warmup
+    falling = (config.steps - step) / (config.decay * config.steps)
+    return max(0.0, min(1.0, rising, falling))
+
+
+def optimizers(network: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the trunk, Adam for what touches pixels or parameters."""
+    inner = [p for n, p in network.named_parameters() if n.startswith("blocks.") and p.ndim == 2]
+    chosen = {id(p) for p in inner}
+    outer = [p for p in network.parameters() if id(p) not in chosen]
+    muon = torch.optim.Muon(
+        inner, lr=config.muon_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
+    )
+    adam = torch.optim.AdamW(outer, lr=config.adam_rate, betas=(0.9, 0.98), weight_decay=0.0)
+    for optimizer in (muon, adam):
+        for group in optimizer.param_groups:
+            group["peak"] = group["lr"]
+    return [muon, adam]
+
+
+class Average:
+    """An exponential moving average of a network's weights."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = deepcopy(network).eval().requires_grad_(False)
+        self.steps = 0
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        self.steps += 1
+        decay = min(EMA_DECAY, self.steps / (self.steps + 10))
+        mine, theirs = list(self.network.parameters()), list(network.parameters())
+        torch._foreach_lerp_(mine, theirs, 1 - decay)
+
+
+@torch.no_grad()
+def bits_per_dim(network: nn.Module, blocks: Tensor, device: str) -> float:
+    """The mean theoretical bits/dim of (N, side, side, 3) uint8 blocks."""
+    total = 0.0
+    for part in blocks.split(16):
+        with torch.autocast(device, torch.bfloat16, enabled=has_bfloat16(device)):
+            total -= float(network(part.to(device)).double().sum())
+    return total / blocks.numel() / math.log(2)
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether bfloat16 products are faster than float32's there."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    partial = path.with_name(path.name + ".part")
+    torch.save(state, partial)
+    os.replace(partial, path)
+
+
+def train(config: TrainConfig, report: Callable[[Progress], None] = lambda progress: None) -> Path:
+    """Train, or resume what ``config.output`` holds; return the checkpoint's path.
+
+    Writes ``checkpoint.pt``, ``log.csv`` and ``curve.png`` to ``config.output``. Under torchrun
+    each process draws its own crops, and process 0 writes.
+    """
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    device = config.device
+    if world > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    torch.manual_seed(config.seed)
+    network = Photo(config.architecture).to(device)
+    if config.compile:
+        network.likelihood = torch.compile(network.likelihood)  # type: ignore[method-assign]
+        network.contrast = torch.compile(network.contrast)  # type: ignore[method-assign]
+    optimizing = optimizers(network, config)
+    average = Average(network)
+    rng = np.random.default_rng([config.seed, rank])
+    crops = photographs.Crops(photographs.load(config.data, config.side), config.side, rng)
+    held_out = photographs.load(config.valid, VALIDATION_SIDE, photographs.halved)
+    valid = torch.from_numpy(photographs.blocks(held_out, VALIDATION_SIDE))
+
+    checkpoint, log = config.output / "checkpoint.pt", config.output / "log.csv"
+    config.output.mkdir(parents=True, exist_ok=True)
+    step, seconds_before = 0, 0.0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        if state["architecture"] != asdict(config.architecture):
+            raise ValueError(f"{checkpoint} holds another architecture: {state['architecture']}")
+        network.load_state_dict(state["network"])
+        average.network.load_state_dict(state["average"])
+        average.steps = step = int(state["step"])
+        seconds_before = state["seconds"]
+        for optimizer, saved in zip(optimizing, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        rng.bit_generator.state = state["generators"][rank]
+
+    def snapshot() -> None:
+        generators: list[Any] = [rng.bit_generator.state]
+        if world > 1:
+            generators = [None] * world
+            dist.all_gather_object(generators, rng.bit_generator.state)
+        if rank == 0:
+            save(
+                checkpoint,
+                {
+                    "network_name": config.network,
+                    "architecture": asdict(config.architecture),
+                    "step": step,
+                    "seconds": seconds_before + time.monotonic() - started,
+                    "pixels": step * config.batch * world * config.side**2,
+                    "network": network.state_dict(),
+                    "average": average.network.state_dict(),
+                    "optimizers": [o.state_dict() for o in optimizing],
+                    "generators": generators,
+                },
+            )
+
+    started = last_report = last_checkpoint = time.monotonic()
+    first_step, losses = step, list[float]()
+    while step < config.steps:
+        loss = take_step(network, optimizing, crops, step, config, world)
+        average.update(network)
+        losses.append(loss)
+        step += 1
+        now = time.monotonic()
+        # Every process takes the same decision, or they would wait for each other for ever.
+        due = agree(now - last_checkpoint > 60 * config.minutes_between_checkpoints, world)
+        last = step == config.steps
+        if due or last or now - last_report > 20:
+            rate = (step - first_step) / (now - started)
+            progress = Progress(
+                step=step,
+                seconds=seconds_before + now - started,
+                pixels=step * config.batch * world * config.side**2,
+                pixels_per_second=rate * config.batch * world * config.side**2,
+                seconds_left=(config.steps - step) / rate,
+                train_bits_per_dim=float(np.mean(losses)),
+                valid_bits_per_dim=(
+                    bits_per_dim(average.network, valid, device) if due or last else None
+                ),
+            )
+            if rank == 0:
+                append(log, progress)
+                report(progress)
+            last_report, losses = time.monotonic(), []
+        if due or last:
+            snapshot()
+            last_checkpoint = time.monotonic()
+    if rank == 0:
+        plot(log, config.output / "curve.png")
+    return checkpoint
+
+
+def take_step(
+    network: Photo,
+    optimizing: Sequence[torch.optim.Optimizer],
+    crops: photographs.Crops,
+    step: int,
+    config: TrainConfig,
+    world: int,
+) -> float:
+    """One step of the optimizers; returns the batch's theoretical bits/dim."""
+    factor = learning_rate_factor(step, config)
+    for optimizer in optimizing:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+    drawn, drawn_weights = crops.draw(config.batch)
+    pixels = torch.from_numpy(drawn).to(config.device)
+    weights = torch.from_numpy(drawn_weights).to(config.device)[:, None, None]
+    with torch.autocast(config.device, torch.bfloat16, enabled=has_bfloat16(config.device)):
+        likelihood = network(pixels)
+    loss = -(likelihood * weights).sum() / (weights.sum() * config.side**2) / math.log(2)
+    loss.backward()
+    parameters = list(network.parameters())
+    if world > 1:
+        for parameter in parameters:
+            dist.all_reduce(parameter.grad)
+            parameter.grad /= world  # type: ignore[operator]
+    torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+    for optimizer in optimizing:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return float(loss.detach())
+
+
+def agree(decision: bool, world: int) -> bool:
+    """Process 0's decision, for all."""
+    if world == 1:
+        return decision
+    told = torch.tensor([decision], dtype=torch.int32)
+    if dist.get_backend() == "nccl":
+        told = told.cuda()
+    dist.broadcast(told, 0)
+    return bool(told)
+
+
+def append(log: Path, progress: Progress) -> None:
+    row = asdict(progress)
+    new = not log.exists()
+    with log.open("a", newline="") as file:
+        writer = csv.DictWriter(file, row.keys())
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def plot(log: Path, picture: Path) -> None:
+    """The training curve: bits/dim against pixels seen."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    with log.open() as file:
+        rows = list(csv.DictReader(file))
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    seen = [int(r["pixels"]) / 1e6 for r in rows]
+    axes.plot(seen, [float(r["train_bits_per_dim"]) for r in rows], lw=0.8, label="train")
+    checked = [(s, float(r["valid_bits_per_dim"])) for s, r in zip(seen, rows, strict=True)
+               if r["valid_bits_per_dim"]]  # fmt: skip
+    axes.plot(*zip(*checked, strict=True), marker="o", ms=3, label="validation, moving average")
+    lowest = min(v for _, v in checked)
+    axes.set(xlabel="million pixels seen", ylabel="bits/dim", ylim=(None, lowest + 1))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(picture, dpi=120)
+    pyplot.close(figure)
