@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from pixelzip import metadata, png
-from pixelzip.codec.container import MAX_PIXELS, MODES
+from pixelzip.codec.container import MAGIC, MAX_PIXELS, MODES
 from pixelzip.codec.errors import LimitError, UnsupportedImageError
 from pixelzip.codec.image import Picture
 
@@ -107,6 +107,8 @@ def read(data: bytes, *, strip: bool = False) -> Picture:
     Raises UnsupportedImageError if it is not an image of a known format, is damaged, or cannot be
     kept; LimitError if it is too large.
     """
+    if data.startswith(MAGIC):
+        raise UnsupportedImageError("the file is a .pxz already")
     chunks: list[metadata.Chunk] | None = None
     header = None
     if data.startswith(png.SIGNATURE):

@@ -43,8 +43,6 @@ class PxzImageFile(ImageFile.ImageFile):
 
         assert self.fp is not None
         self._data: bytes | None = self.fp.read()
-        if self._exclusive_fp:
-            self.fp.close()
         container = unpack(self._data)
         mode = container.mode
         if mode.endswith(";16") and mode != "I;16":
@@ -59,6 +57,9 @@ class PxzImageFile(ImageFile.ImageFile):
 
             image = api.decompress(self._data)
             self._data = None
+            if self.fp is not None and self._exclusive_fp:
+                self.fp.close()
+            self.fp = None
             self.im = image.im
             self.palette = image.palette
         return super().load()
