@@ -46,6 +46,9 @@ class Decoder:
     """Reads the nibbles of one payload, front by front."""
 
     def __init__(self, payload: bytes) -> None:
+        """FormatError for a payload that no encoder writes."""
+        if payload.endswith(b"\0"):
+            raise FormatError("the compressed data is damaged")
         padded = payload + bytes(_STATE_BYTES + -len(payload) % _WORD.itemsize)
         words = np.frombuffer(padded, _WORD).astype(np.uint32)
         self._coder = constriction.stream.queue.RangeDecoder(words)

@@ -188,7 +188,7 @@ def freeze(network: Photo, photographs: Tensor) -> dict[str, Tensor]:
     knots = torch.arange(floats.HATS, dtype=torch.float64) - floats.HATS // 2
     hats = (1 - (rows[:, None] * 2 - knots).abs()).clamp(min=0)
     spelt = torch.einsum("rk,ikh->irh", hats, network.code.double())
-    out["code.rows"] = torch.round(spelt * STREAM_UNIT).to(torch.int32)
+    out["code.rows"] = torch.round(spelt * STREAM_UNIT).to(torch.int32).contiguous()
 
     for i, head in enumerate(network.heads):
         into = step(f"heads.{i}")

@@ -41,7 +41,7 @@ MEAN_BITS = 8  # means, predictions and residuals are in 1/256 of a pixel value
 FILTER_BITS = 12  # the adaptive filter's weights are in 1/4096
 PREDICTOR_BITS = 13  # the linear predictor's weights are in 1/8192
 BAND = 4096
-"""About this many pixels are evaluated at once in a parallel pass: their activations fit the cache."""
+"""About so many pixels are evaluated at once in a parallel pass: their activations fit a cache."""
 
 _TAPS = np.array([(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 0)], np.int32)
 _WINDOW = np.array(WINDOW, np.int32)

@@ -40,7 +40,7 @@ def find(folders: Iterable[Path]) -> list[Path]:
 
 
 def shrunk(path: Path, seed: int) -> list[Pixels]:
-    """The picture, shrunk by two to four factors of 1.5 and more; lossless ones also as they are."""
+    """The picture, shrunk by several factors of 1.5 and more; a lossless one also as it is."""
     rng = np.random.default_rng(seed)
     with Image.open(path) as opened:
         lossless = opened.format not in ("JPEG", "WEBP")

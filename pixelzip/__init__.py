@@ -7,10 +7,15 @@ and the networks are imported when they are first needed.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pixelzip import plugin
-from pixelzip.codec.errors import (
+# In a checkout `codec` and its sisters lie beside this folder; installed, they lie inside it.
+if not (Path(__file__).parent / "codec").is_dir():
+    __path__.append(str(Path(__file__).parent.parent))
+
+from pixelzip import plugin  # noqa: E402 (needs the line above)
+from pixelzip.codec.errors import (  # noqa: E402
     FormatError,
     LimitError,
     NetworkFileError,

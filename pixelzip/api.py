@@ -22,7 +22,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -261,7 +260,6 @@ def available_threads() -> int:
     return os.cpu_count() or 1
 
 
-@lru_cache(maxsize=4)
 def load_network(network: str) -> Conditional | None:
     """The network of a name or path; None for ``"none"``."""
     if network == NO_NETWORK:
@@ -272,14 +270,12 @@ def load_network(network: str) -> Conditional | None:
 
 
 def _finder(networks: Sequence[str]) -> Callable[[bytes], Conditional]:
-    return lambda fingerprint: _find(fingerprint, tuple(networks))
+    def find(fingerprint: bytes) -> Conditional:
+        from pixelzip.models import zoo
 
+        return zoo.find(fingerprint, networks)
 
-@lru_cache(maxsize=4)
-def _find(fingerprint: bytes, networks: tuple[str, ...]) -> Conditional:
-    from pixelzip.models import zoo
-
-    return zoo.find(fingerprint, networks)
+    return find
 
 
 def _network_name(fingerprint: bytes) -> str | None:

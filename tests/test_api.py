@@ -18,6 +18,7 @@ from PIL import Image
 import pixelzip
 from pixelzip import pictures
 from pixelzip.codec.container import MODES
+from pixelzip.models import zoo
 
 
 def assert_same_image(one: Image.Image, other: Image.Image) -> None:
@@ -131,8 +132,7 @@ def test_options_do_not_change_the_pixels(photo: Path) -> None:
 
 
 def test_the_default_network(photo: Path) -> None:
-    zoo = pytest.importorskip("pixelzip.models.zoo")
-    if "photo" not in getattr(zoo, "names", list)():
+    if "photo" not in zoo.names():
         pytest.skip("the network `photo` is not in the zoo yet")
     data = pixelzip.compress(photo)
     assert pixelzip.info(data).network == "photo"

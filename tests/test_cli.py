@@ -25,6 +25,7 @@ from PIL.PngImagePlugin import PngInfo
 
 import pixelzip
 from pixelzip.codec.container import MIN_TILE
+from pixelzip.models import zoo
 
 COMMAND = str(Path(sys.executable).with_name("pixelzip"))
 KEYS = [
@@ -120,8 +121,7 @@ def test_module_is_the_command(photo: Path) -> None:
 
 
 def test_the_default_network(run: Run, photo: Path) -> None:
-    zoo = pytest.importorskip("pixelzip.models.zoo")
-    if "photo" not in getattr(zoo, "names", list)():
+    if "photo" not in zoo.names():
         pytest.skip("the network `photo` is not in the zoo yet")
     (report,) = json.loads(f"[{run('compress', 'photo.png', '--json').stdout.decode()}]")
     assert report["network"] == "photo"
@@ -454,9 +454,6 @@ def test_long_names(run: Run, photo: Path) -> None:
 
 
 def test_unknown_network(run: Run, photo: Path) -> None:
-    pytest.importorskip("pixelzip.models.zoo")
-    if not hasattr(sys.modules["pixelzip.models.zoo"], "load"):
-        pytest.skip("the zoo is not there yet")
     done = run("compress", "photo.png", "--network", "nonesuch", status=1)
     assert "nonesuch" in error_of(done)
     done = run("compress", "photo.png", "--network", "no/such.safetensors", status=1)
