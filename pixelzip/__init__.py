@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 if not (Path(__file__).parent / "codec").is_dir():
     __path__.append(str(Path(__file__).parent.parent))
 
-from pixelzip import plugin  # noqa: E402 (needs the line above)
-from pixelzip.codec.errors import (  # noqa: E402
+from pixelzip import plugin
+from pixelzip.codec.errors import (
     FormatError,
     LimitError,
     NetworkFileError,

@@ -18,7 +18,6 @@ from PIL import Image
 import pixelzip
 from pixelzip import pictures
 from pixelzip.codec.container import MODES
-from pixelzip.models import zoo
 
 
 def assert_same_image(one: Image.Image, other: Image.Image) -> None:
@@ -132,8 +131,6 @@ def test_options_do_not_change_the_pixels(photo: Path) -> None:
 
 
 def test_the_default_network(photo: Path) -> None:
-    if "photo" not in zoo.names():
-        pytest.skip("the network `photo` is not in the zoo yet")
     data = pixelzip.compress(photo)
     assert pixelzip.info(data).network == "photo"
     assert len(data) < len(pixelzip.compress(photo, network="none"))
