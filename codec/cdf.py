@@ -95,6 +95,11 @@ def _weights(logits, weight):  # type: ignore[no-untyped-def]
 
 
 @_kernel
+def _clamp(x, lowest, highest):  # type: ignore[no-untyped-def]
+    return min(max(x, lowest), highest)
+
+
+@_kernel
 def _cdf(first, step, weight, parameters, out):  # type: ignore[no-untyped-def]
     """C at the edges first, first + step, ... in units of 2^-36; edges from 1 to 255 only."""
     limit = np.int64(_REACH) << _ARGUMENT_BITS
@@ -105,15 +110,15 @@ def _cdf(first, step, weight, parameters, out):  # type: ignore[no-untyped-def]
         share = weight[k]
         if share == 0:
             continue
-        mean = min(max(np.int64(parameters[1, k]), -MEAN_LIMIT), MEAN_LIMIT)
-        log_scale = min(max(np.int64(parameters[2, k]), LOG_SCALE_MIN), LOG_SCALE_MAX)
+        mean = _clamp(np.int64(parameters[1, k]), -MEAN_LIMIT, MEAN_LIMIT)
+        log_scale = _clamp(np.int64(parameters[2, k]), LOG_SCALE_MIN, LOG_SCALE_MAX)
         inverse = INVERSE_SCALE[np.uint64(log_scale - LOG_SCALE_MIN)]
         start = (first * MEAN_UNIT - MEAN_UNIT // 2 - mean) * inverse
         stride = step * MEAN_UNIT * inverse
         for i in range(count):
             # Mean and inverse scale have 8 and 20 bits behind the point; the argument keeps 14.
             z = (start + i * stride) >> (8 + _INVERSE_BITS - _ARGUMENT_BITS)
-            z = min(max(z, -limit), limit) + limit
+            z = _clamp(z, -limit, limit) + limit
             at = np.uint64(z >> _FRACTION_BITS)
             fraction = z & ((1 << _FRACTION_BITS) - 1)
             out[i] += share * (SIGMOID[at] + ((SLOPE[at] * fraction) >> _FRACTION_BITS))

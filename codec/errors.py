@@ -27,5 +27,9 @@ class UnsupportedImageError(PixelzipError):
     """The image holds something that a .pxz file cannot keep (animation, CMYK, floats...)."""
 
 
+class TrainingError(PixelzipError):
+    """Training cannot begin or go on: no images, or a checkpoint of something else."""
+
+
 class LimitError(PixelzipError):
     """The image is larger than the declared limit."""

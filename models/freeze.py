@@ -13,17 +13,14 @@ import json
 import math
 import os
 import pickle
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from pixelzip.codec import cdf
 from pixelzip.codec.errors import NetworkFileError
@@ -36,15 +33,12 @@ from pixelzip.models.frozen import (
     check,
     fingerprint,
 )
-from pixelzip.models.photo import LAG, NEIGHBOURS, Photo, PhotoConfig
-from pixelzip.models.photographs import blocks, halved, load
+from pixelzip.models.photo import LAG, NEIGHBOURS, Block, Photo, PhotoConfig
 
 STREAM_UNIT = 2048  # the residual stream is in 1/2048
 CONTRAST_UNIT = 32  # the companding table has 32 entries for each unit of contrast
 CONTRAST_REACH = 512  # and ends there
 CODE_UNIT = 16  # rows of the code for each unit of the companded residual
-CALIBRATION_SIDE = 64  # of the blocks of photographs that set the ranges, in pixels
-CALIBRATION_BLOCKS = 256
 RANGE_QUANTILE = 0.9999
 """An activation above this quantile of its channel is clipped."""
 
@@ -72,7 +66,9 @@ class Ranges:
         self.samples: dict[str, list[Tensor]] = {}
 
     def see(self, name: str, x: Tensor) -> None:
-        """``x`` (P, C): keep the top of every channel."""
+        """``x`` (P, C) or (B, C, H, W): keep the top of every channel."""
+        if x.ndim == 4:
+            x = x.permute(0, 2, 3, 1).flatten(0, 2)
         kept = max(1, math.ceil(len(x) * (1 - RANGE_QUANTILE) * 2))
         self.samples.setdefault(name, []).append(x.float().topk(kept, 0).values)
         self.samples.setdefault(name + "/count", []).append(torch.tensor([len(x)]))
@@ -83,38 +79,6 @@ class Ranges:
         count = int(torch.cat(self.samples[name + "/count"]).sum())
         at = min(len(top) - 1, int(count * (1 - RANGE_QUANTILE)))
         return top[at].clamp(min=1e-3)
-
-
-@contextmanager
-def watched(network: Photo, ranges: Ranges) -> Iterator[None]:
-    """While this lasts, ``ranges`` sees what every rectifier of the network gives."""
-    rectify = F.relu
-    names = rectifier_names(network.config)
-    order: list[str] = []
-
-    def relu(x: Tensor, inplace: bool = False) -> Tensor:
-        y = rectify(x, inplace)
-        if y.shape[-1] == floats.HATS and y.ndim == 2:
-            return y  # the hats that spell a residual are no activations
-        if not order:
-            order.extend(names)
-        flat = y.permute(0, 2, 3, 1).flatten(0, 2) if y.ndim == 4 else y
-        ranges.see(order.pop(0), flat)
-        return y
-
-    floats.F.relu = relu  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        floats.F.relu = rectify
-
-
-def rectifier_names(config: PhotoConfig) -> list[str]:
-    """The rectifiers of a forward pass in their order."""
-    names = []
-    for i in range(len(config.blocks)):
-        names += [f"blocks.{i}.a", f"blocks.{i}.b"]
-    return [*names, "trunk", "heads.0", "heads.1", "heads.2"]
 
 
 def quantise(weight: Tensor, input_scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,10 +96,13 @@ def freeze(network: Photo, photographs: Tensor) -> dict[str, Tensor]:
     """The tensors of the frozen network, calibrated on (N, H, W, 3) uint8 photographs."""
     config = network.config
     k, near = config.components, 3 * len(NEIGHBOURS)
+    network_blocks = [block for block in network.blocks if isinstance(block, Block)]
     ranges = Ranges()
-    with watched(network, ranges):
-        for part in photographs.split(16):
-            network(part)
+    network.watch = ranges.see
+    for i, block in enumerate(network_blocks):
+        block.watch = lambda name, x, i=i: ranges.see(f"blocks.{i}.{name}", x)
+    for part in torch.split(photographs, 16):
+        network(part)
     out: dict[str, Tensor] = {}
 
     def layer(
@@ -169,12 +136,12 @@ def freeze(network: Photo, photographs: Tensor) -> dict[str, Tensor]:
 
     contrast_steps = contrast_step.expand(config.channels)
     layer("stem", network.stem, network.stem_bias, contrast_steps, STREAM_UNIT)
-    for i, block in enumerate(network.blocks):
+    for i, block in enumerate(network_blocks):
         into_a, into_b = step(f"blocks.{i}.a"), step(f"blocks.{i}.b")
         out[f"blocks.{i}.input_scale"] = (1 / (into_a * STREAM_UNIT)).float()
-        taps = block.a.shape[1] // config.channels  # type: ignore[union-attr]
-        layer(f"blocks.{i}.a", block.a, block.a_bias, into_a.repeat(taps), 1 / into_b)  # type: ignore[arg-type]
-        layer(f"blocks.{i}.b", block.b, block.b_bias, into_b, STREAM_UNIT)  # type: ignore[arg-type]
+        taps = block.a.shape[1] // config.channels
+        layer(f"blocks.{i}.a", block.a, block.a_bias, into_a.repeat(taps), 1 / into_b)
+        layer(f"blocks.{i}.b", block.b, block.b_bias, into_b, STREAM_UNIT)
     into_trunk = step("trunk")
     out["trunk.input_scale"] = (1 / (into_trunk * STREAM_UNIT)).float()
     layer("trunk", network.trunk, network.trunk_bias, into_trunk, STREAM_UNIT)
@@ -191,13 +158,14 @@ def freeze(network: Photo, photographs: Tensor) -> dict[str, Tensor]:
     out["code.rows"] = torch.round(spelt * STREAM_UNIT).to(torch.int32).contiguous()
 
     for i, head in enumerate(network.heads):
+        assert isinstance(head, nn.Linear)
         into = step(f"heads.{i}")
         out[f"heads.{i}.input_scale"] = (1 / (into * STREAM_UNIT)).float()
         unit = torch.full((3 * k + near + i,), float(1 << FILTER_BITS), dtype=torch.float64)
         unit[:k] = cdf.LOGIT_UNIT
         unit[k : 2 * k] = cdf.MEAN_UNIT * floats.MEAN_UNIT
         unit[2 * k : 3 * k] = cdf.SCALE_UNIT
-        layer(f"heads.{i}", head.weight, head.bias, into, unit)  # type: ignore[arg-type]
+        layer(f"heads.{i}", head.weight, head.bias, into, unit)
     check(out, config)
     return out
 
@@ -222,10 +190,8 @@ def write(path: Path, tensors: dict[str, Tensor], config: PhotoConfig, trained: 
     return name
 
 
-def freeze_checkpoint(checkpoint: Path, photographs: Sequence[Path], output: Path) -> bytes:
-    """Freeze a checkpoint's averaged weights, calibrated on photographs; return the fingerprint."""
+def freeze_checkpoint(checkpoint: Path, output: Path) -> bytes:
+    """Freeze a checkpoint's averaged weights into a file; return the fingerprint."""
     network, state = load_checkpoint(checkpoint)
-    pictures = load(photographs, CALIBRATION_SIDE, halved)
-    sample = torch.from_numpy(blocks(pictures, CALIBRATION_SIDE)[:CALIBRATION_BLOCKS])
     trained = f"{state['pixels'] / 1e6:.0f} million pixels, {state['seconds'] / 3600:.1f} hours"
-    return write(output, freeze(network, sample), network.config, trained)
+    return write(output, freeze(network, state["calibration"]), network.config, trained)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
@@ -129,7 +129,7 @@ def check(tensors: Mapping[str, Tensor], config: PhotoConfig) -> None:
 class _Layer:
     """A matrix product with what rescales its sums."""
 
-    multiply: carriers.Product
+    multiply: Callable[[Any], Any]
     bias: Any
     scale: Any
 
@@ -160,11 +160,11 @@ class Frozen:
         self.glue = glue or (kernels if self.device.type == "cpu" else twins)
         carrier = carrier or carriers.asked_for()
 
-        def multiply(weight: Tensor, largest: int) -> carriers.Product:
+        def multiply(weight: Tensor, largest: int) -> Callable[[Any], Any]:
             inner = carriers.product(weight, largest, carrier, self.device)
             if self.glue is twins:
                 return inner
-            return lambda x: inner(torch.from_numpy(x)).numpy()  # type: ignore[call-overload]
+            return lambda x: inner(torch.from_numpy(x)).numpy()
 
         def layer(name: str) -> _Layer:
             weight, bias, scale = (

@@ -26,6 +26,7 @@ Each masked 2x3 convolution adds one row above and one column to either side::
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -83,6 +84,18 @@ def hats(residual: Tensor) -> Tensor:
     return F.relu(1 - torch.abs(compand(residual).unsqueeze(-1) * 2 - knots))
 
 
+Watch = Callable[[str, Tensor], None]
+"""Is shown what each rectifier gives, by the name of the layer that it feeds."""
+
+
+def rectify(x: Tensor, name: str, watch: Watch | None) -> Tensor:
+    """max(x, 0), shown to ``watch`` if there is one."""
+    y = F.relu(x)
+    if watch is not None:
+        watch(name, y)
+    return y
+
+
 class Block(nn.Module):
     """A residual block: ``h + b(relu(a(relu(h))))``; ``a`` is a masked 2x3 or a 1x1 convolution.
 
@@ -97,17 +110,19 @@ class Block(nn.Module):
         self.a_bias = nn.Parameter(torch.zeros(channels))
         self.b = nn.Parameter(torch.zeros(channels, channels))
         self.b_bias = nn.Parameter(torch.zeros(channels))
+        self.watch: Watch | None = None
 
     def forward(self, h: Tensor) -> Tensor:  # (B, C, H, W)
         channels = len(self.a_bias)
-        x = F.relu(h)
+        x = rectify(h, "a", self.watch)
         if self.masked:
             sixth = torch.zeros(channels, channels, dtype=self.a.dtype, device=h.device)
             taps = torch.cat([self.a, sixth], 1).view(channels, 2, 3, channels)
             x = F.conv2d(F.pad(x, (1, 1, 1, 0)), taps.permute(0, 3, 1, 2), self.a_bias)
         else:
             x = F.conv2d(x, self.a[:, :, None, None], self.a_bias)
-        return h + F.conv2d(F.relu(x), self.b[:, :, None, None], self.b_bias)
+        x = rectify(x, "b", self.watch)
+        return h + F.conv2d(x, self.b[:, :, None, None], self.b_bias)
 
 
 class Photo(nn.Module):
@@ -117,6 +132,7 @@ class Photo(nn.Module):
         super().__init__()
         self.config = config
         self.contrast = compand
+        self.watch: Watch | None = None
         channels, n = config.channels, len(WINDOW)
         # Half of the left, half of the upper pixel: a far better start than nothing.
         predictor = torch.zeros(3, n, 3)
@@ -169,7 +185,8 @@ class Photo(nn.Module):
         y = F.conv2d(y, self.stem[:, :, None, None], self.stem_bias)
         for block in self.blocks:
             y = block(y)
-        y = F.conv2d(F.relu(y), self.trunk[:, :, None, None], self.trunk_bias)
+        y = rectify(y, "trunk", self.watch)
+        y = F.conv2d(y, self.trunk[:, :, None, None], self.trunk_bias)
         z = y.permute(0, 2, 3, 1).reshape(b * h * w, 3, -1)
         return self.likelihood(z, window, value.view(-1, 3)).view(b, h, w, 3)
 
@@ -188,7 +205,7 @@ class Photo(nn.Module):
                 hidden = hidden + hats(residual).to(hidden.dtype) @ self.code[c + i - 1].to(
                     hidden.dtype
                 )
-            out = self.heads[c](F.relu(hidden)).float()
+            out = self.heads[c](rectify(hidden, f"heads.{c}", self.watch)).float()
             weights = out[:, 3 * k : 3 * k + 3 * j].view(-1, j, 3)
             centre = predicted[:, c] + MIDDLE + (weights * contrast).sum((1, 2))
             for i, residual in enumerate(residuals):

@@ -6,13 +6,15 @@ at several sizes and through several filters, so that the network meets soft and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from pixelzip.codec.errors import TrainingError
 
 Pixels = NDArray[np.uint8]
 """(height, width, 3) sRGB."""
@@ -30,12 +32,12 @@ GREY_SHARE = 0.06
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def find(folders: Iterable[Path]) -> list[Path]:
-    """Every image below the folders, in a fixed order."""
+def find(folders: Sequence[Path]) -> list[Path]:
+    """Every image below the folders, in a fixed order. TrainingError if there are none."""
     endings = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
     found = [p for f in folders for p in sorted(f.rglob("*")) if p.suffix.lower() in endings]
     if not found:
-        raise FileNotFoundError(f"no images in {', '.join(map(str, folders))}")
+        raise TrainingError(f"there are no images in {', '.join(map(str, folders))}")
     return found
 
 
@@ -60,15 +62,20 @@ def shrunk(path: Path, seed: int) -> list[Pixels]:
 
 
 def load(
-    folders: Iterable[Path],
+    paths: Sequence[Path],
     smallest: int,
     prepare: Callable[[Path, int], list[Pixels]] = shrunk,
 ) -> list[Pixels]:
-    """All pictures of the folders, prepared, whose sides are at least ``smallest``."""
-    paths = find(folders)
+    """All these pictures, prepared, whose sides are at least ``smallest``.
+
+    Raises TrainingError if that leaves none.
+    """
     with ThreadPoolExecutor(2) as pool:
         prepared = pool.map(prepare, paths, range(len(paths)))
-        return [p for pictures in prepared for p in pictures if min(p.shape[:2]) >= smallest]
+        large = [p for pictures in prepared for p in pictures if min(p.shape[:2]) >= smallest]
+    if not large:
+        raise TrainingError(f"no image is large enough, once shrunk, for {smallest} pixels a side")
+    return large
 
 
 def halved(path: Path, seed: int) -> list[Pixels]:

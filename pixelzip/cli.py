@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 Command = TypeVar("Command", bound=Callable[..., None])
+Result = TypeVar("Result")
 Fraction = Callable[[float], None]
 
 JPEG_NOTE = (
@@ -104,6 +105,7 @@ def _os_sentence(error: OSError, known: str) -> str:
 # The commands' options.
 
 IN = click.argument("sources", metavar="IN...", nargs=-1, required=True, type=click.Path())
+FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 OUTPUT = click.option(
     "-o", "--output", metavar="OUT", type=click.Path(), help="Output file, folder, or - for stdout."
 )
@@ -412,6 +414,124 @@ def networks(as_json: bool) -> None:
         else:
             size = f"{card['parameters']:>12,} parameters {card['bytes']:>12,} bytes"
             click.echo(f"{card['name']:12} {size}  {card['fingerprint'][:16]}")
+
+
+@cli.command()
+@click.option("--network", type=click.Choice(["photo"]), default="photo", show_default=True)
+@click.option(
+    "--data", required=True, multiple=True, type=FOLDER, help="Photographs to learn from; repeat."
+)
+@click.option(
+    "--valid", multiple=True, type=FOLDER, help="Photographs to validate on; else some of --data."
+)
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the checkpoint, the log and the curve; a run that it holds is resumed.",
+)  # fmt: skip
+@click.option("--steps", type=click.IntRange(1), default=20_000, show_default=True)
+@click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Crops a step.")
+@click.option(
+    "--side", type=click.IntRange(16), default=64, show_default=True, help="Of a crop, in pixels."
+)
+@click.option("--channels", type=click.IntRange(8, 1024), help="Width of the trunk.")
+@click.option("--blocks", help="Residual blocks: M is a masked 2x3 convolution, N is 1x1 only.")
+@click.option("--head", type=click.IntRange(8, 1024), help="Width of each sub-pixel's head.")
+@click.option("--components", type=click.IntRange(1, 64), help="Logistics in a mixture.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option(
+    "--checkpoint-minutes", type=click.FloatRange(0), default=5.0, show_default=True,
+    help="Time between checkpoints.",
+)  # fmt: skip
+@click.option(
+    "--compile/--no-compile", default=True, help="Fuse the loss with torch.compile (wants a C++"
+    " compiler on a CPU)."
+)  # fmt: skip
+@_options(QUIET)
+def train(
+    network: str,
+    data: tuple[Path, ...],
+    valid: tuple[Path, ...],
+    output: Path,
+    channels: int | None,
+    blocks: str | None,
+    head: int | None,
+    components: int | None,
+    checkpoint_minutes: float,
+    quiet: bool,
+    **settings: Any,
+) -> None:
+    """Train a network on photographs, or go on where a run stopped.
+
+    \b
+    pixelzip train --network photo --data photos/ -o runs/photo
+    pixelzip train --network photo --data photos/ -o runs/photo --steps 40000   # longer
+    torchrun --nproc-per-node 4 -m pixelzip train --data photos/ -o runs/photo --device cuda
+    """
+    from pixelzip.models import train as training
+    from pixelzip.models.photo import PhotoConfig
+
+    given: dict[str, Any] = {
+        "channels": channels,
+        "blocks": blocks,
+        "head": head,
+        "components": components,
+    }
+    if blocks is not None and (not blocks or set(blocks) - set("MN")):
+        raise click.BadParameter("only the letters M and N can stand here", param_hint="--blocks")
+    config = training.TrainConfig(
+        data=data,
+        valid=valid,
+        output=output,
+        network=network,
+        architecture=PhotoConfig(**{k: v for k, v in given.items() if v is not None}),
+        minutes_between_checkpoints=checkpoint_minutes,
+        **settings,
+    )
+
+    def report(progress: training.Progress) -> None:
+        valid = progress.valid_bits_per_dim
+        click.echo(
+            f"step {progress.step:,}/{config.steps:,}"
+            f"  train {progress.train_bits_per_dim:.3f}"
+            f"  {'' if valid is None else f'validation {valid:.4f} '}bits/dim"
+            f"  {progress.pixels_per_second:,.0f} pixels/s"
+            f"  {progress.seconds_left / 60:.0f} min left",
+            err=True,
+        )
+
+    checkpoint = _sentences(lambda: training.train(config, (lambda _: None) if quiet else report))
+    if not quiet:
+        click.echo(f"{checkpoint}: freeze it with pixelzip freeze {checkpoint} -o NETWORK")
+
+
+@cli.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path, dir_okay=False))
+@_options(FORCE)
+def freeze(checkpoint: Path, output: Path, force: bool) -> None:
+    """Freeze a trained network into the integers that code.
+
+    \b
+    pixelzip freeze runs/photo/checkpoint.pt -o my.safetensors
+    pixelzip compress --network my.safetensors picture.png
+    """
+    from pixelzip.models.freeze import freeze_checkpoint
+
+    if output.exists() and not force:
+        raise click.ClickException(f"{output} exists; --force overwrites it")
+    fingerprint = _sentences(lambda: freeze_checkpoint(checkpoint, output))
+    click.echo(f"{output}: {output.stat().st_size:,} bytes, fingerprint {fingerprint.hex()[:16]}")
+
+
+def _sentences(work: Callable[[], Result]) -> Result:
+    """Do the work; say what went wrong in one sentence."""
+    try:
+        return work()
+    except PixelzipError as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(_os_sentence(error, "")) from error
 
 
 @cli.command()

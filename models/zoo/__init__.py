@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from pixelzip.codec.errors import NetworkFileError, UnknownNetworkError
 
@@ -46,7 +46,7 @@ def describe() -> list[Entry]:
 
 def _describe(path: Path) -> Entry:
     header = _header(path)
-    metadata = header.pop("__metadata__", {})
+    metadata: dict[str, str] = header.pop("__metadata__", {})
     parameters = 0
     for tensor in header.values():
         count = 1
@@ -65,14 +65,14 @@ def _describe(path: Path) -> Entry:
     )
 
 
-def _header(path: Path) -> dict[str, dict[str, list[int]]]:
+def _header(path: Path) -> dict[str, Any]:
     """The JSON header of a safetensors file: eight bytes of length, then the text."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if length > _LARGEST_HEADER:
                 raise ValueError("its header is too long")
-            header: dict[str, dict[str, list[int]]] = json.loads(file.read(length))
+            header: dict[str, Any] = json.loads(file.read(length))
             return header
     except (OSError, ValueError) as error:
         raise NetworkFileError(f"{path} is not a network file: {error}") from error
