@@ -599,7 +599,7 @@ def _report(job: Job, pxz: bytes, bytes_in: int, bytes_out: int | None, start: f
         mode=about.mode,
         bytes_in=bytes_in,
         bytes_out=bytes_out,
-        bits_per_dim=round(about.bits_per_dim, 6),
+        bits_per_dim=about.bits_per_dim,
         seconds=round(time.perf_counter() - start, 3),
         network=about.network,
     )
@@ -663,7 +663,7 @@ def _print(job: Job, done: Done, reports: IO[str], *, quiet: bool, as_json: bool
         else:
             click.echo(f"{job.source}: error: {done.error}", err=True)
     elif as_json:
-        click.echo(json.dumps(done.more | asdict(done.report)), file=reports)
+        click.echo(json.dumps(asdict(done.report) | done.more), file=reports)
     elif not quiet:
         click.echo(done.line, file=reports)
 
