@@ -1,0 +1,180 @@
+"""The specification against the code: an independent decoder brings back what pixelzip wrote."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference_decoder as reference
+import torch
+from numpy.typing import NDArray
+
+import pixelzip
+from pixelzip.codec import cdf, coder
+from pixelzip.codec.container import Method, unpack
+from pixelzip.codec.tiles import encode_tiles
+from pixelzip.models import freeze, frozen, zoo
+from pixelzip.models.photo import PhotoConfig
+
+ROOT = Path(__file__).resolve().parent.parent
+FORMAT = (ROOT / "docs" / "format.md").read_text()
+
+Crops = dict[str, NDArray[np.uint8]]
+
+
+@pytest.fixture(scope="module")
+def network() -> reference.Network:
+    """The shipped network, as the reference decoder reads it."""
+    return reference.Network((ROOT / "models" / "zoo" / "photo.safetensors").read_bytes())
+
+
+def test_the_network_file_says_the_same_to_both(network: reference.Network) -> None:
+    assert network.fingerprint == zoo.load("photo").fingerprint
+
+
+@pytest.mark.parametrize("name", ["EXP", "INVERSE_SCALE", "SIGMOID"])
+def test_tables(name: str) -> None:
+    table = getattr(reference, name)
+    assert table == getattr(cdf, name).tolist()
+    digest = hashlib.sha256(struct.pack(f"<{len(table)}q", *table)).hexdigest()
+    assert f"| {name} | `{digest}` |" in FORMAT
+    assert f"| {name} | {len(table)} | `2^" in FORMAT
+    assert f" | {table[0]} | {table[-1]} |\n" in FORMAT
+
+
+def test_example_of_the_coder() -> None:
+    listing = FORMAT.split("### An example\n")[1].split("```text\n")[1].split("```")[0]
+    shown = dict(line.split(": ") for line in listing.splitlines())
+    numbers = {
+        key: [int(n) for n in text.split()] for key, text in shown.items() if key != "payload"
+    }
+    mixture = numbers["logits"], numbers["means"], numbers["log-scales"]
+    weight = reference.weights(mixture[0])
+    assert weight == numbers["weights"]
+    for x in (96, 103, 112):
+        assert [reference.cumulative(x, weight, mixture)] == numbers[f"C({x})"]
+    high, low = reference.frequencies(mixture), reference.frequencies(mixture, 6)
+    assert high == numbers["high"]
+    assert low == numbers["low after 6"]
+
+    values = np.array(numbers["values"], np.uint8)
+    parameters = np.array([mixture] * len(values), np.int32)
+    intervals = cdf.intervals(parameters, values)
+    payload = coder.encode(intervals.transpose(1, 0, 2).reshape(-1, 3))
+    assert payload == bytes.fromhex(shown["payload"])
+    decoder = reference.RangeDecoder(payload)
+    highs = [decoder.nibble(high) for _ in values]
+    lows = [decoder.nibble(reference.frequencies(mixture, n)) for n in highs]
+    assert [16 * h + n for h, n in zip(highs, lows, strict=True)] == numbers["values"]
+
+
+def test_frequencies_of_any_mixture() -> None:
+    # Far beyond what networks say: means outside, scales clamped, weights of zero, ties of logits.
+    random = np.random.default_rng(2)
+    n = 200
+    parameters = np.stack(
+        [
+            random.choice([0, 1, -40, -3072, -3073, 2**26], (n, 4)),
+            random.integers(-(2**19), 2**19, (n, 4)) >> random.integers(0, 8, (n, 1)),
+            random.integers(-200, 250, (n, 4)),
+        ],
+        1,
+    ).astype(np.int32)
+    highs = random.integers(0, 16, n)
+    # The coder wants frequencies less one.
+    table = np.stack([cdf.high_table(parameters), cdf.low_table(parameters, highs)], 1) + 1
+    for mixture, high, (high_table, low_table) in zip(parameters, highs, table, strict=True):
+        logits, means, log_scales = mixture.tolist()
+        assert reference.frequencies((logits, means, log_scales)) == high_table.tolist()
+        assert reference.frequencies((logits, means, log_scales), int(high)) == low_table.tolist()
+
+
+@pytest.mark.parametrize(
+    ("crop", "top", "left", "height", "width", "channels"),
+    [
+        ("parrot-32x32", 3, 8, 9, 12, 3),
+        ("bikes-96x64", 20, 40, 1, 7, 3),
+        ("palms-96x64", 11, 30, 5, 1, 3),
+        ("lighthouse-64x48", 12, 17, 8, 8, 1),
+        ("flower-64x48", 30, 20, 14, 2, 3),
+        ("knob-32x32", 0, 0, 1, 1, 3),
+        ("knob-32x32", 9, 9, 6, 10, 1),
+    ],
+)
+def test_tiles(
+    network: reference.Network,
+    crops: Crops,
+    crop: str,
+    top: int,
+    left: int,
+    height: int,
+    width: int,
+    channels: int,
+) -> None:
+    tile = crops[crop][top : top + height, left : left + width, :channels]
+    (payload,) = encode_tiles(zoo.load("photo"), [tile])
+    decoded = reference.decode_tile(network, payload, height, width, channels)
+    assert np.array_equal(decoded, tile)
+
+
+def test_tile_of_extremes(network: reference.Network) -> None:
+    # Noise of black and white drives clamps and guards that photographs do not reach.
+    tile = np.random.default_rng(3).choice([0, 255], (7, 6, 3)).astype(np.uint8)
+    (payload,) = encode_tiles(zoo.load("photo"), [tile])
+    assert np.array_equal(reference.decode_tile(network, payload, 7, 6, 3), tile)
+
+
+def wild_network(seed: int) -> tuple[dict[str, torch.Tensor], PhotoConfig]:
+    """A network of random integers, as large as a loader allows, so that every clamp is reached."""
+    random = np.random.default_rng(seed)
+    config = PhotoConfig(channels=10, blocks="NMM", head=6, components=3)
+    tensors = {}
+    for name, (shape, dtype) in frozen.layout(config).items():
+        size = tuple(
+            {"first.table": 41, "code.bins": 900, "code.rows": 61}.get(name, 0) if n < 0 else n
+            for n in shape
+        )
+        if dtype == torch.float32:
+            array = np.exp(random.uniform(-9, 3, size)).astype(np.float32)
+        elif name == "first.weight":
+            array = random.integers(-32639, 32640, size)
+        elif name == "code.bins":
+            array = np.append(0, random.integers(0, 31, size[0] - 1))
+        elif name == "code.rows":
+            array = random.integers(-(2**26), 2**26 + 1, size) >> random.integers(0, 20, size)
+        elif name.endswith("bias"):
+            array = random.integers(-(2**30), 2**30, size) >> random.integers(0, 25, size)
+        else:
+            array = random.integers(-127, 128, size)
+        tensors[name] = torch.from_numpy(np.asarray(array)).to(dtype)
+    return tensors, config
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_wild_networks(tmp_path: Path, crops: Crops, seed: int) -> None:
+    path = tmp_path / "wild.safetensors"
+    freeze.write(path, *wild_network(seed), "not at all")
+    tile = crops["flower-64x48"][:7, :5]
+    (payload,) = encode_tiles(zoo.load(str(path)), [tile])
+    network = reference.Network(path.read_bytes())
+    assert np.array_equal(reference.decode_tile(network, payload, 7, 5, 3), tile)
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+def test_whole_files(network: reference.Network, crops: Crops, channels: int) -> None:
+    pixels = crops["parrot-32x32"][:20, :24]
+    data = pixelzip.compress(pixels if channels == 3 else pixels[:, :, 1])
+    (component,) = unpack(data).components
+    assert component.tiles[0].method == Method.NETWORK
+    decoded = reference.decode_plain(data, network)
+    assert np.array_equal(decoded, pixels if channels == 3 else pixels[:, :, 1:2])
+
+
+def test_damage_is_noticed(network: reference.Network, crops: Crops) -> None:
+    data = bytearray(pixelzip.compress(crops["parrot-32x32"][:8, :12]))
+    data[-20] ^= 4
+    with pytest.raises((ValueError, AssertionError)):
+        reference.decode_plain(bytes(data), network)
