@@ -48,6 +48,10 @@ class Conditional(Protocol):
     def lag(self) -> int:
         """How many columns a row must trail the row above."""
 
+    @property
+    def forkable(self) -> bool:
+        """Whether a forked process can go on using it: not on a GPU."""
+
     def parallel(self, pixels: NDArray[np.uint8]) -> Iterator[NDArray[np.int32]]:
         """Yield bands of (rows * width, channels, 3, components) parameters, top to bottom.
 

@@ -56,7 +56,7 @@ _FLAT = 0.1
 """Bits/dim below which the fallback is good enough to spare the network the work."""
 _SMOOTH = 1.5
 """Bits/dim below which an estimate of the fallback is too rough to rule the fallback out."""
-_OPTIMISM = 0.6
+_OPTIMISM = 0.8
 """Above that, the fallback ends at no less than this fraction of its estimate."""
 
 

@@ -135,14 +135,18 @@ def unpack_pixels(payload: bytes, shape: tuple[int, int, int]) -> Bytes:
 def estimate(pixels: Bytes) -> float:
     """A quick guess at ``len(pack_pixels(pixels))``, mostly too high, in bounded time."""
     sample = _sample(pixels)
+    palette = _palette(sample)
     colours = Colours.DIFFERENCE if sample.shape[2] >= 3 else Colours.DIRECT
     tries = [
         Form(Colours.DIRECT, Layout.PIXELS, Filter.NONE),
         Form(colours, Layout.PLANES, Filter.SUB),
         Form(colours, Layout.PLANES, Filter.PAETH),
     ]
-    best = min(len(zlib.compress(_serialise(sample, form, None), 1)) for form in tries)
-    return best * pixels.size / sample.size
+    if palette is not None:
+        tries.append(Form(Colours.PALETTE, Layout.PIXELS, Filter.NONE))
+    serials = [_serialise(sample, form, palette) for form in tries]
+    best = min(serials, key=lambda serial: len(zlib.compress(serial, 1)))
+    return raw_lzma.hasty_length(best) * pixels.size / sample.size
 
 
 def _forms(channels: int, colour_count: int | None) -> Iterator[Form]:

@@ -9,27 +9,24 @@ channel, within a channel all high nibbles and then all low ones, within those r
     2 3 4 5 6 7
     4 5 6 7 8 9
 
-Decoding steps many tiles at once, so that a front is long even where a tile is small. Threads
+Decoding steps many tiles at once, so that a front is long even where a tile is small. The cores
 share the tiles out; each tile is independent of the others, so the result does not depend on it.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixelzip.codec import cdf, coder
 from pixelzip.codec.conditional import Conditional, Shape
+from pixelzip.codec.workers import share_out
 
 Progress = Callable[[float], None]
 """Receives the fraction done, 0 to 1."""
-
-STEP_PIXELS = 1 << 24
-"""At most about this many pixels are decoded in step, to bound the memory."""
 
 
 def front_order(shape: Shape, lag: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -52,9 +49,13 @@ def encode_tiles(
     progress: Progress | None = None,
 ) -> list[bytes]:
     """Each tile's payload. Tiles are (height, width, channels), channels 3 or 1."""
-    tally = _Tally(sum(t.shape[0] * t.shape[1] for t in tiles), progress)
-    with ThreadPoolExecutor(max(1, min(threads, len(tiles)))) as pool:
-        return list(pool.map(lambda tile: _encode(conditional, tile, tally), tiles))
+
+    def encode(group: Sequence[int]) -> list[bytes]:
+        tally = _Tally(sum(tiles[i].shape[0] * tiles[i].shape[1] for i in group), progress)
+        return [_encode(conditional, tiles[i], tally) for i in group]
+
+    groups = _groups([t.shape[:2] for t in tiles], threads)
+    return _in_groups(encode, groups, conditional)
 
 
 def _encode(conditional: Conditional, tile: NDArray[np.uint8], tally: _Tally) -> bytes:
@@ -85,33 +86,48 @@ def decode_tiles(
     progress: Progress | None = None,
 ) -> list[NDArray[np.uint8]]:
     """The tiles of these shapes, (height, width, channels) each. FormatError if damaged."""
-    tally = _Tally(sum(h * w for h, w in shapes), progress)
-    tiles: list[NDArray[np.uint8]] = [np.empty((0, 0, channels), np.uint8)] * len(shapes)
 
-    def decode(group: Sequence[int]) -> None:
-        decoded = _decode_in_step(
-            conditional, [payloads[i] for i in group], [shapes[i] for i in group], channels, tally
+    def decode(group: Sequence[int]) -> list[NDArray[np.uint8]]:
+        chosen = [shapes[i] for i in group]
+        return _decode_in_step(
+            conditional,
+            [payloads[i] for i in group],
+            chosen,
+            channels,
+            _Tally(sum(h * w for h, w in chosen), progress),
         )
-        for i, tile in zip(group, decoded, strict=True):
-            tiles[i] = tile
 
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        list(pool.map(decode, _groups(shapes, threads)))
-    return tiles
+    return _in_groups(decode, _groups(shapes, threads), conditional)
+
+
+Result = TypeVar("Result")
+
+
+def _in_groups(
+    work: Callable[[Sequence[int]], list[Result]],
+    groups: Sequence[Sequence[int]],
+    conditional: Conditional,
+) -> list[Result]:
+    """Do each group's tiles, ``work(numbers)``; return the results in the tiles' order."""
+    shares = share_out(work, groups, fork=conditional.forkable)
+    by_number = {
+        number: result
+        for group, results in zip(groups, shares, strict=True)
+        for number, result in zip(group, results, strict=True)
+    }
+    return [by_number[number] for number in sorted(by_number)]
 
 
 def _groups(shapes: Sequence[Shape], threads: int) -> list[list[int]]:
-    """Share the tiles out: as many groups as threads, or more where memory asks for it."""
-    total = sum(h * w for h, w in shapes)
-    count = max(1, min(len(shapes), threads * -(-total // (STEP_PIXELS * threads))))
+    """Share the tiles out: at most as many groups as threads, of about the same size."""
+    groups: list[list[int]] = [[] for _ in range(max(1, min(threads, len(shapes))))]
+    filled = [0] * len(groups)
     # Largest first, each to the group that has least: similar tiles then step together.
-    groups: list[list[int]] = [[] for _ in range(count)]
-    filled = [0] * count
     for i in sorted(range(len(shapes)), key=lambda i: -shapes[i][0] * shapes[i][1]):
         least = filled.index(min(filled))
         groups[least].append(i)
         filled[least] += shapes[i][0] * shapes[i][1]
-    return [g for g in groups if g]
+    return groups
 
 
 def _decode_in_step(
@@ -165,15 +181,13 @@ def fronts(
 
 
 class _Tally:
-    """Adds up the pixels that several threads have done."""
+    """Adds up the pixels that a share of the work has done."""
 
     def __init__(self, total: int, progress: Progress | None) -> None:
         self.total, self.progress = total, progress
         self.done = 0
-        self.lock = threading.Lock()
 
     def add(self, pixels: int) -> None:
-        with self.lock:
-            self.done += pixels
-            if self.progress is not None:
-                self.progress(self.done / self.total)
+        self.done += pixels
+        if self.progress is not None:
+            self.progress(self.done / self.total)

@@ -202,6 +202,11 @@ class Frozen:
         self.window = self.array(torch.from_numpy(_WINDOW))
         self.taps = self.array(torch.from_numpy(_TAPS))
 
+    @property
+    def forkable(self) -> bool:
+        """See `pixelzip.codec.conditional.Conditional.forkable`."""
+        return self.device.type == "cpu"
+
     def array(self, tensor: Tensor) -> Any:
         """The tensor as the kernels want it: a numpy array, or a tensor on the device."""
         if self.glue is twins:

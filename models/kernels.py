@@ -43,8 +43,7 @@ def _gather(store, at, out):  # type: ignore[no-untyped-def]
     for i in range(at.shape[0]):
         for j in range(at.shape[1]):
             source = at[i, j]
-            for k in range(store.shape[1]):
-                out[i, j, k] = store[source, k]
+            out[i, j] = store[source]
 
 
 def gather(store, at):  # type: ignore[no-untyped-def]
@@ -57,8 +56,7 @@ def gather(store, at):  # type: ignore[no-untyped-def]
 @_kernel
 def _scatter(store, at, values):  # type: ignore[no-untyped-def]
     for i in range(at.shape[0]):
-        for k in range(store.shape[1]):
-            store[at[i], k] = values[i, k]
+        store[at[i]] = values[i]
 
 
 def scatter(store, at, values):  # type: ignore[no-untyped-def]
