@@ -100,39 +100,51 @@ def _clamp(x, lowest, highest):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _cdf(first, step, weight, parameters, out):  # type: ignore[no-untyped-def]
-    """C at the edges first, first + step, ... in units of 2^-36; edges from 1 to 255 only."""
-    limit = np.int64(_REACH) << _ARGUMENT_BITS
-    count = out.shape[0]
-    for i in range(count):
-        out[i] = 0
-    for k in range(weight.shape[0]):
-        share = weight[k]
-        if share == 0:
-            continue
-        mean = _clamp(np.int64(parameters[1, k]), -MEAN_LIMIT, MEAN_LIMIT)
-        log_scale = _clamp(np.int64(parameters[2, k]), LOG_SCALE_MIN, LOG_SCALE_MAX)
-        inverse = INVERSE_SCALE[np.uint64(log_scale - LOG_SCALE_MIN)]
-        start = (first * MEAN_UNIT - MEAN_UNIT // 2 - mean) * inverse
-        stride = step * MEAN_UNIT * inverse
-        for i in range(count):
-            # Mean and inverse scale have 8 and 20 bits behind the point; the argument keeps 14.
-            z = (start + i * stride) >> (8 + _INVERSE_BITS - _ARGUMENT_BITS)
-            z = _clamp(z, -limit, limit) + limit
-            at = np.uint64(z >> _FRACTION_BITS)
-            fraction = z & ((1 << _FRACTION_BITS) - 1)
-            out[i] += share * (SIGMOID[at] + ((SLOPE[at] * fraction) >> _FRACTION_BITS))
+def _line(edge, step, parameters, k):  # type: ignore[no-untyped-def]
+    """The sigmoid's argument at ``edge``, and how much ``step`` more edges add to it.
+
+    Mean and inverse scale have 8 and 20 bits behind the point, so these numbers have 28.
+    """
+    mean = _clamp(np.int64(parameters[1, k]), -MEAN_LIMIT, MEAN_LIMIT)
+    log_scale = _clamp(np.int64(parameters[2, k]), LOG_SCALE_MIN, LOG_SCALE_MAX)
+    inverse = INVERSE_SCALE[np.uint64(log_scale - LOG_SCALE_MIN)]
+    return (edge * MEAN_UNIT - MEAN_UNIT // 2 - mean) * inverse, step * MEAN_UNIT * inverse
 
 
 @_kernel
-def _edge(edge, weight, parameters, one):  # type: ignore[no-untyped-def]
-    """C at one edge from 0 to 256; ``one`` is room for one number."""
+def _sigmoid(z):  # type: ignore[no-untyped-def]
+    """The logistic function of z / 2^28 in units of 2^-22, on straight lines between steps."""
+    limit = np.int64(_REACH) << _ARGUMENT_BITS
+    z = _clamp(z >> (8 + _INVERSE_BITS - _ARGUMENT_BITS), -limit, limit) + limit
+    at = np.uint64(z >> _FRACTION_BITS)
+    fraction = z & ((1 << _FRACTION_BITS) - 1)
+    return SIGMOID[at] + ((SLOPE[at] * fraction) >> _FRACTION_BITS)
+
+
+@_kernel
+def _cdf(edge, weight, parameters):  # type: ignore[no-untyped-def]
+    """C(edge) in units of 2^-36, for an edge from 0 to 256."""
     if edge == 0:
         return np.int64(0)
     if edge == 256:
         return np.int64(1) << _UNIT_BITS
-    _cdf(edge, 0, weight, parameters, one)
-    return one[0]
+    total = np.int64(0)
+    for k in range(weight.shape[0]):
+        if weight[k] > 0:
+            z, _ = _line(edge, 0, parameters, k)
+            total += weight[k] * _sigmoid(z)
+    return total
+
+
+@_kernel
+def _cdfs(first, step, weight, parameters, out):  # type: ignore[no-untyped-def]
+    """C at the sixteen edges first, first + step, ...; the last one is of no meaning."""
+    out[:] = 0
+    for k in range(weight.shape[0]):
+        if weight[k] > 0:
+            z, stride = _line(first, step, parameters, k)
+            for i in range(16):  # a constant, so that the compiler can unroll it
+                out[i] += weight[k] * _sigmoid(z + i * stride)
 
 
 @_kernel
@@ -151,15 +163,15 @@ def _low(c, bottom, top, nibble):  # type: ignore[no-untyped-def]
 
 @_kernel
 def _intervals(parameters, values, out):  # type: ignore[no-untyped-def]
-    weight, one = np.empty(parameters.shape[2], np.int64), np.empty(1, np.int64)
+    weight = np.empty(parameters.shape[2], np.int64)
     for i in range(parameters.shape[0]):
         _weights(parameters[i, 0], weight)
         value = np.int64(values[i])
         high, low = value >> 4, value & 15
-        bottom = _edge(16 * high, weight, parameters[i], one)
-        top = _edge(16 * high + 16, weight, parameters[i], one)
-        first = _edge(value, weight, parameters[i], one)
-        last = _edge(value + 1, weight, parameters[i], one)
+        bottom = _cdf(16 * high, weight, parameters[i])
+        top = _cdf(16 * high + 16, weight, parameters[i])
+        first = _cdf(value, weight, parameters[i])
+        last = _cdf(value + 1, weight, parameters[i])
         for nibble in range(2):
             if nibble == 0:
                 symbol, start, end = high, _high(bottom), _high(top)
@@ -176,10 +188,10 @@ def _intervals(parameters, values, out):  # type: ignore[no-untyped-def]
 
 @_kernel
 def _high_table(parameters, out):  # type: ignore[no-untyped-def]
-    weight, c = np.empty(parameters.shape[2], np.int64), np.empty(15, np.int64)
+    weight, c = np.empty(parameters.shape[2], np.int64), np.empty(16, np.int64)
     for i in range(parameters.shape[0]):
         _weights(parameters[i, 0], weight)
-        _cdf(16, 16, weight, parameters[i], c)
+        _cdfs(16, 16, weight, parameters[i], c)
         out[i, 0] = 0
         start = np.int64(0)
         for symbol in range(15):
@@ -192,14 +204,14 @@ def _high_table(parameters, out):  # type: ignore[no-untyped-def]
 
 @_kernel
 def _low_table(parameters, high, out):  # type: ignore[no-untyped-def]
-    weight, one = np.empty(parameters.shape[2], np.int64), np.empty(1, np.int64)
-    c = np.empty(15, np.int64)
+    weight = np.empty(parameters.shape[2], np.int64)
+    c = np.empty(16, np.int64)
     for i in range(parameters.shape[0]):
         _weights(parameters[i, 0], weight)
         edge = 16 * np.int64(high[i])
-        bottom = _edge(edge, weight, parameters[i], one)
-        top = _edge(edge + 16, weight, parameters[i], one)
-        _cdf(edge + 1, 1, weight, parameters[i], c)
+        bottom = _cdf(edge, weight, parameters[i])
+        top = _cdf(edge + 16, weight, parameters[i])
+        _cdfs(edge + 1, 1, weight, parameters[i], c)
         out[i, 0] = 0
         start = np.int64(0)
         for symbol in range(15):
