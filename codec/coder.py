@@ -30,16 +30,15 @@ def encode(intervals: NDArray[np.float32]) -> bytes:
     coder.encode(np.ones(len(intervals), np.int32), _MODEL, intervals)
     sealed: bytes = coder.get_compressed().astype(_WORD).tobytes()
     words, (lower, width) = coder.pos()
+    head, tail = sealed[: words * _WORD.itemsize], sealed[words * _WORD.itemsize :]
+    settled = int.from_bytes(head, "big")
+    if int.from_bytes(tail.ljust(_STATE_BYTES, b"\0"), "big") < lower:
+        settled -= 1  # constriction ended the stream with a carry
+    lower += settled << 8 * _STATE_BYTES
     # Any number in [lower, lower + width) ends the stream: take the one with the fewest bytes.
-    for size in range(_STATE_BYTES + 1):
-        unit = 1 << 8 * (_STATE_BYTES - size)
-        end = -(-lower // unit) * unit
-        if end < min(lower + width, 1 << 8 * _STATE_BYTES):
-            tail = end.to_bytes(_STATE_BYTES, "big")[:size]
-            if len(sealed) >= words * _WORD.itemsize:
-                sealed = sealed[: words * _WORD.itemsize] + tail
-            break
-    return sealed.rstrip(b"\0")
+    ends = (-(-lower >> bits) << bits for bits in range(8 * _STATE_BYTES, -1, -8))
+    end = next(end for end in ends if end < lower + width)
+    return end.to_bytes(len(head) + _STATE_BYTES, "big").rstrip(b"\0")
 
 
 class Decoder:
