@@ -1,0 +1,423 @@
+"""Integer CDFs and the range coder, held to oracles in plain Python integers."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import cache
+from itertools import pairwise
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from pixelzip.codec import cdf, coder
+from pixelzip.codec.errors import FormatError
+from pixelzip.models import mixture
+
+TOTAL = 1 << 24
+ALL_VALUES = np.arange(256, dtype=np.uint8)
+
+# --- The oracle: the definition of the module's docstring, one number at a time ------------------
+
+
+def exponential(x: Fraction) -> Fraction:
+    """exp(x) to about 190 bits, by its series in integers."""
+    bits = 200
+    term = total = 1 << bits
+    n = 0
+    while term:
+        n += 1
+        term = term * abs(x).numerator // (abs(x).denominator * n)
+        total += term
+    positive = Fraction(total, 1 << bits)
+    return positive if x >= 0 else 1 / positive
+
+
+@cache
+def exp_entry(below: int) -> int:
+    """exp of a logit's distance to the largest one, with 20 bits behind the point."""
+    return round(exponential(Fraction(-below, 256)) * 2**20)
+
+
+@cache
+def inverse_scale(log_scale: int) -> int:
+    return round(exponential(Fraction(-log_scale, 32)) * 2**20)
+
+
+@cache
+def sigmoid_entry(step: int) -> int:
+    return round(2**22 / (1 + exponential(Fraction(-step, 64))))
+
+
+def oracle_weights(logits: list[int]) -> list[int]:
+    top = logits.index(max(logits))
+    raw = [exp_entry(max(logits) - x) if max(logits) - x <= 12 * 256 else 0 for x in logits]
+    weights = [(r * 2**14) // sum(raw) for r in raw]
+    weights[top] += 2**14 - sum(weights)
+    return weights
+
+
+def oracle_cdf(parameters: NDArray[np.int32]) -> list[int]:
+    """C at the 257 edges."""
+    logits, means, log_scales = parameters.tolist()
+    edges = [0] * 257
+    weights = oracle_weights(logits)
+    for weight, mean, log_scale in zip(weights, means, log_scales, strict=True):
+        mean = max(-(2**18), min(2**18, mean))
+        inverse = inverse_scale(max(-128, min(160, log_scale)))
+        for edge in range(1, 256):
+            # 8 and 20 bits behind the point; the argument keeps 14, and its table has 6 of them.
+            z = (256 * edge - 128 - mean) * inverse // 2 ** (8 + 20 - 14)
+            step, fraction = divmod(max(-16 * 2**14, min(16 * 2**14, z)), 256)
+            value = sigmoid_entry(step)
+            if fraction:
+                value += (sigmoid_entry(step + 1) - value) * fraction // 256
+            edges[edge] += weight * value
+    edges[256] = 2**36
+    return edges
+
+
+def oracle_frequencies(edges: list[int]) -> tuple[list[int], list[list[int]]]:
+    """Of the 16 high nibbles, and of the low nibbles after each of them."""
+    spread = TOTAL - 18
+    high = [edges[i] * spread // 2**36 for i in range(0, 257, 16)]
+    lows = []
+    for nibble in range(16):
+        part = edges[16 * nibble : 16 * nibble + 17]
+        span = part[16] - part[0]
+        if span:
+            low = [(c - part[0]) * spread // span for c in part]
+        else:
+            low = [i * spread // 16 for i in range(17)]
+        lows.append([b - a + 1 for a, b in pairwise(low)])
+    return [b - a + 1 for a, b in pairwise(high)], lows
+
+
+class OracleEncoder:
+    """A range coder of 32-bit words in unbounded integers: what constriction's has to give."""
+
+    def __init__(self) -> None:
+        self.lower, self.width, self.words = 0, 2**64 - 1, 0
+
+    def encode(self, below: int, frequency: int) -> None:
+        unit = self.width >> 24
+        self.lower += unit * below
+        self.width = unit * frequency
+        if self.width < 2**32:
+            self.lower, self.width = self.lower << 32, self.width << 32
+            self.words += 1
+
+    def payload(self) -> bytes:
+        """The shortest string, read as a fraction, inside the final interval."""
+        size = 8 + 4 * self.words
+        for bits in range(8 * size, -1, -8):
+            end = -(-self.lower >> bits) << bits
+            if end < self.lower + self.width:
+                return end.to_bytes(size, "big").rstrip(b"\0")
+        raise AssertionError
+
+
+# --- Parameters: likely ones, and the most extreme -----------------------------------------------
+
+int32 = st.integers(-(2**31), 2**31 - 1)
+logits = st.one_of(
+    st.integers(-2000, 2000), int32, st.sampled_from([-(2**31), 2**31 - 1, 3072, 3073, -3073, 0])
+)
+means = st.one_of(
+    st.integers(-2000, 70000),
+    int32,
+    st.sampled_from([-(2**31), 2**31 - 1, -(2**18), 2**18, 127, 128, 65408]),
+)
+log_scales = st.one_of(
+    st.integers(-140, 170), int32, st.sampled_from([-(2**31), 2**31 - 1, -128, -129, 160, 161])
+)
+
+
+@st.composite
+def mixtures(draw: st.DrawFn) -> NDArray[np.int32]:
+    """(1, 3, K)"""
+    k = draw(st.integers(1, 6))
+    rows = [
+        draw(st.lists(numbers, min_size=k, max_size=k)) for numbers in (logits, means, log_scales)
+    ]
+    return np.array([rows], np.int32)
+
+
+def likely(n: int, components: int, seed: int) -> NDArray[np.int32]:
+    """Parameters such as a network gives, (n, 3, components)."""
+    rng = np.random.default_rng(seed)
+    out = np.empty((n, 3, components), np.int32)
+    out[:, 0] = rng.normal(0, 500, (n, components))
+    out[:, 1] = rng.uniform(0, 65280, (n, 1)) + rng.normal(0, 1500, (n, components))
+    out[:, 2] = rng.normal(30, 40, (n, components))
+    return out
+
+
+def drawn(parameters: NDArray[np.int32], seed: int) -> NDArray[np.uint8]:
+    """(n,) values that follow the conditionals, nearly."""
+    rng = np.random.default_rng(seed)
+    logits, means, log_scales = parameters.transpose(1, 0, 2)
+    shares = np.exp((logits - logits.max(1, keepdims=True)) / 256)
+    chosen = (shares.cumsum(1) < rng.random((len(shares), 1)) * shares.sum(1)[:, None]).sum(1)
+    at = np.arange(len(parameters)), chosen
+    noise = rng.logistic(size=len(parameters)) * np.exp(log_scales[at] / 32)
+    return np.clip(np.rint(means[at] / 256 + noise), 0, 255).astype(np.uint8)
+
+
+NARROW = [[0], [128 * 256], [-(2**31)]]
+FAR_BELOW = [[0, 0], [-(2**31), -(2**31)], [-128, 160]]
+FAR_ABOVE = [[2**31 - 1, -(2**31)], [2**31 - 1, 0], [-128, -128]]
+FLAT = [[5], [128 * 256], [2**31 - 1]]
+HALVES = [[0, 0], [0, 255 * 256], [-128, -128]]
+
+
+# --- Frequencies ---------------------------------------------------------------------------------
+
+
+@settings(max_examples=60)
+@given(mixtures())
+@example(np.array([NARROW], np.int32))
+@example(np.array([FAR_BELOW], np.int32))
+@example(np.array([FAR_ABOVE], np.int32))
+@example(np.array([FLAT], np.int32))
+@example(np.array([HALVES], np.int32))
+def test_tables_and_intervals_are_the_oracle_s(parameters: NDArray[np.int32]) -> None:
+    high, lows = oracle_frequencies(oracle_cdf(parameters[0]))
+    # The encoder: the interval of each of the 256 values.
+    scored = cdf.intervals(np.repeat(parameters, 256, 0), ALL_VALUES).astype(np.int64) + 1
+    assert scored.shape == (256, 2, 3)
+    assert (scored >= 1).all()
+    assert (scored.sum(-1) == TOTAL).all()
+    # The decoder: a table of the high nibbles, and of the low ones after each of them.
+    high_table = cdf.high_table(parameters).astype(np.int64) + 1
+    each = np.arange(16, dtype=np.int32)
+    low_tables = cdf.low_table(np.repeat(parameters, 16, 0), each).astype(np.int64) + 1
+    assert high_table[0].tolist() == [1, *high, 1]
+    assert low_tables.tolist() == [[1, *low, 1] for low in lows]
+    assert min(high) >= 1
+    assert min(map(min, lows)) >= 1
+    assert high_table.sum() == TOTAL
+    assert (low_tables.sum(1) == TOTAL).all()
+    for value in range(256):
+        nibble, low = divmod(value, 16)
+        assert scored[value, 0, :2].tolist() == [1 + sum(high[:nibble]), high[nibble]]
+        assert scored[value, 1, :2].tolist() == [1 + sum(lows[nibble][:low]), lows[nibble][low]]
+
+
+def test_the_coder_s_floats_hold_the_integers() -> None:
+    """Frequencies travel as float32, which holds each integer up to 2^24 and no more."""
+    sharp = np.array([NARROW], np.int32)
+    table = cdf.high_table(sharp)
+    assert table.dtype == np.float32
+    assert table.max() + 1 > TOTAL - 100  # nearly all of the mass, and still exact
+    assert int(table.astype(np.float64).sum()) == TOTAL - 18
+
+
+def test_a_row_depends_on_nothing_but_itself() -> None:
+    parameters = likely(64, 5, 0)
+    values = np.arange(64, dtype=np.uint8) * 4
+    together = cdf.intervals(parameters, values)
+    tables = cdf.high_table(parameters), cdf.low_table(parameters, (values >> 4).astype(np.int32))
+    for i in range(64):
+        alone = parameters[i : i + 1]
+        np.testing.assert_array_equal(cdf.intervals(alone, values[i : i + 1])[0], together[i])
+        np.testing.assert_array_equal(cdf.high_table(alone)[0], tables[0][i])
+        high = (values[i : i + 1] >> 4).astype(np.int32)
+        np.testing.assert_array_equal(cdf.low_table(alone, high)[0], tables[1][i])
+    # A view with holes, as the encoder passes it, is read as what it shows.
+    wide = np.zeros((64, 3, 3, 5), np.int32)
+    wide[:, 1] = parameters
+    np.testing.assert_array_equal(cdf.intervals(wide[:, 1], values), together)
+
+
+def test_tables_are_the_functions_that_they_stand_for() -> None:
+    assert cdf.EXP.tolist() == [exp_entry(i) for i in range(12 * 256 + 1)]
+    assert cdf.INVERSE_SCALE.tolist() == [inverse_scale(s) for s in range(-128, 161)]
+    assert cdf.SIGMOID.tolist() == [sigmoid_entry(s) for s in range(-1024, 1025)]
+    assert (np.diff(cdf.SIGMOID) >= 0).all()
+
+
+def test_frequencies_cost_what_the_training_loss_says() -> None:
+    """The integers spend the same bits as the float mixture that a network is trained with."""
+    parameters = likely(3000, 5, 1)
+    values = drawn(parameters, 2)
+    spent = cdf.ideal_bits(cdf.intervals(parameters, values))
+    logits, means, log_scales = torch.from_numpy(parameters).double().unbind(1)
+    log_likelihood = mixture.log_likelihood(
+        torch.from_numpy(values).double(), logits / 256, means / 256, log_scales / 32
+    )
+    theoretical = -float(log_likelihood.sum()) / np.log(2)
+    assert spent == pytest.approx(theoretical, rel=5e-4)
+
+
+def test_ideal_bits_are_the_logarithms_of_the_frequencies() -> None:
+    scored = np.array([[[0, 2**23 - 1, 0], [0, 2**22 - 1, 0]], [[0, 0, 0], [0, 2**24 - 1, 0]]])
+    assert cdf.ideal_bits(scored.astype(np.float32)) == pytest.approx(1 + 2 + 24 + 0)
+
+
+# --- The coder -----------------------------------------------------------------------------------
+
+
+def coded(parameters: NDArray[np.int32], values: NDArray[np.uint8]) -> tuple[bytes, float]:
+    """The payload of these values in order, and its theoretical length in bits."""
+    scored = cdf.intervals(parameters, values)
+    return coder.encode(scored.reshape(-1, 3)), cdf.ideal_bits(scored)
+
+
+def decoded(payload: bytes, parameters: NDArray[np.int32], group: int = 1) -> NDArray[np.uint8]:
+    """Value by value, or ``group`` high nibbles and then as many low ones, as fronts do."""
+    decoder = coder.Decoder(payload)
+    values = []
+    for start in range(0, len(parameters), group):
+        part = parameters[start : start + group]
+        high = decoder.decode(cdf.high_table(part))
+        low = decoder.decode(cdf.low_table(part, high))
+        values.append(16 * high + low)
+    return np.concatenate(values).astype(np.uint8)
+
+
+def oracle_payload(parameters: NDArray[np.int32], values: NDArray[np.uint8]) -> bytes:
+    encoder = OracleEncoder()
+    for p, value in zip(parameters, values.tolist(), strict=True):
+        high, lows = oracle_frequencies(oracle_cdf(p))
+        nibble, low = divmod(value, 16)
+        encoder.encode(1 + sum(high[:nibble]), high[nibble])
+        encoder.encode(1 + sum(lows[nibble][:low]), lows[nibble][low])
+    return encoder.payload()
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(mixtures(), st.integers(0, 255)), min_size=1, max_size=12))
+def test_any_message_comes_back(message: list[tuple[NDArray[np.int32], int]]) -> None:
+    k = max(p.shape[2] for p, _ in message)
+    parameters = np.full((len(message), 3, k), -(2**31), np.int32)  # of little weight, or none
+    for i, (p, _) in enumerate(message):
+        parameters[i, :, : p.shape[2]] = p[0]
+    values = np.array([value for _, value in message], np.uint8)
+    payload, bits = coded(parameters, values)
+    np.testing.assert_array_equal(decoded(payload, parameters), values)
+    assert len(payload) <= bits / 8 + 2
+    assert not payload.endswith(b"\0")
+    assert payload == oracle_payload(parameters, values)
+
+
+def test_long_messages_cost_at_most_two_bytes_more_than_theory() -> None:
+    for seed, n in enumerate((1, 2, 3, 5, 8, 13, 50, 400, 3000)):
+        parameters = likely(n, 5, seed)
+        values = drawn(parameters, seed) if n < 3000 else np.full(n, 7, np.uint8)
+        payload, bits = coded(parameters, values)
+        assert len(payload) <= bits / 8 + 2
+        assert len(payload) >= bits / 8 - 1e-3 * n - 2
+        np.testing.assert_array_equal(decoded(payload, parameters), values)
+
+
+def test_the_range_coder_is_the_textbook_s() -> None:
+    """constriction uses our integers as they are: ordinary, certain and impossible symbols."""
+    random = Random(5)
+    for _ in range(300):
+        encoder, scored = OracleEncoder(), []
+        for _ in range(random.randrange(1, 60)):
+            kind = random.random()
+            if kind < 0.2:  # at the upper end, where carries come from
+                below, frequency = TOTAL - 2, 1
+            elif kind < 0.4:
+                below, frequency = 1, TOTAL - 2
+            else:
+                below = random.randrange(1, TOTAL - 1)
+                frequency = random.randrange(1, TOTAL - below)
+            encoder.encode(below, frequency)
+            scored.append([below - 1, frequency - 1, TOTAL - below - frequency - 1])
+        assert coder.encode(np.array(scored, np.float32)) == encoder.payload()
+
+
+def test_carries_at_the_end_of_a_payload() -> None:
+    """Intervals about a whole number of words: their last bytes may carry far back."""
+    random = Random(6)
+    close = 0
+    for _ in range(500):
+        encoder, scored = OracleEncoder(), []
+        # The interval keeps one half inside it, as close to its lower end as it can be.
+        for _ in range(random.randrange(1, 30)):
+            half = 1 << (63 + 32 * encoder.words)
+            below = (half - encoder.lower - 1) // (encoder.width >> 24)
+            if not 1 <= below < TOTAL - 3:
+                break
+            frequency = min(TOTAL - 1 - below, 2 ** random.randrange(1, 24))
+            encoder.encode(below, frequency)
+            scored.append([below - 1, frequency - 1, TOTAL - below - frequency - 1])
+        half = 1 << (63 + 32 * encoder.words)
+        assert encoder.lower < half < encoder.lower + encoder.width
+        close += encoder.words > 0 and half - encoder.lower < 2**32
+        payload = coder.encode(np.array(scored, np.float32))
+        decoder = coder.Decoder(payload)
+        # Symbol 1 of three is what a table of nibbles calls 0.
+        assert all(decoder.decode(np.array([row], np.float32))[0] == 0 for row in scored)
+        assert payload == encoder.payload() == b"\x80"
+    assert close > 20
+
+
+def test_golden_payload() -> None:
+    """The exact bytes of a fixed message: they are the format, and must never change."""
+    n = 24
+    i = np.arange(n)
+    parameters = np.stack(
+        [
+            np.stack([i * 37 % 700, 300 - i * 11], 1),
+            np.stack([i * 2600, 65000 - i * 2500], 1),
+            np.stack([i * 5 - 60, i * 3], 1),
+        ],
+        1,
+    ).astype(np.int32)
+    values = (i * 10 + 3).astype(np.uint8)
+    payload, _ = coded(parameters, values)
+    assert payload.hex() == "3c8bf9c0ce36674162d91d9a8f63d6cf7c5870586230"
+    np.testing.assert_array_equal(decoded(payload, parameters), values)
+
+
+def test_the_order_of_nibbles_is_the_caller_s() -> None:
+    """A front is coded as all its high nibbles, then all its low ones, through one coder."""
+    parameters = likely(40, 3, 9)
+    values = drawn(parameters, 9)
+    scored = cdf.intervals(parameters, values)  # (40, 2, 3)
+    payload = coder.encode(scored.reshape(5, 8, 2, 3).transpose(0, 2, 1, 3).reshape(-1, 3))
+    np.testing.assert_array_equal(decoded(payload, parameters, group=8), values)
+
+
+def test_damage_gives_an_error_or_other_symbols() -> None:
+    parameters = likely(120, 5, 3)
+    payload, _ = coded(parameters, drawn(parameters, 3))
+    random = Random(0)
+    refused = other = 0
+    for _ in range(600):
+        damaged = bytearray(payload)
+        match random.randrange(5):
+            case 0:
+                damaged = damaged[: random.randrange(len(payload))]
+            case 1:
+                damaged[random.randrange(len(payload))] ^= 1 << random.randrange(8)
+            case 2:
+                damaged = bytearray(random.randbytes(random.randrange(2 * len(payload))))
+            case 3:
+                at = random.randrange(len(payload))
+                damaged[at : at + 9] = bytes([random.choice([0, 255])]) * 9
+            case 4:
+                damaged[:8] = random.choice([b"\xff" * 8, b"\0" * 8, b"\xff\xff\xff\xfe" * 2])
+        try:
+            values = decoded(bytes(damaged), parameters, group=random.choice([1, 7, 120]))
+        except FormatError:
+            refused += 1
+        else:
+            assert values.shape == (120,)
+            other += bytes(damaged) != payload
+    assert refused > 20
+    assert other > 20
+
+
+def test_a_payload_never_ends_in_a_zero() -> None:
+    with pytest.raises(FormatError):
+        coder.Decoder(b"\x12\x00")
+    coder.Decoder(b"")  # the shortest there is
