@@ -1,4 +1,4 @@
-"""A second decoder for network payloads, short and slow, written from ``docs/format.md`` alone.
+"""A second decoder for network payloads, short and slow, that follows ``docs/format.md``.
 
 It shares no line with pixelzip and does not import it: if the two agree on real images, then the
 specification says what the code does. Names and order are those of the specification.
@@ -127,7 +127,8 @@ class RangeDecoder:
 
 
 def scaled(t: NDArray[np.int64], s: NDArray[np.float32]) -> NDArray[np.int64]:
-    return np.rint(t.astype(np.float32) * s).astype(np.int64)
+    rounded: NDArray[np.float32] = np.rint(t.astype(np.float32) * s)
+    return rounded.astype(np.int64)
 
 
 def rescale(t: NDArray[np.int64], s: NDArray[np.float32]) -> NDArray[np.int64]:
