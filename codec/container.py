@@ -317,6 +317,8 @@ def _read_payloads(
     for (method, length), (_, _, height, width) in zip(index.tiles, grid, strict=True):
         payload = reader.take(reader.remaining if length is None else length)
         sub_pixels = height * width * index.channels
+        if method == Method.NETWORK and index.channels not in (1, 3):
+            raise _damaged("a network tile of joined channels")
         exact = {Method.RAW: sub_pixels, Method.CONSTANT: index.channels}.get(method)
         if exact is None and len(payload) < least_payload(method, sub_pixels):
             raise _damaged("a tile that is too short")

@@ -47,7 +47,7 @@ Progress = Callable[[float], None]
 FindNetwork = Callable[[bytes], Conditional]
 """Finds the network whose fingerprint starts with these bytes, or raises UnknownNetworkError."""
 
-DEFAULT_TILE = 512
+DEFAULT_TILE = 256
 """The largest side, in pixels, of the tiles that a network codes."""
 
 _INDEX_COST = 3
@@ -56,7 +56,7 @@ _FLAT = 0.1
 """Bits/dim below which the fallback is good enough to spare the network the work."""
 _SMOOTH = 1.5
 """Bits/dim below which an estimate of the fallback is too rough to rule the fallback out."""
-_OPTIMISM = 0.8
+_OPTIMISM = 0.85
 """Above that, the fallback ends at no less than this fraction of its estimate."""
 
 

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from functools import cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 CARRIERS = {"int8": 2**31, "float32": 2**24, "float64": 2**53}
@@ -50,20 +51,7 @@ def product(weight: Tensor, largest: int, carrier: str | None, device: torch.dev
 
 def _carried(weight: Tensor, carrier: str) -> Product:
     if carrier == "int8":
-        rows, columns = weight.shape
-        # CUDA's kernel wants multiples of 8; zeros add nothing.
-        padded = torch.nn.functional.pad(weight, (0, -columns % 8, 0, -rows % 8)).contiguous()
-        cuda = weight.device.type == "cuda"
-
-        def integers(x: Tensor) -> Tensor:
-            n = len(x)
-            if cuda and n <= 16:
-                x = torch.nn.functional.pad(x, (0, 0, 0, 17 - n))
-            if rows % 8:
-                x = torch.nn.functional.pad(x, (0, -rows % 8))
-            return torch._int_mm(x, padded)[:n, :columns]
-
-        return integers
+        return _on_cuda(weight) if weight.device.type == "cuda" else _on_cpu(weight)
     dtype = torch.float32 if carrier == "float32" else torch.float64
     held = weight.to(dtype)
 
@@ -71,6 +59,23 @@ def _carried(weight: Tensor, carrier: str) -> Product:
         return (x.to(dtype) @ held).to(torch.int32)
 
     return floats
+
+
+def _on_cpu(weight: Tensor) -> Product:
+    weight = weight.contiguous()
+    return lambda x: torch._int_mm(x, weight)
+
+
+def _on_cuda(weight: Tensor) -> Product:
+    """CUDA's kernel wants multiples of 8, and more than 16 rows; zeros add nothing."""
+    rows, columns = weight.shape
+    padded = F.pad(weight, (0, -columns % 8, 0, -rows % 8)).contiguous()
+
+    def multiply(x: Tensor) -> Tensor:
+        n = len(x)
+        return torch._int_mm(F.pad(x, (0, -rows % 8, 0, max(0, 17 - n))), padded)[:n, :columns]
+
+    return multiply
 
 
 def _test_matrices() -> tuple[Tensor, Tensor]:

@@ -47,7 +47,8 @@ _TAPS = np.array([(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 0)], np.int32)
 _WINDOW = np.array(WINDOW, np.int32)
 _NEAR = np.array([WINDOW.index(offset) for offset in NEIGHBOURS])
 _LARGEST_FILE = 1 << 28
-_INT32 = 2**31
+_INT32 = 2**31 - 16  # room for the half that rounding adds
+_BLOCKS = 24  # each adds up to 2^26 to the residual stream, which has 32 bits
 
 
 def layout(config: PhotoConfig) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
@@ -115,9 +116,11 @@ def check(tensors: Mapping[str, Tensor], config: PhotoConfig) -> None:
             if int((sums + bias.long().abs()).max()) >= _INT32:
                 raise NetworkFileError(f"the sums of {name} could overflow 32 bits")
     table, bins, rows = tensors["first.table"], tensors["code.bins"], tensors["code.rows"]
-    if len(table) % 2 == 0 or len(table) > 1 << 20:
-        raise NetworkFileError("first.table has the wrong length")
-    if rows.shape[1] % 2 == 0 or int(bins.min()) < 0 or int(bins.max()) > rows.shape[1] // 2:
+    if len(table) % 2 == 0 or len(table) > 1 << 20 or int(table.min()) < -127:
+        raise NetworkFileError("first.table has the wrong length or range")
+    # A residual of 0 has no sign, so the row in the middle is its own.
+    middle = rows.shape[1] // 2
+    if rows.shape[1] % 2 == 0 or int(bins[0]) or int(bins.min()) < 0 or int(bins.max()) > middle:
         raise NetworkFileError("code.bins points outside of code.rows")
     if int(rows.abs().max()) > kernels.LIMIT:
         raise NetworkFileError("code.rows holds numbers that are too large")
@@ -378,8 +381,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], PhotoConfig]:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise NetworkFileError("it is not a frozen network of this version")
-            config = PhotoConfig(**json.loads(metadata["architecture"]))
-            _check_config(config)
+            config = _architecture(json.loads(metadata["architecture"]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         check(tensors, config)
         if fingerprint(tensors, config).hex() != metadata.get("fingerprint"):
@@ -393,16 +395,18 @@ def read(path: Path) -> tuple[dict[str, Tensor], PhotoConfig]:
     return tensors, config
 
 
-def _check_config(config: PhotoConfig) -> None:
+def _architecture(members: dict[str, Any]) -> PhotoConfig:
+    """The architecture that a file names, all of it and within bounds."""
+    if set(members) != set(asdict(PhotoConfig())):
+        raise NetworkFileError("its architecture has other members than it should")
+    config = PhotoConfig(**members)
     sizes = (config.channels, config.head, config.components)
-    if not all(isinstance(s, int) and 1 <= s <= 1024 for s in sizes):
+    if not all(type(size) is int and 1 <= size <= 1024 for size in sizes):
         raise NetworkFileError("its architecture has a size out of range")
-    if (
-        not isinstance(config.blocks, str)
-        or len(config.blocks) > 32
-        or set(config.blocks) - {*"MN"}
-    ):
-        raise NetworkFileError("its architecture has unknown blocks")
+    blocks = config.blocks
+    if not isinstance(blocks, str) or len(blocks) > _BLOCKS or set(blocks) - {*"MN"}:
+        raise NetworkFileError("its architecture has unknown blocks, or too many")
+    return config
 
 
 assert cdf.MEAN_UNIT.bit_length() - 1 == MEAN_BITS

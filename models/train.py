@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,8 @@ def train(config: TrainConfig, report: Callable[[Progress], None] = lambda progr
     Writes ``checkpoint.pt``, ``log.csv`` and ``curve.png`` to ``config.output``. Under torchrun
     each process draws its own crops, and process 0 writes.
     """
+    if find_spec("matplotlib") is None:  # said now, not when hours of training are over
+        raise TrainingError('the curve needs matplotlib: pip install "pixelzip[train]"')
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     device = config.device
     if world > 1 and not dist.is_initialized():

@@ -60,7 +60,8 @@ def containers(draw: st.DrawFn) -> Container:
             tile_size = 0
         tiles = []
         for _, _, rows, columns in tile_grid(height, width, tile_size):
-            method = draw(st.sampled_from(list(Method)))
+            networks = [Method.NETWORK] if channels in (1, 3) else []
+            method = draw(st.sampled_from([Method.RAW, Method.CONSTANT, Method.PACKED, *networks]))
             size = rows * columns * channels
             length = {
                 Method.RAW: size,
@@ -244,3 +245,11 @@ def test_modes_of_the_specification() -> None:
 
 def _no_network(prefix: bytes) -> Conditional:
     raise AssertionError("no network is needed")
+
+
+def test_a_network_cannot_code_joined_channels() -> None:
+    whole = Container("RGBA", 8, 8, b"", (Component(4, 0, (Tile(Method.RAW, bytes(256)),)),), b"", 0)
+    tile = Tile(Method.NETWORK, b"p")
+    hostile = replace(whole, network=b"\x00\x01", components=(Component(4, 0, (tile,)),))
+    with pytest.raises(FormatError, match="joined"):
+        unpack(pack(hostile))

@@ -1,0 +1,68 @@
+"""Make the golden files: run once for each released format version or network, then never again.
+
+    python tests/make_golden.py
+
+Writes ``tests/golden/NAME.pxz`` for pictures that use every method and most modes, and
+``tests/golden/pixels.json`` with each one's mode, size and the SHA-256 of its pixels. Files that
+are there already are kept: what was released must decode for ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+import pixelzip
+
+TESTS = Path(__file__).parent
+GOLDEN = TESTS / "golden"
+INDEX = GOLDEN / "pixels.json"
+
+
+def digest(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> dict[str, object]:
+    """What a decoder must give: shape, type and SHA-256 of the little-endian samples."""
+    samples = pixels.astype(pixels.dtype.newbyteorder("<"))
+    return {
+        "shape": list(pixels.shape),
+        "dtype": str(pixels.dtype),
+        "sha256": hashlib.sha256(samples.tobytes()).hexdigest(),
+    }
+
+
+def pictures() -> Iterator[tuple[str, object, int]]:
+    """Name, picture and tile size of each golden file."""
+    photo = Image.open(TESTS / "images" / "bikes-96x64.png").convert("RGB")
+    small = Image.open(TESTS / "images" / "knob-32x32.png").convert("RGB")
+    ramp = np.add.outer(np.arange(64), np.arange(96)).astype(np.uint8)
+    yield "rgb-small", small, 512
+    yield "rgb-tiled", photo, 48
+    yield "grey", photo.convert("L"), 512
+    with_alpha = photo.copy()
+    with_alpha.putalpha(Image.fromarray(ramp))
+    yield "rgba", with_alpha, 512
+    yield "palette", photo.quantize(16, dither=Image.Dither.NONE), 512
+    yield "bilevel", photo.convert("1"), 512
+    yield "flat", Image.new("RGB", (40, 30), (12, 200, 7)), 512
+    deep = np.asarray(photo.convert("L")).astype(np.uint16) * 257 + ramp
+    yield "grey-16bit", deep, 512
+
+
+def main() -> None:
+    index = json.loads(INDEX.read_text()) if INDEX.exists() else {}
+    for name, picture, tile_size in pictures():
+        path = GOLDEN / f"{name}.pxz"
+        if path.exists():
+            continue
+        path.write_bytes(pixelzip.compress(picture, tile_size=tile_size))
+        index[name] = digest(pixelzip.decompress_array(path))
+    INDEX.write_text(json.dumps(index, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""Golden files decode for ever: the format, the coder and the networks of every release."""
+
+import json
+
+import pytest
+from make_golden import GOLDEN, INDEX, digest
+
+import pixelzip
+
+EXPECTED = json.loads(INDEX.read_text())
+
+
+def test_every_golden_file_has_its_pixels_written_down() -> None:
+    assert {path.stem for path in GOLDEN.glob("*.pxz")} == set(EXPECTED)
+    assert EXPECTED
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_a_golden_file_decodes_to_its_pixels(name: str) -> None:
+    assert digest(pixelzip.decompress_array(GOLDEN / f"{name}.pxz")) == EXPECTED[name]
+
+
+@pytest.mark.parametrize("name", ["rgb-small", "rgb-tiled", "grey", "rgba"])
+def test_golden_photographs_are_coded_by_the_network(name: str) -> None:
+    assert pixelzip.info(GOLDEN / f"{name}.pxz").network == "photo"
