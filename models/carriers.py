@@ -25,6 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pixelzip.codec.errors import PixelzipError
+
 CARRIERS = {"int8": 2**31, "float32": 2**24, "float64": 2**53}
 """Each carrier and the size that no sum may reach in it."""
 
@@ -115,8 +117,8 @@ def ranking(device: torch.device) -> tuple[str, ...]:
 
 
 def asked_for() -> str | None:
-    """The carrier that the environment asks for, if any."""
+    """The carrier that the environment asks for, if any. PixelzipError if there is none such."""
     carrier = os.environ.get("PIXELZIP_CARRIER")
     if carrier is not None and carrier not in CARRIERS:
-        raise ValueError(f"PIXELZIP_CARRIER is {carrier!r}; choose one of {', '.join(CARRIERS)}")
+        raise PixelzipError(f"PIXELZIP_CARRIER is {carrier!r}; choose one of {', '.join(CARRIERS)}")
     return carrier
