@@ -58,7 +58,9 @@ def _carried(weight: Tensor, carrier: str) -> Product:
     held = weight.to(dtype)
 
     def floats(x: Tensor) -> Tensor:
-        return (x.to(dtype) @ held).to(torch.int32)
+        # A program around us may have turned autocast on, which would round the sums.
+        with torch.autocast(x.device.type, enabled=False):
+            return (x.to(dtype) @ held).to(torch.int32)
 
     return floats
 
