@@ -122,9 +122,9 @@ def check(tensors: Mapping[str, Tensor], config: PhotoConfig) -> None:
     middle = rows.shape[1] // 2
     if rows.shape[1] % 2 == 0 or int(bins[0]) or int(bins.min()) < 0 or int(bins.max()) > middle:
         raise NetworkFileError("code.bins points outside of code.rows")
-    if int(rows.abs().max()) > kernels.LIMIT:
+    if int(rows.long().abs().max()) > kernels.LIMIT:
         raise NetworkFileError("code.rows holds numbers that are too large")
-    if int(tensors["first.weight"].abs().max()) > 32639:  # two signed bytes hold no more
+    if int(tensors["first.weight"].long().abs().max()) > 32639:  # two signed bytes hold no more
         raise NetworkFileError("first.weight holds numbers that are too large")
 
 
@@ -388,7 +388,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], PhotoConfig]:
             raise NetworkFileError("its integers do not match its fingerprint")
     except OSError as error:
         raise NetworkFileError(f"{path}: {error.strerror or error}") from error
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise NetworkFileError(f"{path} is not a sound network file: {error}") from error
     except NetworkFileError as error:
         raise NetworkFileError(f"{path} is not a sound network file: {error}") from None
