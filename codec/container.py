@@ -64,6 +64,9 @@ NETWORK_DENSITY = 1024
 """A network payload has at least one byte for every 1024 sub-pixels, so that the time to decode a
 file is bounded by its length. Emptier tiles are left to the other methods."""
 
+MAX_NETWORK_SIDE = 4096
+"""The longest side, in pixels, of a network-coded tile: fronts take time however short they are."""
+
 SMALL = 4096
 """Pictures of at most this many pixels have a shorter fingerprint and a shorter checksum."""
 
@@ -319,6 +322,8 @@ def _read_payloads(
         sub_pixels = height * width * index.channels
         if method == Method.NETWORK and index.channels not in (1, 3):
             raise _damaged("a network tile of joined channels")
+        if method == Method.NETWORK and max(height, width) > MAX_NETWORK_SIDE:
+            raise _damaged("a network tile that is too long")
         exact = {Method.RAW: sub_pixels, Method.CONSTANT: index.channels}.get(method)
         if exact is None and len(payload) < least_payload(method, sub_pixels):
             raise _damaged("a tile that is too short")

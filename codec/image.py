@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pixelzip.codec import packed
 from pixelzip.codec.conditional import Conditional
 from pixelzip.codec.container import (
+    MAX_NETWORK_SIDE,
     MAX_PIXELS,
     MIN_TILE,
     MODES,
@@ -119,8 +120,8 @@ def encode_many(
     """Encode pictures into the bytes of a ``.pxz`` file each; the same as one at a time.
 
     Without a ``conditional`` only the fallback is used. ``tile_size`` is the largest side of a
-    network-coded tile in pixels, or 0 for a single tile. ``threads`` does not change the result.
-    Raises LimitError if a picture has more than MAX_PIXELS pixels.
+    network-coded tile in pixels, or 0 for the largest there can be (4096). ``threads`` does not
+    change the result. Raises LimitError if a picture has more than MAX_PIXELS pixels.
     """
     if tile_size != 0 and tile_size < MIN_TILE:
         raise ValueError(f"the tile size is 0 or at least {MIN_TILE}, not {tile_size}")
@@ -267,13 +268,14 @@ class _Part:
 
 def _survey(picture: Picture, with_network: bool, tile_size: int) -> list[_Part]:
     """Look at each component; find what is left for the network to try."""
+    tile_size = min(tile_size or MAX_NETWORK_SIDE, MAX_NETWORK_SIDE)
     parts = []
     for position, plane in enumerate(picture.planes):
         whole = _Area(plane[:, :, :1] if _is_grey(plane) else plane)
         tiles: list[_Area] = []
         open_areas: list[_Area] = []
         if with_network and whole.best is None and _is_continuous(picture.mode, position):
-            if 0 < tile_size < max(picture.height, picture.width):
+            if tile_size < max(picture.height, picture.width):
                 grid = tile_grid(picture.height, picture.width, tile_size)
                 tiles = [
                     _Area(whole.pixels[top : top + height, left : left + width])

@@ -58,9 +58,9 @@ def compress(
     """Compress one image to the bytes of a ``.pxz`` file.
 
     ``network`` is a name from the zoo, the path of a frozen network, or ``"none"``. ``tile_size``
-    is the largest side of a tile in pixels (0: no tiles). ``threads`` defaults to the cores that
-    this process may use; it does not change the result. ``strip`` drops the metadata, except
-    palette and transparency.
+    is the largest side of a tile in pixels (0: 4096, the largest there can be). ``threads``
+    defaults to the cores that this process may use; it does not change the result. ``strip`` drops
+    the metadata, except palette and transparency.
 
     Raises UnsupportedImageError if the image cannot be kept, LimitError if it is too large,
     UnknownNetworkError or NetworkFileError if the network cannot be had.

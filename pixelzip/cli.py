@@ -150,7 +150,7 @@ def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
 
 def _tile(_context: click.Context, _option: click.Parameter, value: int | None) -> int | None:
     if value is not None and value != 0 and value < MIN_TILE:
-        raise click.BadParameter(f"must be 0 (no tiles) or at least {MIN_TILE}")
+        raise click.BadParameter(f"must be 0 (the largest) or at least {MIN_TILE}")
     return value
 
 
@@ -191,7 +191,7 @@ def cli() -> None:
     metavar="PIXELS",
     type=int,
     callback=_tile,
-    help="Largest side of a tile; 0 for no tiles.",
+    help="Largest side of a tile; 0 for the largest there can be.",
 )
 @click.option("--strip", is_flag=True, help="Drop the metadata (palette and transparency stay).")
 @_options(JOBS, THREADS, QUIET, JSON)

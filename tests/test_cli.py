@@ -306,7 +306,7 @@ def test_tile(run: Run, photo: Path) -> None:
         run("compress", "photo.png", "--tile", size, "-n", "none", "--force", "--threads", 2)
         run("verify", "photo.pxz", "--against", "photo.png")
     done = run("compress", "photo.png", "--tile", MIN_TILE - 1, status=2)
-    assert b"must be 0 (no tiles) or at least 16" in done.stderr
+    assert b"must be 0 (the largest) or at least 16" in done.stderr
 
 
 def test_verify_finds_damage(run: Run, photo: Path) -> None:

@@ -248,8 +248,7 @@ def _no_network(prefix: bytes) -> Conditional:
 
 
 def test_a_network_cannot_code_joined_channels() -> None:
-    whole = Container("RGBA", 8, 8, b"", (Component(4, 0, (Tile(Method.RAW, bytes(256)),)),), b"", 0)
-    tile = Tile(Method.NETWORK, b"p")
-    hostile = replace(whole, network=b"\x00\x01", components=(Component(4, 0, (tile,)),))
+    joined = Component(4, 0, (Tile(Method.NETWORK, b"p"),))
+    hostile = Container("RGBA", 8, 8, b"\x00\x01", (joined,), b"", 0)
     with pytest.raises(FormatError, match="joined"):
         unpack(pack(hostile))

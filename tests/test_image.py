@@ -17,10 +17,11 @@ from pixelzip.codec import tiles
 from pixelzip.codec.container import (
     MODES,
     Method,
+    pack,
     tile_grid,
     unpack,
 )
-from pixelzip.codec.errors import LimitError, UnknownNetworkError
+from pixelzip.codec.errors import FormatError, LimitError, UnknownNetworkError
 from pixelzip.codec.image import (
     Picture,
     decode,
@@ -38,6 +39,7 @@ class Neighbours:
 
     fingerprint = bytes(range(100, 132))
     lag = 2
+    forkable = True
 
     def parallel(self, pixels: Bytes) -> Iterator[NDArray[np.int32]]:
         height, width, channels = pixels.shape
@@ -387,3 +389,16 @@ def test_damage_takes_little_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 2**26
     finally:
         tracemalloc.stop()
+
+
+def test_long_pictures_are_tiled_even_when_tiles_are_not_wanted() -> None:
+    """A front takes time however short it is: a hostile thin tile must not have millions."""
+    plane = texture(2, 4100, 1)
+    data = encode(Picture("L", (plane,)), NETWORK, tile_size=0)
+    container = unpack(data)
+    assert container.components[0].tile_size == 4096
+    assert np.array_equal(read(data).planes[0], plane)
+    tile = container.components[0].tiles[0]
+    whole = replace(container.components[0], tile_size=0, tiles=(tile,))
+    with pytest.raises(FormatError, match="long"):
+        unpack(pack(replace(container, components=(whole,))))
