@@ -1,0 +1,548 @@
+"""The exactness matrix: the same integers, whatever the machine does on the way to them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+import pixelzip
+from pixelzip.codec import tiles
+from pixelzip.codec.errors import FormatError, PixelzipError
+from pixelzip.models import carriers, freeze, frozen, kernels, twins, zoo
+from pixelzip.models.frozen import Frozen
+from pixelzip.models.photo import PhotoConfig
+
+Crops = dict[str, NDArray[np.uint8]]
+Tile = NDArray[np.uint8]
+Network = tuple[dict[str, torch.Tensor], PhotoConfig]
+
+CPU = torch.device("cpu")
+SHAPES = [(1, 1), (1, 2), (2, 1), (1, 23), (23, 1), (2, 3), (3, 2), (9, 4), (13, 17), (5, 40)]
+"""Narrower than the lag, lower than the window, and larger."""
+
+
+@pytest.fixture(scope="module")
+def networks(crops: Crops) -> dict[str, Network]:
+    """The integers of a tiny network, of a deeper one with odd sizes, and of the shipped one."""
+    calibration = tiny.sample(crops.values())[:8]
+    return {
+        "tiny": (freeze.freeze(tiny.photo(), calibration), tiny.CONFIG),
+        "deep": (freeze.freeze(tiny.photo(tiny.DEEP, 1), calibration), tiny.DEEP),
+        "photo": frozen.read(Path(zoo.__file__).with_name("photo.safetensors")),
+    }
+
+
+@pytest.fixture(scope="module", params=["tiny", "deep", "photo"])
+def integers(request: pytest.FixtureRequest, networks: dict[str, Network]) -> Network:
+    return networks[request.param]
+
+
+def cut(crops: Crops, channels: int = 3, shapes: Sequence[tuple[int, int]] = SHAPES) -> list[Tile]:
+    """Tiles of these shapes out of photographs, and one of noise."""
+    pictures = sorted(crops.items())
+    found = []
+    for i, (height, width) in enumerate(shapes):
+        picture = next(p for _, p in pictures[i % len(pictures) :] + pictures
+                       if p.shape[0] >= height and p.shape[1] >= width)  # fmt: skip
+        top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
+        found.append(picture[top : top + height, left : left + width, :channels])
+    noise = np.random.default_rng(0).integers(0, 256, (6, 9, channels), dtype=np.uint8)
+    return [*found, np.where(noise < 128, 0, 255).astype(np.uint8)]
+
+
+def known(network: Frozen, tile: Tile) -> NDArray[np.int32]:
+    """The parameters of a parallel pass, (height * width, channels, 3, K)."""
+    return np.concatenate(list(network.parallel(tile)))
+
+
+def learnt(network: Frozen, together: Sequence[Tile]) -> list[NDArray[np.int32]]:
+    """The same parameters, front by front, of several tiles in step."""
+    shapes = [tile.shape[:2] for tile in together]
+    channels, k = together[0].shape[2], network.config.components
+    stepper = network.stepwise(shapes, channels)
+    found = [np.zeros((h * w, channels, 3, k), np.int32) for h, w in shapes]
+    for front, spans in tiles.fronts(shapes, network.lag):
+        members = np.concatenate([np.full(len(rows), tile) for tile, rows in spans])
+        rows = np.concatenate([rows for _, rows in spans])
+        stepper.select(members, rows, front)
+        columns = front - network.lag * rows
+        for channel in range(channels):
+            parameters = stepper.parameters(channel)
+            for i, (tile, r, c) in enumerate(zip(members, rows, columns, strict=True)):
+                found[tile][r * shapes[tile][1] + c, channel] = parameters[i]
+            places = zip(members, rows, columns, strict=True)
+            stepper.reveal(channel, np.array([together[t][r, c, channel] for t, r, c in places]))
+    return found
+
+
+# --- One network, evaluated in many ways ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+def test_parallel_is_stepwise(integers: Network, crops: Crops, channels: int) -> None:
+    network = Frozen("n", *integers)
+    together = cut(crops, channels)
+    expected = [known(network, tile) for tile in together]
+    for one, other in zip(expected, learnt(network, together), strict=True):
+        np.testing.assert_array_equal(one, other)
+    alone = [learnt(network, [tile])[0] for tile in together]
+    for one, other in zip(expected, alone, strict=True):
+        np.testing.assert_array_equal(one, other)
+    # The network has something to say: what it says depends on the pixels.
+    assert len(np.unique(expected[8][:, 0, 1], axis=0)) > 100
+
+
+def test_bands(integers: Network, crops: Crops, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Frozen("n", *integers)
+    together = cut(crops, shapes=[(13, 17), (40, 3), (7, 50), (1, 30)])
+    expected = [known(network, tile) for tile in together]
+    for band in (1, 20, 51, 100, 1 << 20):
+        monkeypatch.setattr(frozen, "BAND", band)
+        for tile, parameters in zip(together, expected, strict=True):
+            np.testing.assert_array_equal(known(network, tile), parameters)
+    monkeypatch.setattr(frozen, "BAND", 1)
+    assert len(list(network.parallel(together[0]))) == 13  # a band is a row at least
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+def test_files_do_not_depend_on_batches_threads_or_order(
+    integers: Network, crops: Crops, channels: int
+) -> None:
+    network = Frozen("n", *integers)
+    together = cut(crops, channels)
+    shapes = [tile.shape[:2] for tile in together]
+    payloads = [tiles.encode_tiles(network, [tile])[0] for tile in together]
+    assert tiles.encode_tiles(network, together) == payloads
+    assert tiles.encode_tiles(network, together, threads=2) == payloads
+    assert tiles.encode_tiles(network, together[::-1], threads=3) == payloads[::-1]
+    for threads in (1, 2, 3):
+        decoded = tiles.decode_tiles(network, payloads, shapes, channels, threads=threads)
+        for tile, back in zip(together, decoded, strict=True):
+            np.testing.assert_array_equal(back, tile)
+    decoded = tiles.decode_tiles(network, payloads[::-1], shapes[::-1], channels)
+    for tile, back in zip(together[::-1], decoded, strict=True):
+        np.testing.assert_array_equal(back, tile)
+    for tile, payload in zip(together, payloads, strict=True):
+        (back,) = tiles.decode_tiles(network, [payload], [tile.shape[:2]], channels)
+        np.testing.assert_array_equal(back, tile)
+
+
+@pytest.mark.parametrize("carrier", [None, *carriers.CARRIERS])
+@pytest.mark.parametrize("glue", [kernels, twins])
+def test_carriers_and_glue(integers: Network, crops: Crops, carrier: str | None, glue: Any) -> None:
+    shapes = [(1, 1), (2, 3), (9, 4), (8, 11)]
+    for channels in (3, 1):
+        together = cut(crops, channels, shapes)
+        expected = [known(Frozen("n", *integers), tile) for tile in together]
+        network = Frozen("n", *integers, carrier=carrier, glue=glue)
+        for tile, parameters in zip(together, expected, strict=True):
+            np.testing.assert_array_equal(known(network, tile), parameters)
+        for parameters, stepped in zip(expected, learnt(network, together), strict=True):
+            np.testing.assert_array_equal(stepped, parameters)
+
+
+def test_what_one_glue_encodes_the_other_decodes(integers: Network, crops: Crops) -> None:
+    together = cut(crops, shapes=[(8, 11), (3, 2)])
+    shapes = [tile.shape[:2] for tile in together]
+    compiled, plain = Frozen("n", *integers), Frozen("n", *integers, carrier="float64", glue=twins)
+    for one, other in ((compiled, plain), (plain, compiled)):
+        payloads = tiles.encode_tiles(one, together)
+        for tile, back in zip(
+            together, tiles.decode_tiles(other, payloads, shapes, 3), strict=True
+        ):
+            np.testing.assert_array_equal(back, tile)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("carrier", [None, *carriers.CARRIERS])
+def test_gpu(integers: Network, crops: Crops, carrier: str | None) -> None:
+    together = cut(crops)
+    shapes = [tile.shape[:2] for tile in together]
+    here = Frozen("n", *integers)
+    there = Frozen("n", *integers, carrier=carrier, device="cuda")
+    payloads = tiles.encode_tiles(here, together)
+    assert tiles.encode_tiles(there, together) == payloads
+    for tile, back in zip(together, tiles.decode_tiles(there, payloads, shapes, 3), strict=True):
+        np.testing.assert_array_equal(back, tile)
+
+
+@contextmanager
+def ambience(name: str) -> Iterator[None]:
+    """What a program around us may have told torch."""
+    threads = torch.get_num_threads()
+    try:
+        match name:
+            case "bfloat16 products":
+                torch.set_float32_matmul_precision("medium")
+            case "double by default":
+                torch.set_default_dtype(torch.float64)
+            case "half by default":
+                torch.set_default_dtype(torch.float16)
+            case "no denormals":
+                torch.set_flush_denormal(True)
+            case "many threads":
+                torch.set_num_threads(5)
+        with torch.autocast("cpu", torch.bfloat16, enabled=name == "autocast"):
+            yield
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        torch.set_default_dtype(torch.float32)
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["autocast", "bfloat16 products", "double by default", "half by default", "no denormals",
+     "many threads"],
+)  # fmt: skip
+@pytest.mark.parametrize("glue", [kernels, twins])
+def test_settings_of_the_program_around(
+    networks: dict[str, Network], crops: Crops, name: str, glue: Any
+) -> None:
+    integers = networks["tiny"]
+    together = cut(crops, shapes=[(8, 11), (12, 9)])
+    shapes = [tile.shape[:2] for tile in together]
+    payloads = tiles.encode_tiles(Frozen("n", *integers), together)
+    for carrier in carriers.CARRIERS:
+        with ambience(name):
+            network = Frozen("n", *integers, carrier=carrier, glue=glue)
+            parameters = known(network, together[0])
+            encoded = tiles.encode_tiles(network, together, threads=2)
+            decoded = tiles.decode_tiles(network, payloads, shapes, 3, threads=2)
+        np.testing.assert_array_equal(parameters, known(Frozen("n", *integers), together[0]))
+        assert encoded == payloads
+        for tile, back in zip(together, decoded, strict=True):
+            np.testing.assert_array_equal(back, tile)
+
+
+def test_damaged_payloads(networks: dict[str, Network], crops: Crops) -> None:
+    """They give an error or other pixels of the same shape, from any of the tiles in step."""
+    network = Frozen("n", *networks["tiny"])
+    tile = crops["parrot-32x32"][:9, :11]
+    payload = tiles.encode_tiles(network, [tile])[0]
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(40):
+        damaged = bytearray(payload)
+        damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
+        damaged = damaged[: rng.integers(1, 2 * len(damaged))]
+        shapes = [(9, 11), (9, 11)]
+        try:
+            back = tiles.decode_tiles(network, [payload, bytes(damaged)], shapes, 3)
+        except FormatError:
+            refused += 1
+        else:
+            np.testing.assert_array_equal(back[0], tile)
+            assert back[1].shape == tile.shape
+    assert refused < 40
+
+
+# --- Carriers ------------------------------------------------------------------------------------
+
+
+def extremes(rng: np.random.Generator, *shape: int, lowest: int = -127) -> torch.Tensor:
+    """int8 matrices of the largest numbers, of random ones, and of a mixture."""
+    wild = np.where(rng.random(shape) < 0.5, lowest, 127)
+    match rng.integers(4):
+        case 0:
+            wild[:] = 127
+        case 1:
+            wild = rng.integers(lowest, 128, shape)
+        case 2:
+            wild[rng.random(shape) < 0.3] = 0
+    return torch.from_numpy(wild.astype(np.int8))
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 70), st.integers(1, 200), st.integers(1, 80), st.integers(0, 2**32))
+def test_carriers_are_exact(n: int, inputs: int, outputs: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x, weight = extremes(rng, n, inputs, lowest=-128), extremes(rng, inputs, outputs)
+    exact = (x.long() @ weight.long()).to(torch.int32)
+    for carrier in (None, *carriers.CARRIERS):
+        assert torch.equal(carriers.product(weight, 128, carrier, CPU)(x), exact)
+
+
+def test_sums_too_large_for_a_carrier_go_to_the_next() -> None:
+    weight = torch.full((1057, 16), 127, dtype=torch.int8)  # sums pass 2^24 by a little
+    x = torch.full((20, 1057), 127, dtype=torch.int8)
+    x[1::2, ::2] = 126
+    exact = (x.long() @ weight.long()).to(torch.int32)
+    assert exact.max() > 2**24
+    assert (exact % 2 == 1).any()  # what float32 would have rounded
+    for carrier in (None, *carriers.CARRIERS):
+        assert torch.equal(carriers.product(weight, 127, carrier, CPU)(x), exact)
+    assert carriers.bound(weight, 127) == 1057 * 127 * 127
+
+
+def test_a_carrier_that_saturates_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    carried = carriers._carried
+
+    def saturating(weight: torch.Tensor, carrier: str) -> carriers.Product:
+        """As processors without VNNI do it: pairs of products meet in 16 bits."""
+        if carrier != "int8":
+            return carried(weight, carrier)
+
+        def multiply(x: torch.Tensor) -> torch.Tensor:
+            unsigned = (x.long() + 128)[..., None] * weight.long()  # (n, K, N)
+            pairs = unsigned.unflatten(1, (-1, 2)).sum(2).clamp(-(2**15), 2**15 - 1)
+            return (pairs.sum(1) - 128 * weight.long().sum(0)).to(torch.int32)
+
+        return multiply
+
+    monkeypatch.setattr(carriers, "_carried", saturating)
+    assert set(carriers.ranking.__wrapped__(CPU)) == {"float32", "float64"}
+
+
+def test_the_environment_chooses_a_carrier(
+    networks: dict[str, Network], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carried, used = carriers._carried, set[str]()
+
+    def recorded(weight: torch.Tensor, carrier: str) -> carriers.Product:
+        used.add(carrier)
+        return carried(weight, carrier)
+
+    monkeypatch.setattr(carriers, "_carried", recorded)
+    for carrier in carriers.ranking(CPU):
+        used.clear()
+        monkeypatch.setenv("PIXELZIP_CARRIER", carrier)
+        Frozen("n", *networks["tiny"])
+        assert used == {carrier}
+    monkeypatch.setenv("PIXELZIP_CARRIER", "int4")
+    with pytest.raises(PixelzipError, match="int4"):
+        Frozen("n", *networks["tiny"])
+
+
+# --- Each kernel against its twin ----------------------------------------------------------------
+
+SEEDS = st.integers(0, 2**32)
+
+
+def sums(rng: np.random.Generator, n: int, columns: int) -> tuple[Any, Any]:
+    """Products (n, columns) and biases, whose sums fill 31 bits, now and then to the brim."""
+    total = rng.integers(-(2**31) + 1, 2**31, (n, columns)) >> rng.integers(0, 31, (n, columns))
+    total = np.where(rng.random(total.shape) < 0.1, 2**31 - 1, total)
+    total = np.where(rng.random(total.shape) < 0.1, -(2**31) + 1, total)
+    bias = rng.integers(-(2**30), 2**30, columns) >> rng.integers(0, 31, columns)
+    product = np.clip(total - bias, -(2**31) + 1 + abs(bias), 2**31 - 1 - abs(bias))
+    return product.astype(np.int32), bias.astype(np.int32)
+
+
+def scales(rng: np.random.Generator, columns: int) -> Any:
+    """From the smallest to the largest; halves and quarters, so that ties come up."""
+    wild = np.exp2(rng.uniform(-140, 19.9, columns))
+    usual = np.exp2(rng.uniform(-24, 0, columns))
+    ties = np.exp2(rng.integers(-3, 3, columns))
+    kind = rng.integers(3, size=columns)
+    scale = np.choose(kind, [wild, usual, ties]).astype(np.float32)
+    return np.maximum(scale, np.float32(2.0**-140))
+
+
+def twin(function: str, *arguments: Any) -> Any:
+    """Call the twin with the same numbers; give back arrays, and the arguments' new contents."""
+    given_ = [torch.from_numpy(a.copy()) if isinstance(a, np.ndarray) else a for a in arguments]
+    result = getattr(twins, function)(*given_)
+    if result is None:
+        result = given_
+    return [
+        r.numpy() if isinstance(r, torch.Tensor) else r
+        for r in (result if isinstance(result, (tuple, list)) else [result])
+    ]
+
+
+def assert_same(function: str, *arguments: Any) -> list[Any]:
+    """Kernel and twin give the same, to the type; what they give."""
+    expected = twin(function, *arguments)
+    mine = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
+    result = getattr(kernels, function)(*mine)
+    if result is None:
+        result = mine
+    result = list(result) if isinstance(result, (tuple, list)) else [result]
+    for one, other in zip(result, expected, strict=True):
+        if isinstance(one, np.ndarray):
+            assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+    return result
+
+
+@given(SEEDS)
+def test_positions(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = rng.integers(1, 20)
+    height, width = rng.integers(1, 9, (2, n), dtype=np.int32)
+    row, column = (rng.integers(0, side).astype(np.int32) for side in (height, width))
+    base = rng.integers(1, 1000, n, dtype=np.int32)
+    offsets = rng.integers(-6, 7, (5, 2), dtype=np.int32)
+    for mask, pitch in ((-1, width), (3, np.full(n, 4, np.int32))):
+        (at,) = assert_same("positions", base, row, column, height, width, pitch, mask, offsets)
+        assert at.min() >= 0
+
+
+@given(SEEDS)
+def test_gather_scatter_and_contrasts(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    store = rng.integers(-128, 128, (30, 4)).astype(np.int8)
+    at = rng.integers(0, 30, (7, 5)).astype(np.int32)
+    assert_same("gather", store, at)
+    where = rng.permutation(30)[:7].astype(np.int32)
+    assert_same("scatter", store, where, rng.integers(-128, 128, (7, 4)).astype(np.int8))
+    predicted = rng.integers(-(2**26), 2**26, (7, 3)).astype(np.int32)
+    assert_same("contrasts", store, at, predicted, 8)
+
+
+@given(SEEDS)
+def test_first(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, channels = 9, 6
+    inputs = rng.integers(-128, 128, (n, 40))
+    wide = rng.integers(-32639, 32640, (40, channels + 3))
+    wide >>= rng.integers(0, 10, wide.shape)
+    high = (wide + 128) >> 8
+    product = (inputs @ np.concatenate([high, wide - 256 * high], 1)).astype(np.int32)
+    bias, predictor_bias = (
+        rng.integers(-(2**30), 2**30, size).astype(np.int32) for size in (channels, 3)
+    )
+    table = rng.integers(-127, 128, 2 * rng.integers(1, 200) + 1).astype(np.int8)
+    scale = scales(rng, channels)
+    _, predicted = assert_same("first", product, bias, scale, table, predictor_bias, 5)
+    exact = inputs @ wide[:, channels:] + predictor_bias
+    np.testing.assert_array_equal(predicted, (exact + 16) >> 5)
+
+
+@given(SEEDS)
+def test_rescale_add_and_activate(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    product, bias = sums(rng, 8, 12)
+    scale = scales(rng, 12)
+    (rescaled,) = assert_same("rescale", product, bias, scale)
+    total = (product.astype(np.int64) + bias).astype(np.float32)
+    with np.errstate(over="ignore", under="ignore"):
+        exact = np.clip(np.rint(total * scale), -kernels.LIMIT, kernels.LIMIT)
+    np.testing.assert_array_equal(rescaled, exact)
+    (activated,) = assert_same("activate", product, bias, scale)
+    np.testing.assert_array_equal(activated, np.clip(exact, 0, 127))
+    stream = rng.integers(-(2**30), 2**30, (8, 12)).astype(np.int32)
+    added = assert_same("add", stream, product, bias, scale)[0]
+    np.testing.assert_array_equal(added, stream + exact)
+
+
+@given(SEEDS)
+def test_spell(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = 2 * rng.integers(0, 30) + 1
+    bins = np.append(0, rng.integers(0, rows // 2 + 1, 50)).astype(np.int16)
+    code = rng.integers(-(2**26), 2**26 + 1, (rows, 5)).astype(np.int32)
+    residual = rng.integers(-(2**27), 2**27, 16) >> rng.integers(0, 27, 16)
+    residual = np.append(residual, [0, 1, -1, 15, -15, 16, -16]).astype(np.int32)
+    hidden = rng.integers(-(2**26), 2**26, (len(residual), 5)).astype(np.int32)
+    assert_same("spell", residual, bins, code, hidden)
+
+
+@given(SEEDS)
+def test_mixture(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, k, near, c = 7, rng.integers(1, 6), 36, rng.integers(0, 3)
+    product, bias = sums(rng, n, 3 * k + near + c)
+    scale = scales(rng, 3 * k + near + c)
+    contrast = (rng.integers(-(2**27), 2**27, (n, near)) >> rng.integers(0, 27)).astype(np.int32)
+    predicted = (rng.integers(-(2**26), 2**26, n) >> rng.integers(0, 26, n)).astype(np.int32)
+    residuals = (rng.integers(-(2**27), 2**27, (n, c)) >> rng.integers(0, 27)).astype(np.int32)
+    out, centre = assert_same(
+        "mixture", product, bias, scale, int(k), 12, contrast, predicted, residuals
+    )
+    value = kernels.rescale(product, bias, scale).astype(object)
+    total = (value[:, 3 * k : 3 * k + near] * contrast).sum(1)
+    total = total + (value[:, 3 * k + near :] * residuals).sum(1)
+    exact = [min(max(int(p) + ((int(t) + 2048) >> 12), -kernels.LIMIT), kernels.LIMIT)
+             for p, t in zip(predicted, total, strict=True)]  # fmt: skip
+    assert centre.tolist() == exact
+    np.testing.assert_array_equal(out[:, 1], value[:, k : 2 * k] + centre[:, None])
+
+
+def test_kernels_and_twins_are_pairs() -> None:
+    def functions(module: Any) -> set[str]:
+        own = (f for f in vars(module).values() if getattr(f, "__module__", "") == module.__name__)
+        return {f.__name__ for f in own if not f.__name__.startswith("_")}
+
+    assert functions(kernels) == functions(twins)
+
+
+# --- Instruction sets ----------------------------------------------------------------------------
+
+MACHINES = {
+    "an old one": {
+        "ONEDNN_MAX_CPU_ISA": "SSE41",
+        "ATEN_CPU_CAPABILITY": "default",
+        "NUMBA_CPU_NAME": "generic",
+        "MKL_CBWR": "COMPATIBLE",
+        "OMP_NUM_THREADS": "1",
+    },
+    "AVX2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "OMP_NUM_THREADS": "3"},
+    "AVX-512, and int8 asked for where it saturates": {
+        "ONEDNN_MAX_CPU_ISA": "AVX512_CORE",
+        "ATEN_CPU_CAPABILITY": "avx512",
+        "PIXELZIP_CARRIER": "int8",
+    },
+    "this one, in floats": {"PIXELZIP_CARRIER": "float32", "ONEDNN_DEFAULT_FPMATH_MODE": "ANY"},
+}
+
+
+@pytest.fixture(scope="module")
+def fixed(
+    networks: dict[str, Network], crops: Crops, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, str]]:
+    """A folder of pictures, networks and files made here; the digests of the files."""
+    folder = tmp_path_factory.mktemp("matrix")
+    for name in ("tiny", "photo"):
+        freeze.write(folder / f"{name}.safetensors", *networks[name], "a test")
+    made = {}
+    for name in ("parrot-32x32", "flower-64x48"):
+        pixels = crops[name]
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+        for path in folder.glob("*.safetensors"):
+            network = Frozen("n", *networks[path.stem])
+            payloads = tiles.encode_tiles(network, [pixels[:20], pixels[20:]])
+            for i, payload in enumerate(payloads):
+                (folder / f"{name}.{path.stem}.{i}").write_bytes(payload)
+            made[f"{name}.{path.stem}"] = hashlib.sha256(b"".join(payloads)).hexdigest()
+        data = pixelzip.compress(folder / f"{name}.png", strip=True)
+        assert pixelzip.info(data).network == "photo"
+        (folder / f"{name}.pxz").write_bytes(data)
+        made[name] = hashlib.sha256(data).hexdigest()
+    return folder, made
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_machines(machine: str, fixed: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    folder, made = fixed
+    environment = os.environ | MACHINES[machine]
+    if "NUMBA_CPU_NAME" in environment:
+        environment["NUMBA_CACHE_DIR"] = str(tmp_path)  # what it compiles is of no use later
+    script = Path(__file__).with_name("matrix.py")
+    run = subprocess.run(
+        [sys.executable, script, folder], env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    said = json.loads(run.stdout)
+    assert said["made"] == made
+    assert said["right"]
+    assert "float64" in said["carriers"]
+    assert ("int8" in said["carriers"]) <= (not said["bad"])
