@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -41,6 +42,11 @@ CONTRAST_REACH = 512  # and ends there
 CODE_UNIT = 16  # rows of the code for each unit of the companded residual
 RANGE_QUANTILE = 0.9999
 """An activation above this quantile of its channel is clipped."""
+_NOT_A_CHECKPOINT = (
+    pickle.UnpicklingError, SafetensorError, RuntimeError, LookupError, TypeError, ValueError,
+    AttributeError, EOFError,
+)  # fmt: skip
+"""What PyTorch raises where it is given something else."""
 
 
 def load_checkpoint(path: Path) -> tuple[Photo, dict[str, Any]]:
@@ -54,7 +60,7 @@ def load_checkpoint(path: Path) -> tuple[Photo, dict[str, Any]]:
         network.load_state_dict(state["average"])
     except OSError as error:
         raise NetworkFileError(f"{path}: {error.strerror or error}") from error
-    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError) as error:
+    except _NOT_A_CHECKPOINT as error:
         raise NetworkFileError(f"{path} is not a checkpoint of a network") from error
     return network.eval(), state
 
