@@ -37,7 +37,7 @@ def encode(intervals: NDArray[np.float32]) -> bytes:
     lower += settled << 8 * _STATE_BYTES
     # Any number in [lower, lower + width) ends the stream: take the one with the fewest bytes.
     ends = (-(-lower >> bits) << bits for bits in range(8 * _STATE_BYTES, -1, -8))
-    end = next(end for end in ends if end < lower + width)
+    end: int = next(end for end in ends if end < lower + width)
     return end.to_bytes(len(head) + _STATE_BYTES, "big").rstrip(b"\0")
 
 
