@@ -55,7 +55,7 @@ def shrunk(path: Path, seed: int) -> list[Pixels]:
         factors = [1.0, *factors]
     pictures = []
     for factor in factors:
-        size = round(image.width / factor), round(image.height / factor)
+        size = max(1, round(image.width / factor)), max(1, round(image.height / factor))
         scaled = image if factor == 1 else image.resize(size, FILTERS[rng.integers(len(FILTERS))])
         pictures.append(np.asarray(scaled))
     return pictures
@@ -68,10 +68,17 @@ def load(
 ) -> list[Pixels]:
     """All these pictures, prepared, whose sides are at least ``smallest``.
 
-    Raises TrainingError if that leaves none.
+    Raises TrainingError if that leaves none, or if one of them is damaged.
     """
+
+    def prepare_one(path: Path, seed: int) -> list[Pixels]:
+        try:
+            return prepare(path, seed)
+        except (OSError, SyntaxError, ValueError) as error:  # so does Pillow say it
+            raise TrainingError(f"{path} cannot be read as an image: {error}") from error
+
     with ThreadPoolExecutor(2) as pool:
-        prepared = pool.map(prepare, paths, range(len(paths)))
+        prepared = pool.map(prepare_one, paths, range(len(paths)))
         large = [p for pictures in prepared for p in pictures if min(p.shape[:2]) >= smallest]
     if not large:
         raise TrainingError(f"no image is large enough, once shrunk, for {smallest} pixels a side")
@@ -82,7 +89,7 @@ def halved(path: Path, seed: int) -> list[Pixels]:
     """For validation: shrunk by two with one filter, always the same."""
     with Image.open(path) as opened:
         image = opened.convert("RGB")
-    size = image.width // 2, image.height // 2
+    size = max(1, image.width // 2), max(1, image.height // 2)
     return [np.asarray(image.resize(size, Image.Resampling.LANCZOS))]
 
 

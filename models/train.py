@@ -186,6 +186,8 @@ def train(config: TrainConfig, report: Callable[[Progress], None] = lambda progr
         for optimizer, saved in zip(optimizing, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         rng.bit_generator.state = state["generators"][rank]
+    if rank == 0:
+        cut(log, step)
 
     def snapshot() -> None:
         generators: list[Any] = [rng.bit_generator.state]
@@ -307,6 +309,21 @@ def append(log: Path, progress: Progress) -> None:
         if new:
             writer.writeheader()
         writer.writerow(row)
+
+
+def cut(log: Path, step: int) -> None:
+    """Drop what comes after ``step``: a killed run may have logged more than it has saved."""
+    if not log.exists():
+        return
+    header, *lines = log.read_bytes().splitlines(keepends=True) or [b""]
+    whole = (line for line in lines if line.endswith(b"\n"))
+    kept = [line for line in whole if int(line.split(b",")[0]) <= step]
+    if not kept:
+        log.unlink()
+        return
+    partial = log.with_name(log.name + ".part")
+    partial.write_bytes(b"".join([header, *kept]))
+    os.replace(partial, log)
 
 
 def plot(log: Path, picture: Path) -> None:
