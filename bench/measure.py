@@ -35,7 +35,7 @@ Tiles = list[NDArray[np.uint8]]
 
 def tiles(pixels: NDArray[np.uint8]) -> Tiles:
     """The tiles that the codec cuts a picture into by default."""
-    grid = tile_grid(*pixels.shape[:2], DEFAULT_TILE)
+    grid = tile_grid(pixels.shape[0], pixels.shape[1], DEFAULT_TILE)
     return [pixels[top : top + h, left : left + w] for top, left, h, w in grid]
 
 

@@ -58,6 +58,8 @@ def load_checkpoint(path: Path) -> tuple[Photo, dict[str, Any]]:
         state = torch.load(path, map_location="cpu", weights_only=True)
         network = Photo(PhotoConfig(**state["architecture"]))
         network.load_state_dict(state["average"])
+        if state["calibration"].dtype != torch.uint8:
+            raise TypeError("photographs to calibrate with are bytes")
     except OSError as error:
         raise NetworkFileError(f"{path}: {error.strerror or error}") from error
     except _NOT_A_CHECKPOINT as error:
