@@ -154,9 +154,10 @@ def write(target: str, data: bytes, *, force: bool, makes_folder: bool = False) 
         return
     folder, name = os.path.split(target)
     partial = os.path.join(folder, f".{name[:50]}.{os.urandom(4).hex()}.part")
-    # Unlike tempfile's, this file gets the permissions that the umask gives to any new file.
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
+        # Inside of the try: Ctrl-C may strike as soon as the file is there. Unlike tempfile's, it
+        # gets the permissions that the umask gives to any new file.
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         with open(descriptor, "wb") as stream:
             stream.write(data)
             stream.flush()
