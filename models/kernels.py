@@ -93,12 +93,16 @@ def first(product, bias, scale, table, predictor_bias, shift):  # type: ignore[n
 
 
 @_kernel
+def _rescaled(total, scale):  # type: ignore[no-untyped-def]
+    x = np.rint(np.float32(total) * scale)
+    return np.int32(min(max(x, np.float32(-LIMIT)), np.float32(LIMIT)))
+
+
+@_kernel
 def _rescale(product, bias, scale, out):  # type: ignore[no-untyped-def]
-    limit = np.float32(LIMIT)
     for i in range(out.shape[0]):
         for c in range(out.shape[1]):
-            x = np.rint(np.float32(product[i, c] + bias[c]) * scale[c])
-            out[i, c] = np.int32(min(max(x, -limit), limit))
+            out[i, c] = _rescaled(product[i, c] + bias[c], scale[c])
 
 
 def rescale(product, bias, scale):  # type: ignore[no-untyped-def]
@@ -110,11 +114,9 @@ def rescale(product, bias, scale):  # type: ignore[no-untyped-def]
 
 @_kernel
 def _add(stream, product, bias, scale):  # type: ignore[no-untyped-def]
-    limit = np.float32(LIMIT)
     for i in range(stream.shape[0]):
         for c in range(stream.shape[1]):
-            x = np.rint(np.float32(product[i, c] + bias[c]) * scale[c])
-            stream[i, c] += np.int32(min(max(x, -limit), limit))
+            stream[i, c] += _rescaled(product[i, c] + bias[c], scale[c])
 
 
 def add(stream, product, bias, scale):  # type: ignore[no-untyped-def]
@@ -158,13 +160,11 @@ def spell(residual, bins, code, hidden):  # type: ignore[no-untyped-def]
 @_kernel
 def _mixture(product, bias, scale, components, bits, contrast, predicted, residuals, out, centre):  # type: ignore[no-untyped-def]
     k, j = components, contrast.shape[1]
-    limit = np.float32(LIMIT)
     half = np.int64(1) << (bits - 1)
     value = np.empty(bias.shape[0], np.int32)
     for i in range(out.shape[0]):
         for c in range(bias.shape[0]):
-            x = np.rint(np.float32(product[i, c] + bias[c]) * scale[c])
-            value[c] = np.int32(min(max(x, -limit), limit))
+            value[c] = _rescaled(product[i, c] + bias[c], scale[c])
         total = np.int64(0)
         for c in range(j):
             total += np.int64(value[3 * k + c]) * np.int64(contrast[i, c])

@@ -5,8 +5,8 @@ One process uses all its cores or one GPU; several are started by ``torchrun``::
     pixelzip train --network photo --data photos/train --valid photos/valid -o runs/photo
     torchrun --nproc-per-node 4 -m pixelzip train --network photo --data photos/train ...
 
-On a CPU with glibc, two variables of the environment are worth a third of the speed, for they
-keep freed memory in the process: ``MALLOC_MMAP_THRESHOLD_=33554432`` and
+On a CPU with glibc, two variables of the environment keep freed memory in the process, which
+saves the time to get it anew at each step: ``MALLOC_MMAP_THRESHOLD_=33554432`` and
 ``MALLOC_TRIM_THRESHOLD_=2147483647``.
 
 Matrix products run in bfloat16 under autocast, the likelihood in float32. The trunk's matrices are

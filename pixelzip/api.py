@@ -119,7 +119,7 @@ def decompress_array(
 def decompress_many(
     files: Iterable[DataLike], *, networks: Sequence[str] = (), threads: int | None = None
 ) -> list[Image.Image]:
-    """Decompress several files together, which is much faster for small ones.
+    """Decompress several files together: all their tiles step at once.
 
     Raises what `decompress` raises, and then none of the images comes back.
     """
