@@ -19,23 +19,31 @@ def _log_sum_exp(x: Tensor) -> Tensor:
     return torch.log(torch.exp(x - top).sum(-1)) + top.squeeze(-1)
 
 
-def log_likelihood(value: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
-    """Log-probability in nats of integer values 0..255 under a mixture of discretized logistics.
+def component_log_likelihood(value: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
+    """Log-probability in nats of integer values 0..255 under each discretized logistic.
 
-    ``value`` (...), as a float; ``logits``, ``means`` (in pixel values) and ``log_scales``
-    (natural, of pixel values) are (..., K). The lowest value owns everything below it and the
-    highest everything above, as in equation 2 of the paper.
+    ``value`` (..., 1), as a float; ``means`` (in pixel values) and ``log_scales`` (natural, of
+    pixel values) are (..., K), and so is the result. The lowest value owns everything below it and
+    the highest everything above, as in equation 2 of the paper.
     """
     inverse = torch.exp(-log_scales.clamp(LOG_SCALE_MIN, LOG_SCALE_MAX))
-    distance = value.unsqueeze(-1) - means
+    distance = value - means
     upper = (distance + 0.5) * inverse
     lower = (distance - 0.5) * inverse
     # log(sigmoid(upper) - sigmoid(lower)), in a form that keeps its precision in both tails.
     first = _log_sigmoid(upper)
     last = _log_sigmoid(-lower)
     inside = first + last + torch.log(1 - torch.exp(-inverse))
-    v = value.unsqueeze(-1)
-    component = torch.where(v < 0.5, first, torch.where(v > 254.5, last, inside))
+    return torch.where(value < 0.5, first, torch.where(value > 254.5, last, inside))
+
+
+def log_likelihood(value: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
+    """Log-probability in nats of integer values 0..255 under a mixture of discretized logistics.
+
+    ``value`` (...), as a float; ``logits``, ``means`` and ``log_scales`` (..., K), the latter two
+    as for `component_log_likelihood`.
+    """
+    component = component_log_likelihood(value.unsqueeze(-1), means, log_scales)
     mixed = _log_sum_exp(component + logits) - _log_sum_exp(logits)
     # The coder gives every nibble at least 2^-24; the loss knows a similar floor.
     return torch.log(torch.exp(mixed) + 2.0**-20)
