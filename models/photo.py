@@ -33,6 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pixelzip.models.field import Field
 from pixelzip.models.mixture import log_likelihood
 
 LAG = 2
@@ -64,6 +65,16 @@ class PhotoConfig:
     blocks: str = "MNMNMN"  # M: masked 2x3 convolution, then 1x1; N: two 1x1 layers
     head: int = 64  # hidden units of each sub-pixel's head
     components: int = 5  # logistics in each mixture
+
+    def __post_init__(self) -> None:
+        if not set(self.blocks) <= {"M", "N"}:
+            raise ValueError(f"blocks are the letters M and N, not {self.blocks}")
+
+    @property
+    def field(self) -> Field:
+        masked = self.blocks.count("M")
+        above, left, right = (side + masked for side in (ROWS_ABOVE, COLUMNS_LEFT, COLUMNS_RIGHT))
+        return Field(above, left, right, LAG)
 
 
 def field_of_view(config: PhotoConfig) -> str:
