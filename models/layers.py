@@ -490,7 +490,7 @@ class GatedResidual(nn.Module):
     convolution of a convolution, each after a concat-ELU. The first also gets a 1x1 of a
     ``shortcut`` (B, shortcuts, H, W), if there is one: the other stream, or the other half of the
     network (section 2.4). Dropout stands between the two (2.5), and a class adds a bias of its own
-    to the second (3.2).
+    to the second (3.2), which is a 1x1 if ``pointwise``.
     """
 
     def __init__(
@@ -501,10 +501,12 @@ class GatedResidual(nn.Module):
         shortcuts: int = 0,
         dropout: float = 0.0,
         classes: int = 0,
+        pointwise: bool = False,
     ) -> None:
         super().__init__()
+        second = nin if pointwise else convolution
         self.first = convolution(2 * channels, channels)
-        self.second = convolution(2 * channels, 2 * channels, gain=0.3)
+        self.second = second(2 * channels, 2 * channels, gain=0.3)
         self.shortcut = nin(2 * shortcuts, channels) if shortcuts else None
         self.dropout = nn.Dropout(dropout)
         self.classes = nn.Parameter(torch.zeros(classes, 2 * channels)) if classes else None

@@ -102,8 +102,8 @@ class Mixture(nn.Module):
     def logistics(self, parameters: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (B, H, W, K), means and log-scales (B, H, W, C, K), in pixel values."""
         maps = torch.unflatten(parameters.permute(0, 2, 3, 1), 3, (-1, self.components))
-        logits, means, log_scales, coefficients = maps.split(
-            [1, self.colours, self.colours, self.pairs], 3
+        logits, means, log_scales, coefficients = torch.split(
+            maps, [1, self.colours, self.colours, self.pairs], 3
         )
         value = (pixels - 128.0) / 128
         moved, pair = [], 0

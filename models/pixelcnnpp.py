@@ -29,6 +29,7 @@ row depends on where it stands in the coarser grids.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -102,16 +103,16 @@ class Streams(nn.Module):
     In the second half of the network each is also given its short-cut.
     """
 
-    def __init__(self, config: PixelCNNppConfig, shortcut: bool) -> None:
+    def __init__(
+        self, config: PixelCNNppConfig, shortcut: bool, *, pointwise: bool = False
+    ) -> None:
         super().__init__()
         c, extra = config.channels, config.channels if shortcut else 0
-        self.down = GatedResidual(
-            DownShiftedConv2d, c, shortcuts=extra, dropout=config.dropout, classes=config.classes
-        )
-        self.right = GatedResidual(
-            DownRightShiftedConv2d, c, shortcuts=c + extra, dropout=config.dropout,
-            classes=config.classes,
-        )  # fmt: skip
+        settings: dict[str, Any] = {
+            "dropout": config.dropout, "classes": config.classes, "pointwise": pointwise,
+        }  # fmt: skip
+        self.down = GatedResidual(DownShiftedConv2d, c, shortcuts=extra, **settings)
+        self.right = GatedResidual(DownRightShiftedConv2d, c, shortcuts=c + extra, **settings)
 
     def forward(
         self,

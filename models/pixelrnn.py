@@ -25,6 +25,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixelzip.models import outputs
@@ -81,18 +82,25 @@ class PixelRNN(nn.Module):
 
     A conditional one (section 3.6) is also given a map (B, condition, H, W), which may tell
     anything of the whole image: it biases every LSTM.
+
+    Mask A hides the last pixel of a row from the features of its own column, so that the right map
+    of a Diagonal BiLSTM would tell the next row nothing of it. That network works on one more
+    column, of zeros, whose features know the pixel.
     """
 
     def __init__(self, config: PixelRNNConfig, parameters: int, condition: int = 0) -> None:
         super().__init__()
         h, colours = config.channels, config.colours
+        self.beyond = int(config.layer is DiagonalBiLSTM)
         self.first = MaskedConv2d("A", colours, 2 * h, (7, 7), colours)
         blocks = [LSTMBlock(config.layer, h, colours, condition) for _ in range(config.layers)]
         self.stack = Stack(blocks, h, colours, config.residual, config.skip)
         self.top = OutputLayers(2 * h, config.top, parameters, colours)
 
     def forward(self, x: Tensor, *condition: Tensor) -> Tensor:
-        return self.top(self.stack(self.first(x), *condition))  # type: ignore[no-any-return]
+        x, *biases = (F.pad(each, (0, self.beyond)) for each in (x, *condition))
+        y = self.stack(self.first(x), *biases)
+        return self.top(y[..., : x.shape[3] - self.beyond])  # type: ignore[no-any-return]
 
 
 def build(config: PixelRNNConfig) -> outputs.Network:

@@ -3,19 +3,21 @@
     | part                    | down stream            | right stream                          |
     |-------------------------|------------------------|---------------------------------------|
     | first                   | 1x3 or 2x3             | 1x3, shifted down; 2x1, shifted right |
-    | gated residual layers   | 2x3 down-shifted       | 2x2 down-right-shifted, 1x1 of down   |
+    | gated residual layers   | 2x3 down-shifted, 1x1  | 2x2 down-right-shifted, 1x1           |
     | after every other layer | what the variant adds  | what the variant adds                 |
     | output                  |                        | ELU, 1x1: a mixture of logistics      |
 
-A field of 11x5 is a rectangle of 11 columns and 5 rows above the pixel, and 5 columns to the left
-(four layers); 15x8 takes six layers. Three variants have the same field:
+A field of 11x5 is a rectangle of 11 columns and 5 rows above the pixel, and 5 columns to the left.
+The second convolution of each layer is a 1x1 here, so that a layer adds a row, and a column to
+either side: four layers make 11x5, six 15x8, exactly. Three variants have the same field:
 
 * ``plain``: no more than that;
 * ``nin``: three 1x1 gated residual layers in each stream;
 * ``autoregressive``: the channels fall into sets, and each set but the first gets what a 1x1 gated
   residual layer makes of the sets before it.
 
-The paper has no more to say on the latter two; how many sets there are is our choice.
+The paper has no more to say on the latter two; after which layers they stand, and how many sets
+there are, is our choice.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from pixelzip.models.pixelcnnpp import First, PixelCNNppConfig, Streams
 
 FIELDS = ("11x5", "15x8")
 VARIANTS = ("plain", "nin", "autoregressive")
-NINS = 3  # 1x1 layers after every other layer
+NINS = 3  # 1x1 layers at a place
 SETS = 4  # of channels
 
 
@@ -107,7 +109,7 @@ class SmallPixelCNNpp(nn.Module):
         streams = PixelCNNppConfig(c, dropout=config.dropout)
         between = {"nin": NetworkInNetwork, "autoregressive": AutoregressiveChannels}
         self.first = First(config.colours, c, rows - layers)
-        self.layers = nn.ModuleList(Streams(streams, False) for _ in range(layers))
+        self.layers = nn.ModuleList(Streams(streams, False, pointwise=True) for _ in range(layers))
         more = range(layers // 2 if config.variant in between else 0)
         self.more_down = nn.ModuleList(between[config.variant](config) for _ in more)
         self.more_right = nn.ModuleList(between[config.variant](config) for _ in more)

@@ -88,6 +88,11 @@ def test_fields_obey_the_front_condition(name: str) -> None:
     rows = 1 - min(row for row, _ in seen)
     columns = 1 + max(c for _, c in seen) - min(c for _, c in seen)
     assert photo.field_of_view(CONFIGS[name]) == f"{rows} x {columns}"
+    declared = CONFIGS[name].field
+    assert all(declared.sees(row, column) for row, column in seen)
+    assert (declared.above, declared.lag) == (rows - 1, LAG)
+    assert declared.left == max(-c for _, c in seen)
+    assert declared.right == max(c for _, c in seen)
 
 
 def influence(

@@ -1,0 +1,97 @@
+"""Tiny networks of every kind that the papers describe, with every output that each can have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pixelzip.models import architectures
+from pixelzip.models.architectures import Config
+
+SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "pixelcnn": ("pixelcnn", {"channels": 9, "layers": 2, "top": 24}),
+    "pixelcnn-skip": ("pixelcnn", {"channels": 9, "layers": 2, "top": 24, "skip": True}),
+    "pixelcnn-grey": ("pixelcnn", {"channels": 9, "layers": 1, "top": 8, "colours": 1}),
+    "row-lstm": ("row-lstm", {"channels": 9, "layers": 1, "top": 24}),
+    "row-lstm-plain": (
+        "row-lstm", {"channels": 9, "layers": 2, "top": 24, "residual": False, "skip": False},
+    ),
+    "diagonal-bilstm": ("diagonal-bilstm", {"channels": 9, "layers": 1, "top": 24}),
+    "diagonal-bilstm-binary": (
+        "diagonal-bilstm",
+        {"channels": 9, "layers": 2, "top": 24, "skip": False, "colours": 1, "output": "binary"},
+    ),
+    "multi-scale": ("multi-scale", {"channels": 9, "layers": 1, "top": 24, "condition": 4}),
+    "multi-scale-binary": (
+        "multi-scale",
+        {"channels": 9, "layers": 1, "top": 24, "condition": 4, "factor": 4, "colours": 1,
+         "output": "binary"},
+    ),
+    "gated-pixelcnn": ("gated-pixelcnn", {"channels": 9, "layers": 1, "top": 24}),
+    "gated-pixelcnn-binary": (
+        "gated-pixelcnn",
+        {"channels": 9, "layers": 1, "top": 24, "colours": 1, "output": "binary"},
+    ),
+    "pixelcnn++": ("pixelcnn++", {"channels": 8, "layers": 1, "components": 2}),
+    "pixelcnn++-softmax": ("pixelcnn++", {"channels": 8, "layers": 1, "output": "softmax"}),
+    "pixelcnn++-continuous": (
+        "pixelcnn++", {"channels": 8, "layers": 1, "components": 2, "output": "continuous"},
+    ),
+    "pixelcnn++-bare": (
+        "pixelcnn++",
+        {"channels": 8, "layers": 2, "components": 2, "shortcuts": False, "dropout": 0.5},
+    ),
+    "pixelcnn++-classes": (
+        "pixelcnn++", {"channels": 8, "layers": 1, "components": 2, "classes": 3},
+    ),
+    "pixelcnn++-binary": (
+        "pixelcnn++", {"channels": 8, "layers": 1, "colours": 1, "output": "binary"},
+    ),
+    "small-11x5": ("small-pixelcnn++", {"channels": 4, "components": 2}),
+    "small-11x5-nin": ("small-pixelcnn++", {"channels": 4, "components": 2, "variant": "nin"}),
+    "small-11x5-autoregressive": (
+        "small-pixelcnn++", {"channels": 4, "components": 2, "variant": "autoregressive"},
+    ),
+    "small-15x8-grey": (
+        "small-pixelcnn++", {"channels": 4, "components": 2, "size": "15x8", "colours": 1},
+    ),
+}  # fmt: skip
+"""Name -> architecture and hyper-parameters."""
+
+
+def config(name: str) -> Config:
+    architecture, settings = SETTINGS[name]
+    return architectures.find(architecture).config(**settings)
+
+
+def make(name: str, seed: int = 0) -> nn.Module:
+    """The network in double precision, random but alive in every part."""
+    torch.manual_seed(seed)
+    network = architectures.find(SETTINGS[name][0]).build(config(name))
+    with torch.no_grad():
+        for parameter_name, parameter in network.named_parameters():
+            if parameter_name.endswith(("bias", "hidden", "cell", "classes")):
+                parameter += 0.5 + 0.3 * torch.randn_like(parameter)  # most rectifiers are on
+            else:
+                parameter *= 1.5
+    return network.double().eval()
+
+
+def random_pixels(name: str, count: int, height: int, width: int, seed: int = 0) -> Tensor:
+    """(count, height, width, C) values that the network can code, as uint8."""
+    settings: Any = config(name)
+    drawn = torch.Generator().manual_seed(seed)
+    shape = (count, height, width, settings.colours)
+    if settings.output == "binary":
+        return 255 * torch.randint(0, 2, shape, generator=drawn).to(torch.uint8)
+    return torch.randint(0, 256, shape, generator=drawn).to(torch.uint8)
+
+
+def evaluate(network: nn.Module, method: Callable[..., Tensor], pixels: Tensor) -> Tensor:
+    """``method`` of the network on these pixels; those with classes take them for the last one."""
+    classes = [p for n, p in network.named_parameters() if n.endswith("classes")]
+    labels = [torch.full((len(pixels),), len(classes[0]) - 1)] if classes else []
+    return method(pixels, *labels)
