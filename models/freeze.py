@@ -56,6 +56,11 @@ def load_checkpoint(path: Path) -> tuple[Photo, dict[str, Any]]:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+        if state["network_name"] != "photo":
+            raise NetworkFileError(
+                f"{path} is a checkpoint of {state['network_name']}:"
+                " so far only photo can be frozen"
+            )
         network = Photo(PhotoConfig(**state["architecture"]))
         network.load_state_dict(state["average"])
         if state["calibration"].dtype != torch.uint8:

@@ -1,20 +1,24 @@
-"""Training: from photographs to a checkpoint of a float network.
+"""Training: from images to a checkpoint of a float network.
 
 One process uses all its cores or one GPU; several are started by ``torchrun``::
 
     pixelzip train --network photo --data photos/train --valid photos/valid -o runs/photo
     torchrun --nproc-per-node 4 -m pixelzip train --network photo --data photos/train ...
+    pixelzip train --network diagonal-bilstm --set colours=1 --set output=binary \\
+        --data mnist/train_0.png --valid mnist/test.png -o runs/mnist
 
 On a CPU with glibc, two variables of the environment keep freed memory in the process, which
 saves the time to get it anew at each step: ``MALLOC_MMAP_THRESHOLD_=33554432`` and
 ``MALLOC_TRIM_THRESHOLD_=2147483647``.
 
-Matrix products run in bfloat16 under autocast, the likelihood in float32. The trunk's matrices are
-trained with Muon, all else with Adam. The learning rate is constant after its warm-up and falls
-linearly to zero over the last part of the steps, so that a run can be prolonged before it falls.
+Matrix products run in bfloat16 under autocast, the likelihood in float32. The matrices of
+``photo``'s trunk are trained with Muon, all else with Adam. The learning rate is constant after its
+warm-up and falls linearly to zero over the last part of the steps, so that a run can be prolonged
+before it falls.
 
 A checkpoint holds everything that the next step depends on (weights, optimizers, moving average,
-generator); a resumed run takes the very same steps as one that was never interrupted.
+generator); a resumed run takes the very same steps as one that was never interrupted. What is
+random inside of a network, such as dropout, is seeded anew for each step.
 """
 
 from __future__ import annotations
@@ -25,18 +29,20 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pixelzip.codec.errors import TrainingError
-from pixelzip.models import photographs
+from pixelzip.models import architectures, images, photographs
+from pixelzip.models.architectures import Config
 from pixelzip.models.photo import Photo, PhotoConfig
 
 EMA_DECAY = 0.999
@@ -50,13 +56,13 @@ HELD_OUT = 25  # one picture of so many is held out where no validation set is g
 class TrainConfig:
     """What to train, on what, and for how long."""
 
-    data: tuple[Path, ...]
+    data: tuple[Path, ...]  # photographs, or whole small images: see `pixelzip.models.images`
     valid: tuple[Path, ...]  # if empty, a few of ``data`` are held out
     output: Path
     network: str = "photo"
-    architecture: PhotoConfig = field(default_factory=PhotoConfig)
+    architecture: Config = field(default_factory=PhotoConfig)
     steps: int = 20_000
-    batch: int = 8  # crops a step and process
+    batch: int = 8  # crops or images a step and process
     side: int = 64  # of a crop, in pixels
     adam_rate: float = 2e-3
     muon_rate: float = 4e-3
@@ -79,6 +85,25 @@ class Progress:
     seconds_left: float
     train_bits_per_dim: float
     valid_bits_per_dim: float | None
+    valid_nats_per_image: float | None = None  # of whole images
+
+
+class Source(Protocol):
+    """Where the images of a step come from."""
+
+    def draw(self, count: int) -> tuple[NDArray[np.generic], ...]:
+        """Pixels (count, H, W, C), the weights (count, C) of their losses, and labels if any."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run learns from, and what it is validated on."""
+
+    source: Source
+    valid: Tensor  # (N, H, W, C) uint8
+    labels: Tensor | None  # (N,) of ``valid``
+    pixels: int  # of a crop or image
+    whole: bool  # whether ``valid`` holds whole images
 
 
 def learning_rate_factor(step: int, config: TrainConfig) -> float:
@@ -92,14 +117,17 @@ def optimizers(network: nn.Module, config: TrainConfig) -> list[torch.optim.Opti
     inner = [p for n, p in network.named_parameters() if n.startswith("blocks.") and p.ndim == 2]
     chosen = {id(p) for p in inner}
     outer = [p for p in network.parameters() if id(p) not in chosen]
-    muon = torch.optim.Muon(
-        inner, lr=config.muon_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
-    )
     adam = torch.optim.AdamW(outer, lr=config.adam_rate, betas=(0.9, 0.98), weight_decay=0.0)
-    for optimizer in (muon, adam):
+    both: list[torch.optim.Optimizer] = [adam]
+    if inner:
+        muon = torch.optim.Muon(
+            inner, lr=config.muon_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
+        )
+        both.insert(0, muon)
+    for optimizer in both:
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]
-    return [muon, adam]
+    return both
 
 
 class Average:
@@ -119,12 +147,15 @@ class Average:
 
 
 @torch.no_grad()
-def bits_per_dim(network: nn.Module, blocks: Tensor, device: str) -> float:
-    """The mean theoretical bits/dim of (N, side, side, 3) uint8 blocks."""
+def bits_per_dim(
+    network: nn.Module, blocks: Tensor, device: str, labels: Tensor | None = None
+) -> float:
+    """The mean theoretical bits/dim of (N, H, W, C) uint8 blocks, perhaps with labels (N,)."""
     total = 0.0
-    for part in torch.split(blocks, 16):
+    tensors = (blocks,) if labels is None else (blocks, labels)
+    for parts in zip(*(torch.split(tensor, 16) for tensor in tensors), strict=True):
         with torch.autocast(device, torch.bfloat16, enabled=has_bfloat16(device)):
-            total -= float(network(part.to(device)).double().sum())
+            total -= float(network(*(part.to(device) for part in parts)).double().sum())
     return total / blocks.numel() / math.log(2)
 
 
@@ -156,17 +187,14 @@ def train(config: TrainConfig, report: Callable[[Progress], None] = lambda progr
     if device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     torch.manual_seed(config.seed)
-    network = Photo(config.architecture).to(device)
-    if config.compile:
+    network = architectures.find(config.network).build(config.architecture).to(device)
+    if config.compile and isinstance(network, Photo):
         network.likelihood = torch.compile(network.likelihood)  # type: ignore[method-assign]
         network.contrast = torch.compile(network.contrast)
     optimizing = optimizers(network, config)
     average = Average(network)
     rng = np.random.default_rng([config.seed, rank])
-    learnt, held_out = pictures(config)
-    crops = photographs.Crops(photographs.load(learnt, config.side), config.side, rng)
-    halves = photographs.load(held_out, VALIDATION_SIDE, photographs.halved)
-    valid = torch.from_numpy(photographs.blocks(halves, VALIDATION_SIDE))
+    data = load(config, rng)
 
     checkpoint, log = config.output / "checkpoint.pt", config.output / "log.csv"
     config.output.mkdir(parents=True, exist_ok=True)
@@ -174,9 +202,10 @@ def train(config: TrainConfig, report: Callable[[Progress], None] = lambda progr
     run = {"seed": config.seed, "batch": config.batch, "side": config.side, "processes": world}
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
-        if state["architecture"] != asdict(config.architecture) or state["run"] != run:
+        found = state["network_name"], state["architecture"], state["run"]
+        if found != (config.network, asdict(config.architecture), run):
             raise TrainingError(
-                f"{checkpoint} is of another run ({state['architecture']}, {state['run']}):"
+                f"{checkpoint} is of another run ({found[0]}, {found[1]}, {found[2]}):"
                 " resume it with the same settings, or choose another output folder"
             )
         network.load_state_dict(state["network"])
@@ -201,10 +230,10 @@ def train(config: TrainConfig, report: Callable[[Progress], None] = lambda progr
                     "network_name": config.network,
                     "architecture": asdict(config.architecture),
                     "run": run,
-                    "calibration": valid[:CALIBRATION_BLOCKS],
+                    "calibration": data.valid[:CALIBRATION_BLOCKS],
                     "step": step,
                     "seconds": seconds_before + time.monotonic() - started,
-                    "pixels": step * config.batch * world * config.side**2,
+                    "pixels": step * config.batch * world * data.pixels,
                     "network": network.state_dict(),
                     "average": average.network.state_dict(),
                     "optimizers": [o.state_dict() for o in optimizing],
@@ -215,7 +244,10 @@ def train(config: TrainConfig, report: Callable[[Progress], None] = lambda progr
     started = last_report = last_checkpoint = time.monotonic()
     first_step, losses = step, list[float]()
     while step < config.steps:
-        loss = take_step(network, optimizing, crops, step, config, world)
+        # One number of seed, process and step: nothing that a checkpoint would have to hold.
+        seeds = np.random.SeedSequence([config.seed, rank, step])
+        torch.manual_seed(int(seeds.generate_state(1)[0]))
+        loss = take_step(network, optimizing, data.source, step, config, world)
         average.update(network)
         losses.append(loss)
         step += 1
@@ -225,16 +257,20 @@ def train(config: TrainConfig, report: Callable[[Progress], None] = lambda progr
         last = step == config.steps
         if due or last or now - last_report > 20:
             rate = (step - first_step) / (now - started)
+            valid = nats = None
+            if due or last:
+                valid = bits_per_dim(average.network, data.valid, device, data.labels)
+                if data.whole:
+                    nats = valid * math.log(2) * data.valid[0].numel()
             progress = Progress(
                 step=step,
                 seconds=seconds_before + now - started,
-                pixels=step * config.batch * world * config.side**2,
-                pixels_per_second=rate * config.batch * world * config.side**2,
+                pixels=step * config.batch * world * data.pixels,
+                pixels_per_second=rate * config.batch * world * data.pixels,
                 seconds_left=(config.steps - step) / rate,
                 train_bits_per_dim=float(np.mean(losses)),
-                valid_bits_per_dim=(
-                    bits_per_dim(average.network, valid, device) if due or last else None
-                ),
+                valid_bits_per_dim=valid,
+                valid_nats_per_image=nats,
             )
             if rank == 0:
                 append(log, progress)
@@ -248,6 +284,51 @@ def train(config: TrainConfig, report: Callable[[Progress], None] = lambda progr
     return checkpoint
 
 
+def load(config: TrainConfig, rng: np.random.Generator) -> Data:
+    """What the configuration names. The source draws with ``rng``.
+
+    Raises TrainingError if there is nothing there, or nothing that suits the network.
+    """
+    architecture = config.architecture
+    colours = getattr(architecture, "colours", 3)
+    classes = getattr(architecture, "classes", 0)
+    binary = getattr(architecture, "output", "") == "binary"
+    learnt, valid = images.read(config.data, colours), images.read(config.valid, colours)
+    if learnt is not None and not config.valid:
+        every = max(2, min(HELD_OUT, len(learnt.pixels) // 2))
+        held_out = np.arange(len(learnt.pixels)) % every == 0
+        valid, learnt = learnt[held_out], learnt[~held_out]
+    for part in (learnt, valid):
+        labels = None if part is None else part.labels
+        if classes and labels is None:
+            raise TrainingError(
+                "a class-conditional network learns from files of rows with a text file of classes"
+                " beside each"
+            )
+        if classes and labels is not None and not 0 <= labels.min() <= labels.max() < classes:
+            raise TrainingError(f"the classes are not all from 0 to {classes - 1}")
+        if part is None and colours == 1:
+            raise TrainingError("photographs have colours; this network is one for grey images")
+    if learnt is None:
+        for path in filter(images.is_rows, config.data):
+            raise TrainingError(f"{path} holds whole images: they do not mix with photographs")
+        paths = photographs.find(config.data) if valid is not None else pictures(config)[0]
+        source: Source = photographs.Crops(photographs.load(paths, config.side), config.side, rng)
+        pixels = config.side**2
+    else:
+        source = images.Whole(learnt if classes else replace(learnt, labels=None), rng, binary)
+        pixels = math.prod(learnt.pixels.shape[1:3])
+    if valid is None:
+        halves = photographs.load(pictures(config)[1], VALIDATION_SIDE, photographs.halved)
+        blocks = photographs.blocks(halves, VALIDATION_SIDE)
+        return Data(source, torch.from_numpy(blocks), None, pixels, False)
+    if binary:
+        valid = valid.binarised(np.random.default_rng(0))  # once, the same for every run
+    labels = valid.labels if classes else None
+    known = None if labels is None else torch.from_numpy(labels)
+    return Data(source, torch.from_numpy(valid.pixels.copy()), known, pixels, True)
+
+
 def pictures(config: TrainConfig) -> tuple[list[Path], list[Path]]:
     """The pictures to learn from, and those held out for validation: given, or every 25th."""
     paths = photographs.find(config.data)
@@ -258,9 +339,9 @@ def pictures(config: TrainConfig) -> tuple[list[Path], list[Path]]:
 
 
 def take_step(
-    network: Photo,
+    network: nn.Module,
     optimizing: Sequence[torch.optim.Optimizer],
-    crops: photographs.Crops,
+    source: Source,
     step: int,
     config: TrainConfig,
     world: int,
@@ -270,12 +351,13 @@ def take_step(
     for optimizer in optimizing:
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * factor
-    drawn, drawn_weights = crops.draw(config.batch)
-    pixels = torch.from_numpy(drawn).to(config.device)
-    weights = torch.from_numpy(drawn_weights).to(config.device)[:, None, None]
+    drawn = (torch.from_numpy(array).to(config.device) for array in source.draw(config.batch))
+    pixels, weights, *labels = drawn
+    weights = weights[:, None, None]
     with torch.autocast(config.device, torch.bfloat16, enabled=has_bfloat16(config.device)):
-        likelihood = network(pixels)
-    loss = -(likelihood * weights).sum() / (weights.sum() * config.side**2) / math.log(2)
+        likelihood = network(pixels, *labels)
+    area = math.prod(pixels.shape[1:3])
+    loss = -(likelihood * weights).sum() / (weights.sum() * area) / math.log(2)
     loss.backward()
     parameters = list(network.parameters())
     if world > 1:
@@ -302,11 +384,13 @@ def agree(decision: bool, world: int) -> bool:
 
 
 def append(log: Path, progress: Progress) -> None:
+    """Add a line; an older log keeps the columns that it began with."""
     row = asdict(progress)
-    new = not log.exists()
-    with log.open("a", newline="") as file:
-        writer = csv.DictWriter(file, row.keys())
-        if new:
+    with log.open("a+", newline="") as file:
+        file.seek(0)
+        header = next(csv.reader(file), None)
+        writer = csv.DictWriter(file, header or row.keys(), extrasaction="ignore")
+        if header is None:
             writer.writeheader()
         writer.writerow(row)
 

@@ -33,8 +33,9 @@ from click.shell_completion import get_completion_class
 
 from pixelzip import files
 from pixelzip.codec.container import MIN_TILE
-from pixelzip.codec.errors import PixelzipError
+from pixelzip.codec.errors import PixelzipError, TrainingError
 from pixelzip.files import STANDARD, Job
+from pixelzip.models import architectures
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -105,7 +106,7 @@ def _os_sentence(error: OSError, known: str) -> str:
 # The commands' options.
 
 IN = click.argument("sources", metavar="IN...", nargs=-1, required=True, type=click.Path())
-FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
+DATA = click.Path(path_type=Path)  # of a folder, of a file, or of some rows of one
 OUTPUT = click.option(
     "-o", "--output", metavar="OUT", type=click.Path(), help="Output file, folder, or - for stdout."
 )
@@ -403,9 +404,21 @@ def _count(number: int, noun: str) -> str:
 
 
 @cli.command()
+@click.option(
+    "--architectures", "trainable", is_flag=True,
+    help="The networks that can be trained instead, as they are by default.",
+)  # fmt: skip
 @_options(JSON)
-def networks(as_json: bool) -> None:
-    """List the networks of the zoo."""
+def networks(trainable: bool, as_json: bool) -> None:
+    """List the networks of the zoo, or those that can be trained.
+
+    \b
+    pixelzip networks
+    pixelzip networks --architectures    # what --network of pixelzip train can be
+    """
+    if trainable:
+        _architectures(as_json)
+        return
     from pixelzip.models import zoo
 
     for card in zoo.describe():
@@ -416,27 +429,52 @@ def networks(as_json: bool) -> None:
             click.echo(f"{card['name']:12} {size}  {card['fingerprint'][:16]}")
 
 
+def _architectures(as_json: bool) -> None:
+    """Each with its hyper-parameters' defaults, and what these make of it."""
+    for name in architectures.NAMES:
+        architecture = architectures.find(name)
+        config = architecture.config()
+        parameters, settings = architecture.parameters(config), asdict(config)
+        if as_json:
+            seen = asdict(config.field)
+            field = {key: seen[key] for key in ("above", "left", "right")}
+            card = {"name": name, "parameters": parameters, "field": field,
+                    "lag": config.field.lag, "settings": settings}  # fmt: skip
+            click.echo(json.dumps(card))
+            continue
+        lag = "whole rows" if config.field.lag is None else f"lag {config.field.lag}"
+        click.echo(f"{name:16} {parameters:>10,} parameters  field {config.field}  {lag}")
+        words = {True: "yes", False: "no"}
+        pairs = (f"{k}={words[v] if isinstance(v, bool) else v}" for k, v in settings.items())
+        click.echo(f"{'':16} {' '.join(pairs)}")
+
+
 @cli.command()
-@click.option("--network", type=click.Choice(["photo"]), default="photo", show_default=True)
 @click.option(
-    "--data", required=True, multiple=True, type=FOLDER, help="Photographs to learn from; repeat."
-)
+    "--network", type=click.Choice(architectures.NAMES), default="photo", show_default=True,
+    help="What to train; pixelzip networks --architectures tells more.",
+)  # fmt: skip
 @click.option(
-    "--valid", multiple=True, type=FOLDER, help="Photographs to validate on; else some of --data."
-)
+    "--set", "settings", multiple=True, metavar="KEY=VALUE",
+    help="A hyper-parameter of the network; repeat. The others keep their defaults.",
+)  # fmt: skip
+@click.option("--data", required=True, multiple=True, type=DATA, help="What to learn from; repeat.")
+@click.option("--valid", multiple=True, type=DATA, help="What to validate on; else some of --data.")
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False),
     help="Folder for the checkpoint, the log and the curve; a run that it holds is resumed.",
 )  # fmt: skip
 @click.option("--steps", type=click.IntRange(1), default=20_000, show_default=True)
-@click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Crops a step.")
+@click.option(
+    "--batch", type=click.IntRange(1), default=8, show_default=True, help="Crops or images a step."
+)
 @click.option(
     "--side", type=click.IntRange(16), default=64, show_default=True, help="Of a crop, in pixels."
 )
-@click.option("--channels", type=click.IntRange(8, 1024), help="Width of the trunk.")
-@click.option("--blocks", help="Residual blocks: M is a masked 2x3 convolution, N is 1x1 only.")
-@click.option("--head", type=click.IntRange(8, 1024), help="Width of each sub-pixel's head.")
-@click.option("--components", type=click.IntRange(1, 64), help="Logistics in a mixture.")
+@click.option(
+    "--rate", "adam_rate", type=click.FloatRange(0, min_open=True), default=2e-3,
+    show_default=True, help="Adam's learning rate at its peak.",
+)  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option(
@@ -444,65 +482,88 @@ def networks(as_json: bool) -> None:
     help="Time between checkpoints.",
 )  # fmt: skip
 @click.option(
-    "--compile/--no-compile", default=True, help="Fuse the loss with torch.compile (wants a C++"
-    " compiler on a CPU)."
+    "--compile/--no-compile", default=True, help="Fuse the loss of photo with torch.compile (wants"
+    " a C++ compiler on a CPU)."
 )  # fmt: skip
 @_options(QUIET)
 def train(
     network: str,
+    settings: tuple[str, ...],
     data: tuple[Path, ...],
     valid: tuple[Path, ...],
     output: Path,
-    channels: int | None,
-    blocks: str | None,
-    head: int | None,
-    components: int | None,
     checkpoint_minutes: float,
     quiet: bool,
-    **settings: Any,
+    **others: Any,
 ) -> None:
-    """Train a network on photographs, or go on where a run stopped.
+    """Train a network on images, or go on where a run stopped.
 
     \b
     pixelzip train --network photo --data photos/ -o runs/photo
     pixelzip train --network photo --data photos/ -o runs/photo --steps 40000   # longer
+    pixelzip train --network pixelcnn --set layers=15 --data small-images/ -o runs/pixelcnn
     torchrun --nproc-per-node 4 -m pixelzip train --data photos/ -o runs/photo --device cuda
+
+    What to learn from is one of
+
+    \b
+    - a folder of photographs: random crops of them, shrunk;
+    - a folder of images that all have one size, up to 64x64: as they are;
+    - a file of rows: a PNG each of whose rows is one image, of 1024 RGB pixels
+      (32x32, as CIFAR-10's) or 784 grey ones (28x28, as MNIST's). FILE:500-999
+      means some rows, from 0. For a class-conditional network the rows' classes
+      stand in a text file beside it, batch_0.txt for batch_0.png.
+
+    Grey images want --set colours=1. With --set output=binary they are turned black and white at
+    random, by their values, whenever they are drawn:
+
+    \b
+    pixelzip train --network diagonal-bilstm --set colours=1 --set output=binary
+        --data mnist/batch_0.png --valid mnist/test.png -o runs/mnist
     """
     from pixelzip.models import train as training
-    from pixelzip.models.photo import PhotoConfig
 
-    given: dict[str, Any] = {
-        "channels": channels,
-        "blocks": blocks,
-        "head": head,
-        "components": components,
-    }
-    if blocks is not None and (not blocks or set(blocks) - set("MN")):
-        raise click.BadParameter("only the letters M and N can stand here", param_hint="--blocks")
+    pairs = dict[str, str]()
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{setting} is not KEY=VALUE", param_hint="--set")
+        pairs[key] = value
+    architecture = architectures.find(network)
+    try:
+        made = architecture.configure(pairs)
+        architecture.parameters(made)
+    except (TrainingError, ValueError) as error:
+        raise click.BadParameter(str(error), param_hint="--set") from error
     config = training.TrainConfig(
         data=data,
         valid=valid,
         output=output,
         network=network,
-        architecture=PhotoConfig(**{k: v for k, v in given.items() if v is not None}),
+        architecture=made,
         minutes_between_checkpoints=checkpoint_minutes,
-        **settings,
+        **others,
     )
 
     def report(progress: training.Progress) -> None:
-        valid = progress.valid_bits_per_dim
+        valid, nats = progress.valid_bits_per_dim, progress.valid_nats_per_image
         click.echo(
             f"step {progress.step:,}/{config.steps:,}"
             f"  train {progress.train_bits_per_dim:.3f}"
             f"  {'' if valid is None else f'validation {valid:.4f} '}bits/dim"
+            f"{'' if nats is None else f' = {nats:,.2f} nats/image'}"
             f"  {progress.pixels_per_second:,.0f} pixels/s"
             f"  {progress.seconds_left / 60:.0f} min left",
             err=True,
         )
 
     checkpoint = _sentences(lambda: training.train(config, (lambda _: None) if quiet else report))
-    if not quiet:
+    if quiet:
+        return
+    if network == "photo":
         click.echo(f"{checkpoint}: freeze it with pixelzip freeze {checkpoint} -o NETWORK")
+    else:
+        click.echo(checkpoint)
 
 
 @cli.command()

@@ -243,7 +243,8 @@ def environment() -> dict[str, str]:
 
 
 def command(config: train.TrainConfig, output: Path) -> list[str]:
-    small = ["--channels", "16", "--blocks", "MN", "--head", "8", "--components", "3"]
+    settings = ("channels=16", "blocks=MN", "head=8", "components=3")
+    small = [word for setting in settings for word in ("--set", setting)]
     return [
         sys.executable, "-m", "pixelzip", "train", "--data", str(config.data[0]),
         "--valid", str(config.valid[0]), "-o", str(output), *small, "--side", "32",
