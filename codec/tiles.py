@@ -25,6 +25,10 @@ from pixelzip.codec import cdf, coder
 from pixelzip.codec.conditional import Conditional, Shape
 from pixelzip.codec.workers import share_out
 
+_ROWS_IN_STEP = 8192
+"""Tiles with so many rows in all step together. More would make the fronts' activations outgrow the
+caches and the memory; fewer would leave each front too little to do."""
+
 Progress = Callable[[float], None]
 """Receives the fraction done, 0 to 1."""
 
@@ -60,20 +64,57 @@ def encode_tiles(
 
 def _encode(conditional: Conditional, tile: NDArray[np.uint8], tally: _Tally) -> bytes:
     height, width, channels = tile.shape
-    values = tile.reshape(-1, channels)
     scored = np.empty((height * width, channels, 2, 3), np.float32)
     done = 0
-    for band in conditional.parallel(tile):
-        end = done + len(band)
-        for channel in range(channels):
-            scored[done:end, channel] = cdf.intervals(band[:, channel], values[done:end, channel])
-        tally.add(end - done)
-        done = end
+    for band in _scored(conditional, tile, tally):
+        scored[done : done + len(band)] = band
+        done += len(band)
     order, ends = front_order((height, width), conditional.lag)
     scored = scored[order]
     # Each front: from (pixels, channels, nibbles) to (channels, nibbles, pixels).
     pieces = [front.transpose(1, 2, 0, 3).reshape(-1, 3) for front in np.split(scored, ends[:-1])]
     return coder.encode(np.concatenate(pieces))
+
+
+def score_tiles(
+    conditional: Conditional,
+    tiles: Sequence[NDArray[np.uint8]],
+    *,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> list[NDArray[np.float32]]:
+    """The theoretical bits that each pixel of each tile costs: (height, width) for each.
+
+    Tiles are (height, width, channels), channels 3 or 1. This is what `encode_tiles` codes, without
+    the coder: the sum over a tile is its payload's length but for the coder's own few bits.
+    """
+
+    def score(group: Sequence[int]) -> list[NDArray[np.float32]]:
+        tally = _Tally(sum(tiles[i].shape[0] * tiles[i].shape[1] for i in group), progress)
+        return [_score(conditional, tiles[i], tally) for i in group]
+
+    groups = _groups([t.shape[:2] for t in tiles], threads)
+    return _in_groups(score, groups, conditional)
+
+
+def _score(conditional: Conditional, tile: NDArray[np.uint8], tally: _Tally) -> NDArray[np.float32]:
+    bands = _scored(conditional, tile, tally)
+    bits = [cdf.symbol_bits(band).sum(axis=(1, 2)).astype(np.float32) for band in bands]
+    return np.concatenate(bits).reshape(tile.shape[:2])
+
+
+def _scored(
+    conditional: Conditional, tile: NDArray[np.uint8], tally: _Tally
+) -> Iterator[NDArray[np.float32]]:
+    """The intervals of a tile's values in bands: (pixels, channels, 2 nibbles, 3), raster order."""
+    channels = tile.shape[2]
+    values, done = tile.reshape(-1, channels), 0
+    for band in conditional.parallel(tile):
+        end = done + len(band)
+        scored = [cdf.intervals(band[:, c], values[done:end, c]) for c in range(channels)]
+        yield np.stack(scored, axis=1)
+        tally.add(end - done)
+        done = end
 
 
 def decode_tiles(
@@ -88,16 +129,24 @@ def decode_tiles(
     """The tiles of these shapes, (height, width, channels) each. FormatError if damaged."""
 
     def decode(group: Sequence[int]) -> list[NDArray[np.uint8]]:
-        chosen = [shapes[i] for i in group]
-        return _decode_in_step(
-            conditional,
-            [payloads[i] for i in group],
-            chosen,
-            channels,
-            _Tally(sum(h * w for h, w in chosen), progress),
-        )
+        tally = _Tally(sum(shapes[i][0] * shapes[i][1] for i in group), progress)
+        decoded = []
+        for together in _in_step(group, shapes):
+            chosen = [shapes[i] for i in together]
+            found = [payloads[i] for i in together]
+            decoded += _decode_in_step(conditional, found, chosen, channels, tally)
+        return decoded
 
     return _in_groups(decode, _groups(shapes, threads), conditional)
+
+
+def _in_step(group: Sequence[int], shapes: Sequence[Shape]) -> Iterator[Sequence[int]]:
+    """Cut a group of tiles into runs of about the same number of rows, that step together."""
+    rows = np.cumsum([shapes[i][0] for i in group])
+    runs = -(-int(rows[-1]) // _ROWS_IN_STEP)
+    ends = np.searchsorted(rows, rows[-1] * np.arange(1, runs + 1) / runs) + 1
+    for start, end in zip([0, *ends], ends, strict=False):
+        yield group[start:end]
 
 
 Result = TypeVar("Result")
