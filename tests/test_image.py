@@ -8,12 +8,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import IMAGES
 from fuzzing import attack, same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 
 from pixelzip.codec import tiles
+from pixelzip.codec.conditional import Conditional
 from pixelzip.codec.container import (
     MODES,
     Method,
@@ -30,6 +33,7 @@ from pixelzip.codec.image import (
     encode,
     encode_many,
 )
+from pixelzip.models import zoo
 
 Bytes = NDArray[np.uint8]
 
@@ -343,6 +347,11 @@ def real_files() -> dict[str, bytes]:
     files["network tiles"] = encode(
         Picture("RGBA", (texture(8, 20, 3), texture(8, 20, 1)), b"hello"), NETWORK, tile_size=16
     )
+    flower = np.asarray(Image.open(IMAGES / "flower-64x48.png"))[10:20, 20:38]
+    files["network photo"] = encode(Picture("RGB", (flower,)), zoo.load("photo"))
+    files["network photo, tiles"] = encode(
+        Picture("LA", (flower[..., :1], flower[..., 1:2])), zoo.load("photo"), tile_size=16
+    )
     files["metadata"] = encode(
         replace(picture("L", "constant", 3, 3), metadata=b"All work and no play. " * 20), None
     )
@@ -353,8 +362,12 @@ FILES = real_files()
 WAYS = {name: 300 if name.startswith("network") else 920 for name in FILES}
 
 
+def find_any(prefix: bytes) -> Conditional:
+    return NETWORK if NETWORK.fingerprint.startswith(prefix) else zoo.find(prefix)
+
+
 def read(data: bytes) -> Picture:
-    return decode(data, find, max_pixels=2**20)
+    return decode(data, find_any, max_pixels=2**20)
 
 
 def test_the_files_to_damage_use_everything() -> None:
