@@ -43,9 +43,12 @@ def scale(bits: NDArray[np.float32]) -> list[float]:
     return [round_end * power * i / divisions for i in range(divisions + 1)]
 
 
-def colours(bits: NDArray[np.float32], end: float) -> NDArray[np.uint8]:
-    """(height, width) bits -> (height, width, 3) colours, for a scale from 0 to ``end`` bits."""
-    return PALETTE[np.clip(bits * (255 / end), 0, 255).round().astype(np.uint8)]
+def paint(bits: NDArray[np.float32], end: float) -> Image.Image:
+    """(height, width) bits as an image of that size in the colours of a scale from 0 to ``end``."""
+    levels = np.clip(bits * (255 / end), 0, 255).round().astype(np.uint8)
+    image = Image.fromarray(levels).convert("P")
+    image.putpalette(PALETTE.tobytes())
+    return image
 
 
 def draw(bits: NDArray[np.float32]) -> Image.Image:
@@ -53,21 +56,19 @@ def draw(bits: NDArray[np.float32]) -> Image.Image:
     height, width = bits.shape
     zoom = max(1, -(-_SMALLEST // max(height, width)))
     marks = scale(bits)
-    heat = Image.fromarray(colours(bits, marks[-1])).resize(
-        (width * zoom, height * zoom), Image.Resampling.NEAREST
-    )
+    heat = paint(bits, marks[-1]).resize((width * zoom, height * zoom), Image.Resampling.NEAREST)
     size = max(15, max(heat.size) // 45)  # of the text, the unit of all distances
     font = ImageFont.load_default(size)
     total = float(bits.sum(dtype=np.float64))
     caption = f"bits per pixel: {total / bits.size:.3g} on average, {total:,.0f} in all"
     inner = max(heat.width, math.ceil(font.getlength(caption)))
     canvas = Image.new("RGB", (inner + 2 * size, heat.height + 7 * size), _PAPER)
-    canvas.paste(heat, ((canvas.width - heat.width) // 2, size))
+    canvas.paste(heat.convert("RGB"), ((canvas.width - heat.width) // 2, size))
 
     pen = ImageDraw.Draw(canvas)
     top = heat.height + 2 * size
     strip = np.broadcast_to(np.linspace(0, marks[-1], inner, dtype=np.float32), (size, inner))
-    canvas.paste(Image.fromarray(colours(strip, marks[-1])), (size, top))
+    canvas.paste(paint(strip, marks[-1]).convert("RGB"), (size, top))
     for mark in marks:
         x = size + mark / marks[-1] * (inner - 1)
         pen.line((x, top + size, x, top + size * 1.3), _INK, max(1, size // 12))
