@@ -175,12 +175,12 @@ def _arrays(path: Path) -> list[Item]:
                 f"{path}: {name or 'the array'} is {array.dtype} of shape {array.shape}, not images"
                 " (n, height, width) or (n, height, width, channels) of uint8, uint16 or bool"
             )
-        items += _rows(array, f"{name}/" if name else "")
+        items += rows(array, f"{name}/" if name else "")
     return items
 
 
-def _rows(images: Pixels, prefix: str = "") -> list[Item]:
-    """Images (n, ...) as items, named by number."""
+def rows(images: Pixels, prefix: str = "") -> list[Item]:
+    """Images (n, height, width) or (n, height, width, channels) as items, named by number."""
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
     return [Item(f"{prefix}{n}", _returning(image)) for n, image in enumerate(images)]
@@ -215,7 +215,7 @@ def _torchvision(name: str, split: str, folder: Path) -> list[Item]:
         ) from error
     except (ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
         raise DatasetError(f"{name} in {folder} is damaged: {error}") from error
-    return _rows(np.asarray(dataset.data))
+    return rows(np.asarray(dataset.data))
 
 
 def _imagenet(name: str, split: str, folder: Path) -> list[Item]:
@@ -235,7 +235,7 @@ def _imagenet(name: str, split: str, folder: Path) -> list[Item]:
                 data = batch["data"].reshape(-1, 3, side, side)
         except (ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
             raise DatasetError(f"{path} is not a file of {name}, or is damaged: {error}") from error
-        items += _rows(data.transpose(0, 2, 3, 1), f"{path.stem}/" if split == "train" else "")
+        items += rows(data.transpose(0, 2, 3, 1), f"{path.stem}/" if split == "train" else "")
     return items
 
 
