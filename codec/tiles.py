@@ -144,7 +144,7 @@ def _in_step(group: Sequence[int], shapes: Sequence[Shape]) -> Iterator[Sequence
     """Cut a group of tiles into runs of about the same number of rows, that step together."""
     rows = np.cumsum([shapes[i][0] for i in group])
     runs = -(-int(rows[-1]) // _ROWS_IN_STEP)
-    ends = np.searchsorted(rows, rows[-1] * np.arange(1, runs + 1) / runs) + 1
+    ends = np.unique(np.searchsorted(rows, rows[-1] * np.arange(1, runs + 1) / runs)) + 1
     for start, end in zip([0, *ends], ends, strict=False):
         yield group[start:end]
 
@@ -188,27 +188,38 @@ def _decode_in_step(
 ) -> list[NDArray[np.uint8]]:
     decoders = [coder.Decoder(payload) for payload in payloads]
     stepper = conditional.stepwise(shapes, channels)
-    tiles = [np.empty((h, w, channels), np.uint8) for h, w in shapes]
+    widths = np.array([width for _, width in shapes])
+    areas = np.array([height * width for height, width in shapes])
+    starts = np.cumsum(areas) - areas
+    pixels = np.empty((areas.sum(), channels), np.uint8)  # of one tile after the other
     for front, spans in fronts(shapes, conditional.lag):
         lengths = [len(rows) for _, rows in spans]
-        edges = np.cumsum([0, *lengths])
         members = np.repeat([tile for tile, _ in spans], lengths)
-        stepper.select(members, np.concatenate([rows for _, rows in spans]), front)
+        rows = np.concatenate([rows for _, rows in spans])
+        stepper.select(members, rows, front)
+        here = starts[members] + rows * widths[members] + front - conditional.lag * rows
+        readers = [decoders[tile] for tile, _ in spans]
         for channel in range(channels):
             parameters = stepper.parameters(channel)
-            high, low = np.empty(edges[-1], np.int32), np.empty(edges[-1], np.int32)
-            table = cdf.high_table(parameters)
-            for (tile, _), start, end in zip(spans, edges, edges[1:], strict=False):
-                high[start:end] = decoders[tile].decode(table[start:end])
-            table = cdf.low_table(parameters, high)
-            for (tile, _), start, end in zip(spans, edges, edges[1:], strict=False):
-                low[start:end] = decoders[tile].decode(table[start:end])
+            high = _read(readers, lengths, cdf.high_table(parameters))
+            low = _read(readers, lengths, cdf.low_table(parameters, high))
             values = (16 * high + low).astype(np.uint8)
             stepper.reveal(channel, values)
-            for (tile, rows), start, end in zip(spans, edges, edges[1:], strict=False):
-                tiles[tile][rows, front - conditional.lag * rows, channel] = values[start:end]
-        tally.add(int(edges[-1]))
-    return tiles
+            pixels[here, channel] = values
+        tally.add(len(rows))
+    parts = np.split(pixels, starts[1:])
+    return [part.reshape(*shape, channels) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def _read(
+    decoders: Sequence[coder.Decoder], lengths: Sequence[int], table: NDArray[np.float32]
+) -> NDArray[np.int32]:
+    """A front's nibbles: so many of each tile, from its decoder and its rows of the table."""
+    nibbles, start = [], 0
+    for decoder, length in zip(decoders, lengths, strict=True):
+        nibbles.append(decoder.decode(table[start : start + length]))
+        start += length
+    return np.concatenate(nibbles)
 
 
 def fronts(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -312,6 +313,26 @@ def test_a_network_that_does_too_well_is_not_used(
     monkeypatch.setattr(tiles, "encode_tiles", lambda *_, **__: [bytes(length)])
     data = encode(Picture("L", (texture(64, 64, 1),)), NETWORK)
     assert methods(data) == [[Method.NETWORK if used else Method.PACKED]]
+
+
+@pytest.mark.parametrize("rows", [16, 40, 1000])
+def test_tiles_need_not_all_step_together(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = [(15, 19), (16, 13), (12, 12), (20, 14), (16, 16), (17, 12)]
+    originals = [Picture("RGB", (texture(h, w, 3),)) for h, w in shapes]
+    files = encode_many(originals, NETWORK)
+    monkeypatch.setattr(tiles, "_ROWS_IN_STEP", rows)
+    runs: list[int] = []
+    stepwise = Neighbours.stepwise
+
+    def counted(self: Neighbours, shapes: Sequence[tuple[int, int]], channels: int) -> Any:
+        runs.append(sum(height for height, _ in shapes))
+        return stepwise(self, shapes, channels)
+
+    monkeypatch.setattr(Neighbours, "stepwise", counted)
+    assert all(map(same, decode_many(files, find), originals))
+    assert sum(runs) == 96
+    assert max(runs) <= rows + 20
+    assert len(runs) > 1 or rows == 1000
 
 
 def test_limits() -> None:
