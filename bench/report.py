@@ -16,6 +16,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -204,25 +205,26 @@ def _img(image: Image.Image, text: str) -> str:
 def _plots(results: Results) -> list[str]:
     import matplotlib
 
-    settings = {
-        "axes.edgecolor": _MUTED,
-        "axes.labelcolor": _INK,
-        "axes.spines.right": False,
-        "axes.spines.top": False,
-        "axes.unicode_minus": False,
-        "font.size": 10,
-        "grid.color": _LINE,
-        "legend.frameon": False,
-        "legend.labelcolor": _INK,
-        "svg.fonttype": "none",
-        "svg.hashsalt": "pixelzip",
-        "text.color": _INK,
-        "text.parse_math": False,  # names of files may hold dollars
-        "xtick.color": _MUTED,
-        "ytick.color": _MUTED,
-    }
     inks = _network_inks(results)
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(
+        {
+            "axes.edgecolor": _MUTED,
+            "axes.labelcolor": _INK,
+            "axes.spines.right": False,
+            "axes.spines.top": False,
+            "axes.unicode_minus": False,
+            "font.size": 10,
+            "grid.color": _LINE,
+            "legend.frameon": False,
+            "legend.labelcolor": _INK,
+            "svg.fonttype": "none",
+            "svg.hashsalt": "pixelzip",
+            "text.color": _INK,
+            "text.parse_math": False,  # names of files may hold dollars
+            "xtick.color": _MUTED,
+            "ytick.color": _MUTED,
+        }
+    ):
         plots = [
             _speed_plot(results, inks, "encode"),
             _speed_plot(results, inks, "decode"),
@@ -238,10 +240,10 @@ def _network_inks(results: Results) -> dict[str, str]:
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:
-    """A figure of a phone's width, ``height`` inches high, not registered with pyplot."""
+    """A figure of about a phone's width, ``height`` inches high, not registered with pyplot."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5, height), layout="constrained")
+    figure = Figure(figsize=(4.5, height), layout="constrained")
     axes = figure.add_subplot()
     axes.grid(True, linewidth=0.6)
     axes.set_axisbelow(True)
@@ -282,20 +284,25 @@ def _speed_plot(results: Results, inks: dict[str, str], action: str) -> str:
     axes.set_xlabel(f"{action}, megapixels a second")
     axes.set_ylabel("bits/dim of the files")
     colours = [inks.get(codec.name, _INK) for codec in results.codecs]
-    _label(axes, speeds, sizes, [codec.name for codec in results.codecs], colours)
+    _label(figure, axes, speeds, sizes, [codec.name for codec in results.codecs], colours)
     return _svg(figure, f"Size against speed to {action}: further down is smaller, right is faster")
 
 
 def _label(
-    axes: Axes, xs: list[float], ys: list[float], names: list[str], colours: list[str]
+    figure: Figure,
+    axes: Axes,
+    xs: list[float],
+    ys: list[float],
+    names: list[str],
+    colours: list[str],
 ) -> None:
     """Write each name beside its mark, where there is most room left."""
     from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
 
-    axes.figure.draw_without_rendering()  # so that there is a layout to measure in
-    marks = axes.transData.transform(list(zip(xs, ys, strict=True)))
-    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in marks]
+    figure.draw_without_rendering()  # so that there is a layout to measure in
+    centres = axes.transData.transform(list(zip(xs, ys, strict=True)))
+    marks = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in centres]
     frame = axes.get_window_extent()
     places = [(9, 0), (-9, 0), (0, 13), (0, -13), (7, 11), (7, -11), (-7, 11), (-7, -11)]
     places += [(x, y) for y in (18, -18, 25, -25) for x in (0, 9, -9)]
@@ -305,24 +312,30 @@ def _label(
         text.set_horizontalalignment(("center", "left", "right")[int(np.sign(offset[0]))])
         return text.get_window_extent()
 
-    def cost(box: Bbox) -> float:
+    def cost(text: Annotation, offset: tuple[int, int]) -> float:
+        box = place(text, offset)
+        others = marks + [other.get_window_extent() for other in texts if other is not text]
         outside = box.width * box.height - _overlap(box, frame)
-        return sum(_overlap(box, other) for other in taken) + 4 * outside
+        far = 2 * float(np.hypot(*offset))
+        return 4 * outside + far + sum(_overlap(box, other) for other in others)
 
-    for at, name, colour in zip(zip(xs, ys, strict=True), names, colours, strict=True):
-        text = axes.annotate(
-            name, at, (0, 0), textcoords="offset points", color=colour, fontsize=9, va="center"
-        )
+    texts = [
+        axes.annotate(name, at, (0, 0), textcoords="offset points", color=colour, fontsize=9)
+        for at, name, colour in zip(zip(xs, ys, strict=True), names, colours, strict=True)
+    ]
+    for text in texts:
+        text.set_verticalalignment("center")
         text.set_in_layout(False)
-        best = min(places, key=lambda offset: cost(place(text, offset)))
-        taken.append(place(text, best))
+    for _ in range(3):  # each finds the others where they settled last
+        for text in texts:
+            place(text, min(places, key=partial(cost, text)))
 
 
 def _overlap(one: Bbox, other: Bbox) -> float:
     """The area that two boxes share."""
     width = min(one.x1, other.x1) - max(one.x0, other.x0)
     height = min(one.y1, other.y1) - max(one.y0, other.y0)
-    return max(width, 0.0) * max(height, 0.0)
+    return float(max(width, 0.0) * max(height, 0.0))
 
 
 def _image_plot(results: Results, inks: dict[str, str]) -> str:
@@ -376,6 +389,8 @@ def _brief(name: str) -> str:
 
 def _gap_plot(results: Results, inks: dict[str, str]) -> str:
     """How many files are how far above their theoretical size."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = _figure(3.3)
     gaps = {
         codec.name: [
@@ -389,9 +404,9 @@ def _gap_plot(results: Results, inks: dict[str, str]) -> str:
     bins = min(24, max(map(len, gaps.values())) + 4)
     edges = np.histogram_bin_edges(np.concatenate(list(gaps.values())), bins)
     for name, values in gaps.items():
-        axes.hist(values, edges, color=inks[name], alpha=0.75, label=name)
+        axes.hist(values, edges.tolist(), color=inks[name], alpha=0.75, label=name)
         axes.axvline(float(np.mean(values)), color=_INK, linewidth=1, linestyle="--")
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("file above theory, percent")
     axes.set_ylabel("images")
     figure.legend(loc="outside upper left", ncols=2, fontsize=9)
