@@ -140,6 +140,7 @@ def bench(
     if len(checkpoints) > len(networks):
         raise click.UsageError("there are more checkpoints than networks")
     keys = _keys(peers)
+    _keys(reference)
     page = None if report is None else report / ("scaling.png" if scaling else "index.html")
     _check([json_file, csv_file], page, force)
 
@@ -195,7 +196,7 @@ def bench(
 
 
 def _keys(peers: str | None) -> list[str]:
-    """The keys of the peers in a list with commas."""
+    """The keys of the peers in a list with commas. BadParameter if one of them is none."""
     from pixelzip.bench.peers import DEFAULT, PEERS
 
     if peers is None:
@@ -203,7 +204,7 @@ def _keys(peers: str | None) -> list[str]:
     keys = [] if peers == "none" else [key.strip() for key in peers.split(",")]
     for key in keys:
         if key not in PEERS:
-            raise click.BadParameter(f"{key} is none of {', '.join(PEERS)}", param_hint="--peers")
+            raise click.BadParameter(f"{key} is none of {', '.join(PEERS)}")
     return list(dict.fromkeys(keys))
 
 
