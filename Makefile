@@ -15,6 +15,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 DATA ?= ../shared/data
 
 ENV := $(abspath $(VENV))
@@ -32,7 +33,7 @@ lint: $(READY)
 	$(ENV)/bin/ruff check .
 
 bench: $(READY)
-	$(ENV)/bin/python -m pixelzip.bench.page $(DATA) -o docs/benchmarks.md --readme README.md
+	$(ENV)/bin/python -m pixelzip.bench.page $(DATA) -o docs/benchmarks.md --readme README.md $(BENCH_ARGS)
 
 # From a folder without a `pixelzip` in it, so that mypy checks the installed package, which has
 # codec, models and bench inside.

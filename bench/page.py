@@ -51,6 +51,13 @@ bench` measures the same on any images.
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--readme", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--network", "networks", multiple=True, default=["photo"], show_default=True)
+@click.option(
+    "--checkpoint",
+    "checkpoints",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The float network of the first --network (repeat: of the second...), for its theory.",
+)
 @click.option("--peers", default=",".join(DEFAULT), help="Separated by commas.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many images of each dataset.")
 @click.option("--threads", type=click.IntRange(1), help="For all.  [default: all cores]")
@@ -59,12 +66,16 @@ def main(
     output: Path,
     readme: Path | None,
     networks: tuple[str, ...],
+    checkpoints: tuple[Path, ...],
     peers: str,
     limit: int | None,
     threads: int | None,
 ) -> None:
     """Measure on DATA, write the page, and bring the README's table up to date."""
-    codecs: list[run.Codec] = [*run.networks(networks), *(PEERS[key] for key in peers.split(","))]
+    codecs: list[run.Codec] = [
+        *run.networks(networks, checkpoints),
+        *(PEERS[key] for key in peers.split(",")),
+    ]
     measured = []
     try:
         if readme is not None:
