@@ -3,7 +3,11 @@
 #   make demo    compress a photograph, bring it back, compare
 #   make test    ruff, mypy and pytest: what CI runs
 #
-# Both make the environment first (.venv; some minutes, most of them for PyTorch) and use it again
+# and a third one, for which nothing else should run on the machine, the results page:
+#
+#   make bench   measure on DATA (see bench/page.py), write docs/benchmarks.md and README's table
+#
+# All make the environment first (.venv; some minutes, most of them for PyTorch) and use it again
 # as long as it is up to date.
 #
 #   make demo VENV=~/envs/pixelzip PYTHON=python3.12     another place, another Python
@@ -11,11 +15,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
+DATA ?= ../shared/data
 
 ENV := $(abspath $(VENV))
 READY := $(ENV)/.pixelzip-ready
 
-.PHONY: demo test lint types clean
+.PHONY: demo test lint types bench clean
 
 demo: $(READY)
 	$(ENV)/bin/python examples/demo.py
@@ -25,6 +31,9 @@ test: lint types
 
 lint: $(READY)
 	$(ENV)/bin/ruff check .
+
+bench: $(READY)
+	$(ENV)/bin/python -m pixelzip.bench.page $(DATA) -o docs/benchmarks.md --readme README.md $(BENCH_ARGS)
 
 # From a folder without a `pixelzip` in it, so that mypy checks the installed package, which has
 # codec, models and bench inside.

@@ -246,7 +246,13 @@ def low_table(parameters: NDArray[np.int32], high: NDArray[np.int32]) -> NDArray
     return out
 
 
-def ideal_bits(frequencies_less_one: NDArray[np.float32]) -> float:
-    """The theoretical length in bits of the symbols coded with these intervals (n, 2, 3)."""
+def symbol_bits(frequencies_less_one: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Intervals (..., 3) -> the theoretical length in bits of each symbol (...) coded with them."""
     frequency = frequencies_less_one[..., 1].astype(np.float64) + 1
-    return float(TOTAL_BITS * frequency.size - np.log2(frequency).sum())
+    bits: NDArray[np.float64] = TOTAL_BITS - np.log2(frequency)
+    return bits
+
+
+def ideal_bits(frequencies_less_one: NDArray[np.float32]) -> float:
+    """The theoretical length in bits of all the symbols coded with these intervals (..., 3)."""
+    return float(symbol_bits(frequencies_less_one).sum())

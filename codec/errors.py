@@ -23,6 +23,10 @@ class NetworkFileError(PixelzipError):
     """The file of a frozen network is damaged or hostile."""
 
 
+class DeviceError(PixelzipError):
+    """The device that was asked for is not in this machine."""
+
+
 class UnsupportedImageError(PixelzipError):
     """The image holds something that a .pxz file cannot keep (animation, CMYK, floats...)."""
 

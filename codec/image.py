@@ -55,10 +55,13 @@ _INDEX_COST = 3
 """About the bytes that the index spends on a tile."""
 _FLAT = 0.1
 """Bits/dim below which the fallback is good enough to spare the network the work."""
-_SMOOTH = 1.5
-"""Bits/dim below which an estimate of the fallback is too rough to rule the fallback out."""
 _OPTIMISM = 0.85
-"""Above that, the fallback ends at no less than this fraction of its estimate."""
+"""The fallback ends at no less than this fraction of its estimate ..."""
+_SMOOTH = 1.5
+"""... except below so many bits/dim, where a sample tells little: there it is always tried ..."""
+_LARGE = 2**22
+_LARGE_OPTIMISM = 0.4
+"""... unless that takes seconds, in an area of more bytes than _LARGE; there this counts."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +135,7 @@ def encode_many(
                 f"{MAX_PIXELS} in total"
             )
     with ThreadPoolExecutor(threads) as pool:
-        surveyor = partial(_survey, with_network=conditional is not None, tile_size=tile_size)
-        drafts = list(pool.map(surveyor, pictures))
+        drafts = _survey(pictures, conditional is not None, tile_size, pool)
         parts = [part for draft in drafts for part in draft]
         fingerprint = b""
         if conditional is not None:
@@ -237,8 +239,10 @@ class _Area:
         """Try what needs no network, unless it can hardly beat what there is or ``rival`` bytes."""
         if self.best is not None and self.best.method != Method.NETWORK:
             return
-        rough = self.estimate * 8 < _SMOOTH * self.pixels.size
-        if rough or self.estimate * _OPTIMISM < min(self.cost, rival):
+        smooth = self.estimate * 8 < _SMOOTH * self.pixels.size
+        large = self.pixels.size > _LARGE
+        fraction = _OPTIMISM if not smooth else _LARGE_OPTIMISM if large else 0
+        if self.estimate * fraction < min(self.cost, rival):
             self.offer(Tile(Method.PACKED, packed.pack_pixels(self.pixels)))
             if self.cost >= self.pixels.size:
                 self.best = Tile(Method.RAW, self.pixels.tobytes())
@@ -266,24 +270,35 @@ class _Part:
         )
 
 
-def _survey(picture: Picture, with_network: bool, tile_size: int) -> list[_Part]:
-    """Look at each component; find what is left for the network to try."""
+def _survey(
+    pictures: Sequence[Picture], with_network: bool, tile_size: int, pool: ThreadPoolExecutor
+) -> list[list[_Part]]:
+    """Look at each picture's components; find what is left for the network to try."""
     tile_size = min(tile_size or MAX_NETWORK_SIDE, MAX_NETWORK_SIDE)
-    parts = []
-    for position, plane in enumerate(picture.planes):
-        whole = _Area(plane[:, :, :1] if _is_grey(plane) else plane)
-        tiles: list[_Area] = []
-        open_areas: list[_Area] = []
-        if with_network and whole.best is None and _is_continuous(picture.mode, position):
-            if tile_size < max(picture.height, picture.width):
+    looks = [pool.map(_whole, picture.planes) for picture in pictures]
+    drafts = []
+    for picture, look in zip(pictures, looks, strict=True):
+        draft = []
+        for position, whole in enumerate(look):
+            to_try = with_network and whole.best is None and _is_continuous(picture.mode, position)
+            cuts = []
+            if to_try and tile_size < max(picture.height, picture.width):
                 grid = tile_grid(picture.height, picture.width, tile_size)
-                tiles = [
-                    _Area(whole.pixels[top : top + height, left : left + width])
-                    for top, left, height, width in grid
-                ]
-            open_areas = [area for area in tiles or [whole] if area.best is None]
-        parts.append(_Part(whole, tile_size, tiles, open_areas))
-    return parts
+                cuts = [whole.pixels[top : top + h, left : left + w] for top, left, h, w in grid]
+            draft.append((whole, to_try, pool.map(_Area, cuts)))
+        drafts.append(draft)
+    return [[_part(*found, tile_size) for found in draft] for draft in drafts]
+
+
+def _whole(plane: Bytes) -> _Area:
+    """A component as one area, of one channel if that is enough."""
+    return _Area(plane[:, :, :1] if _is_grey(plane) else plane)
+
+
+def _part(whole: _Area, to_try: bool, looked_at: Iterator[_Area], tile_size: int) -> _Part:
+    tiles = list(looked_at)
+    areas = (tiles or [whole]) if to_try else []
+    return _Part(whole, tile_size, tiles, [area for area in areas if area.best is None])
 
 
 def _is_grey(plane: Bytes) -> bool:

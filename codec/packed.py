@@ -85,6 +85,7 @@ _STORED = 225
 """Second byte of a payload that is not compressed: one more than the last LZMA properties."""
 _PROPERTIES = (raw_lzma.properties(), raw_lzma.properties(0), raw_lzma.properties(0, 2, 2))
 _SAMPLE = 2**17
+_QUICK_SAMPLE = 2**16
 _FINALISTS = 3
 _LARGE = 2**19
 """From so many bytes on, there is one finalist and one choice of properties: time matters."""
@@ -96,7 +97,7 @@ _REPETITIVE = 0.25
 def pack_pixels(pixels: Bytes) -> bytes:
     """Compress (height, width, channels) pixels into a payload of a few bytes more at most."""
     palette = _palette(pixels)
-    sample = _sample(pixels)
+    sample = _sample(pixels, _SAMPLE)
     hasty = {
         form: raw_lzma.hasty_length(_serialise(sample, form, palette))
         for form in _forms(pixels.shape[2], None if palette is None else len(palette))
@@ -133,8 +134,9 @@ def unpack_pixels(payload: bytes, shape: tuple[int, int, int]) -> Bytes:
 
 
 def estimate(pixels: Bytes) -> float:
-    """A quick guess at ``len(pack_pixels(pixels))``, mostly too high, in bounded time."""
-    sample = _sample(pixels)
+    """A quick guess at ``len(pack_pixels(pixels))``, mostly too high."""
+    # More of a large picture, whose fallback takes long: a wrong guess costs more there.
+    sample = _sample(pixels, max(_QUICK_SAMPLE, pixels.size // 64))
     palette = _palette(sample)
     colours = Colours.DIFFERENCE if sample.shape[2] >= 3 else Colours.DIRECT
     tries = [
@@ -143,10 +145,12 @@ def estimate(pixels: Bytes) -> float:
         Form(colours, Layout.PLANES, Filter.PAETH),
     ]
     if palette is not None:
-        tries.append(Form(Colours.PALETTE, Layout.PIXELS, Filter.NONE))
+        layout = Layout.BITS if len(palette) <= 16 else Layout.PIXELS
+        tries.append(Form(Colours.PALETTE, layout, Filter.NONE))
     serials = [_serialise(sample, form, palette) for form in tries]
     best = min(serials, key=lambda serial: len(zlib.compress(serial, 1)))
-    return raw_lzma.hasty_length(best) * pixels.size / sample.size
+    stored = min(len(serial) for serial in serials)
+    return min(stored, raw_lzma.hasty_length(best)) * pixels.size / sample.size
 
 
 def _forms(channels: int, colour_count: int | None) -> Iterator[Form]:
@@ -175,16 +179,19 @@ def _compress(form: Form, serial: bytes, props: int, patient: bool) -> bytes:
     return bytes([form.number, props]) + raw_lzma.compress(serial, props, patient=patient)
 
 
-def _sample(pixels: Bytes) -> Bytes:
-    """Pixels that stand for all: everything, or a few bands of rows from top to bottom."""
-    if pixels.size <= _SAMPLE:
+def _sample(pixels: Bytes, size: int) -> Bytes:
+    """Pixels that stand for all: everything, or a few bands of rows from corner to corner."""
+    if pixels.size <= size:
         return pixels
-    pixels = pixels[:, : _SAMPLE // (16 * pixels.shape[2])]
     bands = 4
-    height = len(pixels)
-    rows = max(1, min(height, _SAMPLE // pixels[0].size) // bands)
+    height, width, channels = pixels.shape
+    columns = min(width, size // (4 * bands * channels))
+    rows = max(1, min(height, size // (columns * channels)) // bands)
     tops = [(height - rows) * k // (bands - 1) for k in range(bands)]
-    return np.concatenate([pixels[top : top + rows] for top in tops])
+    lefts = [(width - columns) * k // (bands - 1) for k in range(bands)]
+    return np.concatenate(
+        [pixels[y : y + rows, x : x + columns] for y, x in zip(tops, lefts, strict=True)]
+    )
 
 
 # Serialising: everything but LZMA.

@@ -25,6 +25,10 @@ from pixelzip.codec import cdf, coder
 from pixelzip.codec.conditional import Conditional, Shape
 from pixelzip.codec.workers import share_out
 
+_ROWS_IN_STEP = 8192
+"""Tiles with so many rows in all step together. More would make the fronts' activations outgrow the
+caches and the memory; fewer would leave each front too little to do."""
+
 Progress = Callable[[float], None]
 """Receives the fraction done, 0 to 1."""
 
@@ -60,20 +64,57 @@ def encode_tiles(
 
 def _encode(conditional: Conditional, tile: NDArray[np.uint8], tally: _Tally) -> bytes:
     height, width, channels = tile.shape
-    values = tile.reshape(-1, channels)
     scored = np.empty((height * width, channels, 2, 3), np.float32)
     done = 0
-    for band in conditional.parallel(tile):
-        end = done + len(band)
-        for channel in range(channels):
-            scored[done:end, channel] = cdf.intervals(band[:, channel], values[done:end, channel])
-        tally.add(end - done)
-        done = end
+    for band in _scored(conditional, tile, tally):
+        scored[done : done + len(band)] = band
+        done += len(band)
     order, ends = front_order((height, width), conditional.lag)
     scored = scored[order]
     # Each front: from (pixels, channels, nibbles) to (channels, nibbles, pixels).
     pieces = [front.transpose(1, 2, 0, 3).reshape(-1, 3) for front in np.split(scored, ends[:-1])]
     return coder.encode(np.concatenate(pieces))
+
+
+def score_tiles(
+    conditional: Conditional,
+    tiles: Sequence[NDArray[np.uint8]],
+    *,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> list[NDArray[np.float32]]:
+    """The theoretical bits that each pixel of each tile costs: (height, width) for each.
+
+    Tiles are (height, width, channels), channels 3 or 1. This is what `encode_tiles` codes, without
+    the coder: the sum over a tile is its payload's length but for the coder's own few bits.
+    """
+
+    def score(group: Sequence[int]) -> list[NDArray[np.float32]]:
+        tally = _Tally(sum(tiles[i].shape[0] * tiles[i].shape[1] for i in group), progress)
+        return [_score(conditional, tiles[i], tally) for i in group]
+
+    groups = _groups([t.shape[:2] for t in tiles], threads)
+    return _in_groups(score, groups, conditional)
+
+
+def _score(conditional: Conditional, tile: NDArray[np.uint8], tally: _Tally) -> NDArray[np.float32]:
+    bands = _scored(conditional, tile, tally)
+    bits = [cdf.symbol_bits(band).sum(axis=(1, 2)).astype(np.float32) for band in bands]
+    return np.concatenate(bits).reshape(tile.shape[:2])
+
+
+def _scored(
+    conditional: Conditional, tile: NDArray[np.uint8], tally: _Tally
+) -> Iterator[NDArray[np.float32]]:
+    """The intervals of a tile's values in bands: (pixels, channels, 2 nibbles, 3), raster order."""
+    channels = tile.shape[2]
+    values, done = tile.reshape(-1, channels), 0
+    for band in conditional.parallel(tile):
+        end = done + len(band)
+        scored = [cdf.intervals(band[:, c], values[done:end, c]) for c in range(channels)]
+        yield np.stack(scored, axis=1)
+        tally.add(end - done)
+        done = end
 
 
 def decode_tiles(
@@ -88,16 +129,24 @@ def decode_tiles(
     """The tiles of these shapes, (height, width, channels) each. FormatError if damaged."""
 
     def decode(group: Sequence[int]) -> list[NDArray[np.uint8]]:
-        chosen = [shapes[i] for i in group]
-        return _decode_in_step(
-            conditional,
-            [payloads[i] for i in group],
-            chosen,
-            channels,
-            _Tally(sum(h * w for h, w in chosen), progress),
-        )
+        tally = _Tally(sum(shapes[i][0] * shapes[i][1] for i in group), progress)
+        decoded = []
+        for together in _in_step(group, shapes):
+            chosen = [shapes[i] for i in together]
+            found = [payloads[i] for i in together]
+            decoded += _decode_in_step(conditional, found, chosen, channels, tally)
+        return decoded
 
     return _in_groups(decode, _groups(shapes, threads), conditional)
+
+
+def _in_step(group: Sequence[int], shapes: Sequence[Shape]) -> Iterator[Sequence[int]]:
+    """Cut a group of tiles into runs of about the same number of rows, that step together."""
+    rows = np.cumsum([shapes[i][0] for i in group])
+    runs = -(-int(rows[-1]) // _ROWS_IN_STEP)
+    ends = np.unique(np.searchsorted(rows, rows[-1] * np.arange(1, runs + 1) / runs)) + 1
+    for start, end in zip([0, *ends], ends, strict=False):
+        yield group[start:end]
 
 
 Result = TypeVar("Result")
@@ -139,27 +188,38 @@ def _decode_in_step(
 ) -> list[NDArray[np.uint8]]:
     decoders = [coder.Decoder(payload) for payload in payloads]
     stepper = conditional.stepwise(shapes, channels)
-    tiles = [np.empty((h, w, channels), np.uint8) for h, w in shapes]
+    widths = np.array([width for _, width in shapes])
+    areas = np.array([height * width for height, width in shapes])
+    starts = np.cumsum(areas) - areas
+    pixels = np.empty((areas.sum(), channels), np.uint8)  # of one tile after the other
     for front, spans in fronts(shapes, conditional.lag):
         lengths = [len(rows) for _, rows in spans]
-        edges = np.cumsum([0, *lengths])
         members = np.repeat([tile for tile, _ in spans], lengths)
-        stepper.select(members, np.concatenate([rows for _, rows in spans]), front)
+        rows = np.concatenate([rows for _, rows in spans])
+        stepper.select(members, rows, front)
+        here = starts[members] + rows * widths[members] + front - conditional.lag * rows
+        readers = [decoders[tile] for tile, _ in spans]
         for channel in range(channels):
             parameters = stepper.parameters(channel)
-            high, low = np.empty(edges[-1], np.int32), np.empty(edges[-1], np.int32)
-            table = cdf.high_table(parameters)
-            for (tile, _), start, end in zip(spans, edges, edges[1:], strict=False):
-                high[start:end] = decoders[tile].decode(table[start:end])
-            table = cdf.low_table(parameters, high)
-            for (tile, _), start, end in zip(spans, edges, edges[1:], strict=False):
-                low[start:end] = decoders[tile].decode(table[start:end])
+            high = _read(readers, lengths, cdf.high_table(parameters))
+            low = _read(readers, lengths, cdf.low_table(parameters, high))
             values = (16 * high + low).astype(np.uint8)
             stepper.reveal(channel, values)
-            for (tile, rows), start, end in zip(spans, edges, edges[1:], strict=False):
-                tiles[tile][rows, front - conditional.lag * rows, channel] = values[start:end]
-        tally.add(int(edges[-1]))
-    return tiles
+            pixels[here, channel] = values
+        tally.add(len(rows))
+    parts = np.split(pixels, starts[1:])
+    return [part.reshape(*shape, channels) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def _read(
+    decoders: Sequence[coder.Decoder], lengths: Sequence[int], table: NDArray[np.float32]
+) -> NDArray[np.int32]:
+    """A front's nibbles: so many of each tile, from its decoder and its rows of the table."""
+    nibbles, start = [], 0
+    for decoder, length in zip(decoders, lengths, strict=True):
+        nibbles.append(decoder.decode(table[start : start + length]))
+        start += length
+    return np.concatenate(nibbles)
 
 
 def fronts(

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from pixelzip.codec import cdf
 from pixelzip.codec.conditional import Shape
-from pixelzip.codec.errors import NetworkFileError
+from pixelzip.codec.errors import DeviceError, NetworkFileError
 from pixelzip.models import carriers, kernels, twins
 from pixelzip.models.photo import INSIDE, LAG, MIDDLE, NEIGHBOURS, WINDOW, PhotoConfig
 
@@ -160,6 +160,8 @@ class Frozen:
         self.name, self.config = name, config
         self.fingerprint = fingerprint(tensors, config)
         self.device = torch.device(device)
+        if self.device.type == "cuda" and not torch.cuda.is_available():
+            raise DeviceError("torch finds no CUDA device here: use the CPU")
         self.glue = glue or (kernels if self.device.type == "cpu" else twins)
         carrier = carrier or carriers.asked_for()
 
@@ -216,6 +218,12 @@ class Frozen:
             return tensor.to(self.device)
         return tensor.contiguous().numpy()
 
+    def numbers(self, array: Any) -> NDArray[np.int32]:
+        """The way back from `array`."""
+        if self.glue is twins:
+            array = array.cpu().numpy()
+        return array  # type: ignore[no-any-return]
+
     def parallel(self, pixels: NDArray[np.uint8]) -> Iterator[NDArray[np.int32]]:
         """See `pixelzip.codec.conditional.Conditional.parallel`."""
         return Bands(self, pixels).run()
@@ -260,34 +268,29 @@ class _Walk:
         self.hidden = glue.rescale(net.trunk.multiply(x), net.trunk.bias, net.trunk.scale)
         near = window[:, _NEAR]
         self.contrast = glue.contrasts(self.pixels, near, self.predicted, MEAN_BITS)
-        self.residuals: list[Any] = []
+        self.residuals = net.array(torch.zeros(len(window), 3, dtype=torch.int32))
+        self.known = 0  # of the pixels' sub-pixels
 
     def parameters(self, channel: int) -> NDArray[np.int32]:
         """(n, 3, K) mixture parameters of one sub-pixel, given the earlier ones' values."""
         net, glue, size = self.network, self.network.glue, self.network.config.head
-        hidden = self.hidden[:, channel * size : (channel + 1) * size]
-        hidden = hidden.clone() if glue is twins else np.ascontiguousarray(hidden)
-        for i, residual in enumerate(self.residuals):
-            glue.spell(residual, net.bins, net.code[channel + i - 1], hidden)
+        hidden = glue.columns(self.hidden, channel * size, (channel + 1) * size)
+        for i in range(channel):
+            glue.spell(self.residuals[:, i], net.bins, net.code[channel + i - 1], hidden)
         x = glue.activate(hidden, net.head_zeros, net.head_scales[channel])
         head = net.heads[channel]
-        residuals = (
-            torch.stack(self.residuals, 1) if glue is twins and self.residuals
-            else np.stack(self.residuals, 1) if self.residuals
-            else net.array(torch.zeros(len(x), 0, dtype=torch.int32))
-        )  # fmt: skip
         out, self.centre = glue.mixture(
             head.multiply(x), head.bias, head.scale, net.config.components, FILTER_BITS,
-            self.contrast, self.predicted[:, channel] + (MIDDLE << MEAN_BITS), residuals,
+            self.contrast, self.predicted[:, channel] + (MIDDLE << MEAN_BITS),
+            self.residuals[:, :channel],
         )  # fmt: skip
-        if glue is twins:
-            out = out.cpu().numpy()
-        return out  # type: ignore[no-any-return]
+        return net.numbers(out)
 
     def learn(self, values: NDArray[np.uint8]) -> None:
         """Take in the values (n,) of the sub-pixel whose parameters were asked for last."""
         value = self.network.array(torch.from_numpy(values.astype(np.int32)))
-        self.residuals.append((value << MEAN_BITS) - self.centre)
+        self.residuals[:, self.known] = (value << MEAN_BITS) - self.centre
+        self.known += 1
 
 
 class Bands(_Walk):
@@ -347,7 +350,7 @@ class Steps(_Walk):
         height, width = self.heights[tiles], self.widths[tiles]
         base, cache_base = self.bases[tiles], self.cache_bases[tiles]
         four = np.full(len(rows), 4, np.int32)
-        self.here = base + rows * width + column
+        self.here = net.array(torch.from_numpy(base + rows * width + column).long())
 
         def place(base: NDArray[np.int32], pitch: NDArray[np.int32]) -> list[Any]:
             arrays = (base, rows, column, height, width, pitch)
@@ -360,13 +363,12 @@ class Steps(_Walk):
     def reveal(self, channel: int, values: NDArray[np.uint8]) -> None:
         """See `pixelzip.codec.conditional.Stepper.reveal`."""
         self.learn(values)
-        here = self.here if self.network.glue is kernels else torch.from_numpy(self.here).long()
         signed = self.network.array(torch.from_numpy((values ^ 128).view(np.int8)))
         if self.channels == 1:
-            self.pixels[here, :3] = signed[:, None]
+            self.pixels[self.here, :3] = signed[:, None]
         else:
-            self.pixels[here, channel] = signed
-        self.pixels[here, 3] = INSIDE
+            self.pixels[self.here, channel] = signed
+        self.pixels[self.here, 3] = INSIDE
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], PhotoConfig]:

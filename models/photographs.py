@@ -1,7 +1,12 @@
 """Crops of photographs to train on.
 
 Photographs come as JPEG, whose blocks a network must not learn: each is shrunk first. It serves
-at several sizes and through several filters, so that the network meets soft and sharp pictures.
+at several sizes and through several filters.
+
+A shrunk picture is sharper and cleaner than what cameras and scanners deliver, so a part of the
+crops is *developed*: softened by a lens, strewn with grain, its colour softer than its brightness,
+sharpened. Each of these is a transfer function, drawn anew for each crop, so that the network
+learns to read a picture's grain and sharpness from the context.
 """
 
 from __future__ import annotations
@@ -30,6 +35,10 @@ LARGEST_SHARE = 200_000
 GREY_SHARE = 0.06
 """Of the crops, how many are turned grey: the network codes grey planes too."""
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
+DEVELOPED_SHARE = 0.5
+"""Of the crops, how many go through `developed`."""
+MARGIN = 8
+"""Mirrored pixels about a crop, so that the transform's wrap-around stays outside of it."""
 
 
 def find(folders: Sequence[Path]) -> list[Path]:
@@ -105,8 +114,38 @@ def blocks(pictures: Sequence[Pixels], side: int) -> Pixels:
     )
 
 
+def developed(crop: Pixels, rng: np.random.Generator) -> Pixels:
+    """The crop as some camera or scanner might have delivered it; (side, side, 3) of any side."""
+    mirrored = np.pad(crop, ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)), "symmetric")
+    side = len(mirrored)
+    frequency = np.fft.fftfreq(side)[:, None] ** 2 + np.fft.rfftfreq(side)[None] ** 2
+
+    def soft(sigma: float) -> NDArray[np.float64]:
+        """A Gaussian blur, as a transfer function."""
+        transfer: NDArray[np.float64] = np.exp(-2 * np.pi**2 * sigma**2 * frequency)
+        return transfer[..., None]
+
+    lens, paper = soft(rng.uniform(0, 1.0)), soft(rng.uniform(0, 0.8))
+    colour = soft(rng.uniform(0, 2.0)) if rng.random() < 0.5 else 1.0
+    sharpening = 1 + rng.uniform(0, 1.2) * (1 - soft(rng.uniform(0.6, 1.2)))
+    # Grain of the same brightness in all colours, of each colour alone, or some of both.
+    shared, strength = rng.random(), min(rng.exponential(1.0), 4.0)
+    grain = shared * rng.standard_normal((side, side, 1))
+    grain = grain + (1 - shared) * rng.standard_normal((side, side, 3))
+    grain *= strength / np.hypot(shared, 1 - shared)
+    picture = np.fft.rfft2(mirrored.astype(np.float64), axes=(0, 1)) * lens
+    picture += np.fft.rfft2(grain, axes=(0, 1)) * paper / np.sqrt(np.mean(paper**2))
+    bright = (picture @ GREY.astype(np.float64))[..., None]
+    picture = bright * sharpening + (picture - bright) * colour
+    result = np.fft.irfft2(picture, (side, side), axes=(0, 1))[MARGIN:-MARGIN, MARGIN:-MARGIN]
+    return np.clip(np.rint(result), 0, 255).astype(np.uint8)
+
+
 class Crops:
-    """Random crops, mirrored half of the time; its generator is all the state there is."""
+    """Random crops, mirrored or developed half of the time.
+
+    Its generator is all the state there is.
+    """
 
     def __init__(self, pictures: Sequence[Pixels], side: int, rng: np.random.Generator) -> None:
         self.pictures, self.side, self.rng = pictures, side, rng
@@ -127,6 +166,8 @@ class Crops:
             crop = picture[top : top + self.side, left : left + self.side]
             if self.rng.random() < 0.5:
                 crop = crop[:, ::-1]
+            if self.rng.random() < DEVELOPED_SHARE:
+                crop = developed(crop, self.rng)
             if self.rng.random() < GREY_SHARE:
                 crop = np.rint(crop @ GREY).astype(np.uint8)[..., None]
                 weights[i, 1:] = 0

@@ -13,8 +13,8 @@ saves the time to get it anew at each step: ``MALLOC_MMAP_THRESHOLD_=33554432`` 
 
 Matrix products run in bfloat16 under autocast, the likelihood in float32. The matrices of
 ``photo``'s trunk are trained with Muon, all else with Adam. The learning rate is constant after its
-warm-up and falls linearly to zero over the last part of the steps, so that a run can be prolonged
-before it falls.
+warm-up and falls linearly to zero over the last part of the steps, so that a run can be prolonged:
+before it falls, or at its end with a rate lower than before.
 
 A checkpoint holds everything that the next step depends on (weights, optimizers, moving average,
 generator); a resumed run takes the very same steps as one that was never interrupted. What is
@@ -40,7 +40,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pixelzip.codec.errors import TrainingError
+from pixelzip.codec.errors import DeviceError, TrainingError
 from pixelzip.models import architectures, images, photographs
 from pixelzip.models.architectures import Config
 from pixelzip.models.photo import Photo, PhotoConfig
@@ -64,10 +64,9 @@ class TrainConfig:
     steps: int = 20_000
     batch: int = 8  # crops or images a step and process
     side: int = 64  # of a crop, in pixels
-    adam_rate: float = 2e-3
-    muon_rate: float = 4e-3
+    rate: float = 2e-3  # Muon's learning rate; Adam's is half of it
     warmup: int = 200  # steps
-    decay: float = 0.35  # the last part of the steps, over which the rate falls
+    decay: float = 0.65  # the last part of the steps, over which the rate falls
     seed: int = 0
     device: str = "cpu"
     minutes_between_checkpoints: float = 5.0
@@ -117,17 +116,11 @@ def optimizers(network: nn.Module, config: TrainConfig) -> list[torch.optim.Opti
     inner = [p for n, p in network.named_parameters() if n.startswith("blocks.") and p.ndim == 2]
     chosen = {id(p) for p in inner}
     outer = [p for p in network.parameters() if id(p) not in chosen]
-    adam = torch.optim.AdamW(outer, lr=config.adam_rate, betas=(0.9, 0.98), weight_decay=0.0)
-    both: list[torch.optim.Optimizer] = [adam]
-    if inner:
-        muon = torch.optim.Muon(
-            inner, lr=config.muon_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
-        )
-        both.insert(0, muon)
-    for optimizer in both:
-        for group in optimizer.param_groups:
-            group["peak"] = group["lr"]
-    return both
+    adam = torch.optim.AdamW(outer, lr=config.rate / 2, betas=(0.9, 0.98), weight_decay=0.0)
+    if not inner:
+        return [adam]
+    muon = torch.optim.Muon(inner, lr=config.rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    return [muon, adam]
 
 
 class Average:
@@ -182,10 +175,12 @@ def train(config: TrainConfig, report: Callable[[Progress], None] = lambda progr
         raise TrainingError('the curve needs matplotlib: pip install "pixelzip[train]"')
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     device = config.device
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            raise DeviceError("torch finds no CUDA device here: use the CPU")
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     if world > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
-    if device == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     torch.manual_seed(config.seed)
     network = architectures.find(config.network).build(config.architecture).to(device)
     if config.compile and isinstance(network, Photo):
@@ -347,10 +342,11 @@ def take_step(
     world: int,
 ) -> float:
     """One step of the optimizers; returns the batch's theoretical bits/dim."""
-    factor = learning_rate_factor(step, config)
+    rate = config.rate * learning_rate_factor(step, config)
     for optimizer in optimizing:
+        share = 1.0 if isinstance(optimizer, torch.optim.Muon) else 0.5
         for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * factor
+            group["lr"] = share * rate
     drawn = (torch.from_numpy(array).to(config.device) for array in source.draw(config.batch))
     pixels, weights, *labels = drawn
     weights = weights[:, None, None]

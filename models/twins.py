@@ -69,6 +69,10 @@ def spell(residual: Tensor, bins: Tensor, code: Tensor, hidden: Tensor) -> None:
     hidden += code[(len(code) // 2 + index).long()]
 
 
+def columns(x: Tensor, first: int, last: int) -> Tensor:
+    return x[:, first:last].clone()
+
+
 def mixture(
     product: Tensor,
     bias: Tensor,

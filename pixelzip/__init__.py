@@ -16,6 +16,7 @@ if not (Path(__file__).parent / "codec").is_dir():
 
 from pixelzip import plugin
 from pixelzip.codec.errors import (
+    DeviceError,
     FormatError,
     LimitError,
     NetworkFileError,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         Info,
         compress,
         compress_many,
+        cost_map,
         decompress,
         decompress_array,
         decompress_many,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "DeviceError",
     "FormatError",
     "Info",
     "LimitError",
@@ -48,6 +51,7 @@ __all__ = [
     "__version__",
     "compress",
     "compress_many",
+    "cost_map",
     "decompress",
     "decompress_array",
     "decompress_many",

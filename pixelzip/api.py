@@ -43,6 +43,7 @@ ImageLike = Image.Image | NDArray[Any] | str | os.PathLike[str]
 DataLike = bytes | bytearray | memoryview | str | os.PathLike[str]
 
 DEFAULT_NETWORK = "photo"
+DEFAULT_DEVICE = "cpu"
 NO_NETWORK = "none"
 """The name to give instead of a network's for the fallback codec alone, which needs no network."""
 
@@ -53,20 +54,23 @@ def compress(
     network: str = DEFAULT_NETWORK,
     tile_size: int | None = None,
     threads: int | None = None,
+    device: str = DEFAULT_DEVICE,
     strip: bool = False,
 ) -> bytes:
     """Compress one image to the bytes of a ``.pxz`` file.
 
     ``network`` is a name from the zoo, the path of a frozen network, or ``"none"``. ``tile_size``
     is the largest side of a tile in pixels (0: 4096, the largest there can be). ``threads``
-    defaults to the cores that this process may use; it does not change the result. ``strip`` drops
-    the metadata, except palette and transparency.
+    defaults to the cores that this process may use, and ``device`` (a torch device, say ``"cuda"``)
+    is where the network runs; neither changes the result. ``strip`` drops the metadata, except
+    palette and transparency.
 
     Raises UnsupportedImageError if the image cannot be kept, LimitError if it is too large,
-    UnknownNetworkError or NetworkFileError if the network cannot be had.
+    UnknownNetworkError or NetworkFileError if the network cannot be had, DeviceError if there is no
+    such device.
     """
     picture = to_picture(image, strip=strip)
-    return encode(picture, network=network, tile_size=tile_size, threads=threads)
+    return encode(picture, network=network, tile_size=tile_size, threads=threads, device=device)
 
 
 def compress_many(
@@ -75,6 +79,7 @@ def compress_many(
     network: str = DEFAULT_NETWORK,
     tile_size: int | None = None,
     threads: int | None = None,
+    device: str = DEFAULT_DEVICE,
     strip: bool = False,
 ) -> list[bytes]:
     """Compress several images together; the results are those of `compress`, in order."""
@@ -83,29 +88,40 @@ def compress_many(
     batch = [to_picture(image, strip=strip) for image in images]
     return codec.encode_many(
         batch,
-        load_network(network),
+        load_network(network, device),
         tile_size=codec.DEFAULT_TILE if tile_size is None else tile_size,
         threads=threads or available_threads(),
     )
 
 
 def decompress(
-    data: DataLike, *, networks: Sequence[str] = (), threads: int | None = None
+    data: DataLike,
+    *,
+    networks: Sequence[str] = (),
+    threads: int | None = None,
+    device: str = DEFAULT_DEVICE,
 ) -> Image.Image:
     """Decompress a ``.pxz`` file to a Pillow image, metadata in its ``info``.
 
-    ``networks`` are paths of frozen networks to look at besides those of the zoo.
+    ``networks`` are paths of frozen networks to look at besides those of the zoo; ``threads`` and
+    ``device`` are those of `compress`.
 
     Raises FormatError if the file is damaged, LimitError if it is too large, UnknownNetworkError if
-    its network is not at hand, UnsupportedImageError if Pillow cannot hold it (16-bit colour: use
-    `decompress_array`).
+    its network is not at hand, DeviceError if there is no such device, UnsupportedImageError if
+    Pillow cannot hold it (16-bit colour: use `decompress_array`).
     """
     with _named(data):
-        return pictures.to_pillow(decode(_bytes(data), networks=networks, threads=threads))
+        return pictures.to_pillow(
+            decode(_bytes(data), networks=networks, threads=threads, device=device)
+        )
 
 
 def decompress_array(
-    data: DataLike, *, networks: Sequence[str] = (), threads: int | None = None
+    data: DataLike,
+    *,
+    networks: Sequence[str] = (),
+    threads: int | None = None,
+    device: str = DEFAULT_DEVICE,
 ) -> pictures.Array:
     """Decompress a ``.pxz`` file to an array of (height, width) or (height, width, channels).
 
@@ -113,11 +129,17 @@ def decompress_array(
     array holds the indices. Raises what `decompress` raises, except UnsupportedImageError.
     """
     with _named(data):
-        return pictures.to_array(decode(_bytes(data), networks=networks, threads=threads))
+        return pictures.to_array(
+            decode(_bytes(data), networks=networks, threads=threads, device=device)
+        )
 
 
 def decompress_many(
-    files: Iterable[DataLike], *, networks: Sequence[str] = (), threads: int | None = None
+    files: Iterable[DataLike],
+    *,
+    networks: Sequence[str] = (),
+    threads: int | None = None,
+    device: str = DEFAULT_DEVICE,
 ) -> list[Image.Image]:
     """Decompress several files together: all their tiles step at once.
 
@@ -126,7 +148,9 @@ def decompress_many(
     from pixelzip.codec import image as codec
 
     decoded = codec.decode_many(
-        [_bytes(data) for data in files], _finder(networks), threads=threads or available_threads()
+        [_bytes(data) for data in files],
+        _finder(networks, device),
+        threads=threads or available_threads(),
     )
     return [pictures.to_pillow(picture) for picture in decoded]
 
@@ -197,6 +221,31 @@ def info(data: DataLike) -> Info:
     )
 
 
+def cost_map(
+    data: DataLike,
+    *,
+    networks: Sequence[str] = (),
+    threads: int | None = None,
+    device: str = DEFAULT_DEVICE,
+    progress: Callable[[float], None] | None = None,
+) -> NDArray[np.float32]:
+    """The bits that each pixel of a ``.pxz`` file took: (height, width), all its sub-pixels summed.
+
+    In a network-coded tile this is each pixel's theoretical size, elsewhere the tile's payload
+    spread evenly. ``progress`` is called with the fraction done, 0 to 1. Decodes the file, and
+    raises what `decompress_array` raises.
+    """
+    from pixelzip.codec import costs
+
+    with _named(data):
+        return costs.cost_map(
+            _bytes(data),
+            _finder(networks, device),
+            threads=threads or available_threads(),
+            progress=progress,
+        )
+
+
 def sub_pixels(mode: str, width: int, height: int) -> int:
     """How many colour values an image of this mode and size has."""
     return width * height * pictures.samples_per_pixel(mode)
@@ -221,6 +270,7 @@ def encode(
     network: str = DEFAULT_NETWORK,
     tile_size: int | None = None,
     threads: int | None = None,
+    device: str = DEFAULT_DEVICE,
     progress: Callable[[float], None] | None = None,
 ) -> bytes:
     """A picture's file. ``progress`` is called with the fraction done, 0 to 1."""
@@ -228,7 +278,7 @@ def encode(
 
     return codec.encode(
         picture,
-        load_network(network),
+        load_network(network, device),
         tile_size=codec.DEFAULT_TILE if tile_size is None else tile_size,
         threads=threads or available_threads(),
         progress=progress,
@@ -240,6 +290,7 @@ def decode(
     *,
     networks: Sequence[str] = (),
     threads: int | None = None,
+    device: str = DEFAULT_DEVICE,
     progress: Callable[[float], None] | None = None,
 ) -> Picture:
     """A file's picture. ``progress`` is called with the fraction done, 0 to 1."""
@@ -247,7 +298,7 @@ def decode(
 
     return codec.decode(
         data,
-        _finder(networks),
+        _finder(networks, device),
         threads=threads or available_threads(),
         progress=progress,
     )
@@ -260,20 +311,20 @@ def available_threads() -> int:
     return os.cpu_count() or 1
 
 
-def load_network(network: str) -> Conditional | None:
-    """The network of a name or path; None for ``"none"``."""
+def load_network(network: str, device: str = DEFAULT_DEVICE) -> Conditional | None:
+    """The network of a name or path, on a torch device; None for ``"none"``."""
     if network == NO_NETWORK:
         return None
     from pixelzip.models import zoo
 
-    return zoo.load(network)
+    return zoo.load(network, device=device)
 
 
-def _finder(networks: Sequence[str]) -> Callable[[bytes], Conditional]:
+def _finder(networks: Sequence[str], device: str) -> Callable[[bytes], Conditional]:
     def find(fingerprint: bytes) -> Conditional:
         from pixelzip.models import zoo
 
-        return zoo.find(fingerprint, networks)
+        return zoo.find(fingerprint, networks, device=device)
 
     return find
 

@@ -11,6 +11,7 @@ files, so nothing else needs cleaning up when it is interrupted.
 
 from __future__ import annotations
 
+import io
 import json
 import multiprocessing
 import os
@@ -25,6 +26,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -130,6 +132,13 @@ THREADS = click.option(
     type=click.IntRange(min=1),
     help="Threads for each file; the result is the same.  [default: all cores]",
 )
+DEVICE = click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="Where the network runs; the result is the same.",
+)
 NETWORKS = click.option(
     "--network",
     "networks",
@@ -155,14 +164,20 @@ def _tile(_context: click.Context, _option: click.Parameter, value: int | None) 
     return value
 
 
-class InOrder(click.Group):
-    """Lists the commands as they stand here instead of by name."""
+class Commands(click.Group):
+    """Lists the commands as they stand here; those of other packages come last, loaded on use."""
 
     def list_commands(self, _context: click.Context) -> list[str]:
-        return list(self.commands)
+        return [*self.commands, *entry_points(group="pixelzip.commands").names]
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        for entry in () if name in self.commands else entry_points(group="pixelzip.commands"):
+            if entry.name == name:
+                self.add_command(entry.load(), name)
+        return super().get_command(context, name)
 
 
-@click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="pixelzip", message="pixelzip %(version)s")
 def cli() -> None:
     """Compress images without loss, with the probabilities of a trained network.
@@ -195,7 +210,7 @@ def cli() -> None:
     help="Largest side of a tile; 0 for the largest there can be.",
 )
 @click.option("--strip", is_flag=True, help="Drop the metadata (palette and transparency stay).")
-@_options(JOBS, THREADS, QUIET, JSON)
+@_options(JOBS, THREADS, DEVICE, QUIET, JSON)
 def compress(
     sources: tuple[str, ...],
     output: str | None,
@@ -206,6 +221,7 @@ def compress(
     strip: bool,
     jobs: int,
     threads: int | None,
+    device: str,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -226,7 +242,12 @@ def compress(
 
     todo = _plan(sources, output, ".pxz", READABLE.__contains__, recursive)
     make = partial(
-        _compress, network=network, tile=tile, strip=strip, threads=_threads(threads, jobs)
+        _compress,
+        network=network,
+        tile=tile,
+        strip=strip,
+        threads=_threads(threads, jobs),
+        device=device,
     )
     _run(todo, Work(make), jobs=jobs, force=force, quiet=quiet, as_json=as_json)
 
@@ -239,6 +260,7 @@ def _compress(
     tile: int | None,
     strip: bool,
     threads: int,
+    device: str,
 ) -> Done:
     from pixelzip import api, pictures
 
@@ -246,13 +268,20 @@ def _compress(
     source = _read(job.source)
     notes = [JPEG_NOTE] if pictures.is_jpeg(source) else []
     picture = pictures.read(source, strip=strip)
-    data = api.encode(picture, network=network, tile_size=tile, threads=threads, progress=progress)
+    data = api.encode(
+        picture,
+        network=network,
+        tile_size=tile,
+        threads=threads,
+        device=device,
+        progress=progress,
+    )
     report = _report(job, data, len(source), len(data), start)
     return Done(report, _line(report), data, notes)
 
 
 @cli.command()
-@_options(IN, OUTPUT, RECURSIVE, FORCE, NETWORKS, JOBS, THREADS, QUIET, JSON)
+@_options(IN, OUTPUT, RECURSIVE, FORCE, NETWORKS, JOBS, THREADS, DEVICE, QUIET, JSON)
 def decompress(
     sources: tuple[str, ...],
     output: str | None,
@@ -261,6 +290,7 @@ def decompress(
     networks: tuple[str, ...],
     jobs: int,
     threads: int | None,
+    device: str,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -277,12 +307,17 @@ def decompress(
       pixelzip decompress photo.pxz -o - | display
     """
     todo = _plan(sources, output, ".png", _is_pxz, recursive)
-    make = partial(_decompress, networks=networks, threads=_threads(threads, jobs))
+    make = partial(_decompress, networks=networks, threads=_threads(threads, jobs), device=device)
     _run(todo, Work(make), jobs=jobs, force=force, quiet=quiet, as_json=as_json)
 
 
 def _decompress(
-    job: Job, progress: Fraction | None, *, networks: tuple[str, ...], threads: int
+    job: Job,
+    progress: Fraction | None,
+    *,
+    networks: tuple[str, ...],
+    threads: int,
+    device: str,
 ) -> Done:
     from pixelzip import api, pictures
 
@@ -290,7 +325,9 @@ def _decompress(
     suffix = Path(job.target or "").suffix or ".png"
     pictures.check_writable(suffix)
     source = _read(job.source)
-    picture = api.decode(source, networks=networks, threads=threads, progress=progress)
+    picture = api.decode(
+        source, networks=networks, threads=threads, device=device, progress=progress
+    )
     data, lost = pictures.write(picture, suffix)
     notes = [f"{suffix} files cannot hold its {', '.join(lost)}"] if lost else []
     report = _report(job, source, len(source), len(data), start)
@@ -302,7 +339,7 @@ def _decompress(
 @click.option(
     "--against", metavar="IMAGE", type=click.Path(), help="Compare with this original, too."
 )
-@_options(RECURSIVE, NETWORKS, JOBS, THREADS, QUIET, JSON)
+@_options(RECURSIVE, NETWORKS, JOBS, THREADS, DEVICE, QUIET, JSON)
 def verify(
     sources: tuple[str, ...],
     against: str | None,
@@ -310,6 +347,7 @@ def verify(
     networks: tuple[str, ...],
     jobs: int,
     threads: int | None,
+    device: str,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -324,7 +362,13 @@ def verify(
     todo = files.find(sources, _is_pxz, recursive=recursive)
     if against is not None and len(todo) != 1:
         raise click.UsageError("--against compares one file with its original")
-    make = partial(_verify, against=against, networks=networks, threads=_threads(threads, jobs))
+    make = partial(
+        _verify,
+        against=against,
+        networks=networks,
+        threads=_threads(threads, jobs),
+        device=device,
+    )
     _run(todo, Work(make), jobs=jobs, force=False, quiet=quiet, as_json=as_json)
 
 
@@ -335,6 +379,7 @@ def _verify(
     against: str | None,
     networks: tuple[str, ...],
     threads: int,
+    device: str,
 ) -> Done:
     import numpy as np
 
@@ -342,7 +387,9 @@ def _verify(
 
     start = time.perf_counter()
     source = _read(job.source)
-    picture = api.decode(source, networks=networks, threads=threads, progress=progress)
+    picture = api.decode(
+        source, networks=networks, threads=threads, device=device, progress=progress
+    )
     metadata.parse(picture.metadata, picture.mode)
     line = f"{job.source}: intact"
     if against is not None:
@@ -401,6 +448,71 @@ def _info(job: Job, _progress: Fraction | None) -> Done:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+@cli.command()
+@_options(IN, OUTPUT, RECURSIVE, FORCE, NETWORKS, JOBS, THREADS, DEVICE, QUIET, JSON)
+def inspect(
+    sources: tuple[str, ...],
+    output: str | None,
+    recursive: bool,
+    force: bool,
+    networks: tuple[str, ...],
+    jobs: int,
+    threads: int | None,
+    device: str,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Draw where the bits of .pxz files go: a heat map of what each pixel took.
+
+    The output is a PNG file, and for photo.pxz it is photo.bits.png unless -o says otherwise. What
+    a network codes is shown pixel by pixel; a tile in a simpler form has the same colour all over.
+
+    \b
+    Examples:
+      pixelzip inspect photo.pxz -o bits.png
+      pixelzip inspect --recursive archive -o maps
+      pixelzip inspect --json photo.pxz -o bits.png
+    """
+    todo = _plan(sources, output, ".bits.png", _is_pxz, recursive)
+    make = partial(_inspect, networks=networks, threads=_threads(threads, jobs), device=device)
+    _run(todo, Work(make), jobs=jobs, force=force, quiet=quiet, as_json=as_json)
+
+
+def _inspect(
+    job: Job, progress: Fraction | None, *, networks: tuple[str, ...], threads: int, device: str
+) -> Done:
+    import numpy as np
+
+    from pixelzip import api, heatmap
+
+    start = time.perf_counter()
+    if job.target != STANDARD and Path(job.target or "").suffix.lower() != ".png":
+        return Done(error=f"a heat map is a PNG file, so name it .png and not {job.target}")
+    source = _read(job.source)
+    bits = api.cost_map(
+        source, networks=networks, threads=threads, device=device, progress=progress
+    )
+    drawn = io.BytesIO()
+    heatmap.draw(bits).save(drawn, "PNG")
+    report = _report(job, source, len(source), drawn.tell(), start)
+    payload = sum(part.bytes for part in api.info(source).parts)
+    total = float(bits.sum(dtype=np.float64))
+    more = {
+        "payload_bytes": payload,
+        "total_bits": total,
+        "mean_bits": total / bits.size,
+        "median_bits": float(np.median(bits)),
+        "least_bits": float(bits.min()),
+        "most_bits": float(bits.max()),
+    }
+    line = (
+        f"{report.input} -> {report.output}: {bits.size:,} pixels took {total:,.0f} bits, each "
+        f"{more['least_bits']:.2f} to {more['most_bits']:.2f}, {more['mean_bits']:.2f} on average; "
+        f"{len(source) - payload:,} bytes of header and metadata come on top"
+    )
+    return Done(report, line, drawn.getvalue(), more=more)
 
 
 @cli.command()
@@ -472,9 +584,19 @@ def _architectures(as_json: bool) -> None:
     "--side", type=click.IntRange(16), default=64, show_default=True, help="Of a crop, in pixels."
 )
 @click.option(
-    "--rate", "adam_rate", type=click.FloatRange(0, min_open=True), default=2e-3,
-    show_default=True, help="Adam's learning rate at its peak.",
-)  # fmt: skip
+    "--rate",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=2e-3,
+    show_default=True,
+    help="Learning rate of the matrices of photo's trunk (Muon); all else (Adam) has half of it.",
+)
+@click.option(
+    "--decay",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.65,
+    show_default=True,
+    help="The last part of the steps, over which the rate falls to zero.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option(

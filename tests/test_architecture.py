@@ -105,7 +105,7 @@ def test_module_is_installed_from_this_checkout(module: str) -> None:
     assert ast.get_docstring(ast.parse(path.read_text())), f"{path.name} has no docstring"
 
 
-HEAVY = {"torch", "numba", "matplotlib", "constriction"}
+HEAVY = {"torch", "numba", "matplotlib", "constriction", "imagecodecs", "torchvision"}
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,9 @@ HEAVY = {"torch", "numba", "matplotlib", "constriction"}
         [sys.executable, "-c", "import pixelzip"],
         [str(Path(sys.executable).with_name("pixelzip")), "--help"],
         [str(Path(sys.executable).with_name("pixelzip")), "compress", "--help"],
+        [str(Path(sys.executable).with_name("pixelzip")), "bench", "--help"],
     ],
-    ids=["import", "help", "compress-help"],
+    ids=["import", "help", "compress-help", "bench-help"],
 )
 def test_starts_without_heavy_imports(command: list[str], tmp_path: Path) -> None:
     done = subprocess.run(

@@ -5,15 +5,19 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from conftest import IMAGES
 from fuzzing import attack, same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 
 from pixelzip.codec import tiles
+from pixelzip.codec.conditional import Conditional
 from pixelzip.codec.container import (
     MODES,
     Method,
@@ -30,6 +34,7 @@ from pixelzip.codec.image import (
     encode,
     encode_many,
 )
+from pixelzip.models import zoo
 
 Bytes = NDArray[np.uint8]
 
@@ -310,6 +315,26 @@ def test_a_network_that_does_too_well_is_not_used(
     assert methods(data) == [[Method.NETWORK if used else Method.PACKED]]
 
 
+@pytest.mark.parametrize("rows", [16, 40, 1000])
+def test_tiles_need_not_all_step_together(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = [(15, 19), (16, 13), (12, 12), (20, 14), (16, 16), (17, 12)]
+    originals = [Picture("RGB", (texture(h, w, 3),)) for h, w in shapes]
+    files = encode_many(originals, NETWORK)
+    monkeypatch.setattr(tiles, "_ROWS_IN_STEP", rows)
+    runs: list[int] = []
+    stepwise = Neighbours.stepwise
+
+    def counted(self: Neighbours, shapes: Sequence[tuple[int, int]], channels: int) -> Any:
+        runs.append(sum(height for height, _ in shapes))
+        return stepwise(self, shapes, channels)
+
+    monkeypatch.setattr(Neighbours, "stepwise", counted)
+    assert all(map(same, decode_many(files, find), originals))
+    assert sum(runs) == 96
+    assert max(runs) <= rows + 20
+    assert len(runs) > 1 or rows == 1000
+
+
 def test_limits() -> None:
     data = encode(picture("L", "constant", 100, 100), None)
     with pytest.raises(LimitError, match="limit is 9999"):
@@ -343,6 +368,11 @@ def real_files() -> dict[str, bytes]:
     files["network tiles"] = encode(
         Picture("RGBA", (texture(8, 20, 3), texture(8, 20, 1)), b"hello"), NETWORK, tile_size=16
     )
+    flower = np.asarray(Image.open(IMAGES / "flower-64x48.png"))[10:20, 20:38]
+    files["network photo"] = encode(Picture("RGB", (flower,)), zoo.load("photo"))
+    files["network photo, tiles"] = encode(
+        Picture("LA", (flower[..., :1], flower[..., 1:2])), zoo.load("photo"), tile_size=16
+    )
     files["metadata"] = encode(
         replace(picture("L", "constant", 3, 3), metadata=b"All work and no play. " * 20), None
     )
@@ -353,8 +383,12 @@ FILES = real_files()
 WAYS = {name: 300 if name.startswith("network") else 920 for name in FILES}
 
 
+def find_any(prefix: bytes) -> Conditional:
+    return NETWORK if NETWORK.fingerprint.startswith(prefix) else zoo.find(prefix)
+
+
 def read(data: bytes) -> Picture:
-    return decode(data, find, max_pixels=2**20)
+    return decode(data, find_any, max_pixels=2**20)
 
 
 def test_the_files_to_damage_use_everything() -> None:

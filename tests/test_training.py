@@ -457,8 +457,10 @@ def test_held_out_pictures(config: train.TrainConfig) -> None:
     assert learnt
 
 
-def test_crops(crops: dict[str, NDArray[np.uint8]]) -> None:
-    """Every crop is a piece of a picture, as it is, or mirrored, or grey."""
+def test_crops(crops: dict[str, NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every crop that is not developed is a piece of a picture, as it is, or mirrored, or grey."""
+    developed_as_a_rule = Crops([crops["bikes-96x64"]], 32, np.random.default_rng(3)).draw(300)
+    monkeypatch.setattr(photographs, "DEVELOPED_SHARE", 0)
     picture = crops["bikes-96x64"]
     drawer = Crops([picture], 32, np.random.default_rng(3))
     pixels, weights = drawer.draw(300)
@@ -482,6 +484,32 @@ def test_crops(crops: dict[str, NDArray[np.uint8]]) -> None:
     assert 100 < mirrored < 190  # half
     again = Crops([picture], 32, np.random.default_rng(3)).draw(300)
     np.testing.assert_array_equal(again[0], pixels)
+    colour = [c for c, w in zip(*developed_as_a_rule, strict=True) if w[1]]
+    mirrors = [np.ascontiguousarray(c[:, ::-1]).tobytes() for c in colour]
+    changed = sum(
+        c.tobytes() not in pieces and m not in pieces for c, m in zip(colour, mirrors, strict=True)
+    )
+    assert 0.4 < changed / len(colour) < 0.6
+
+
+def test_developed_crops(crops: dict[str, NDArray[np.uint8]]) -> None:
+    """Lens, grain and sharpening change the details of a picture and nothing else."""
+    picture = crops["parrot-32x32"]
+    crop = picture.copy()
+    versions = [photographs.developed(crop, np.random.default_rng(seed)) for seed in range(40)]
+    np.testing.assert_array_equal(crop, picture)
+    assert len({v.tobytes() for v in versions}) == 40
+    np.testing.assert_array_equal(
+        versions[7], photographs.developed(crop, np.random.default_rng(7))
+    )
+    for version in versions:
+        assert version.dtype == np.uint8
+        assert version.shape == crop.shape
+        assert np.abs(version.mean((0, 1)) - crop.mean((0, 1))).max() < 3
+        assert np.corrcoef(version.ravel(), crop.ravel())[0, 1] > 0.9
+    detail = [np.abs(np.diff(v.astype(int), axis=1)).mean() for v in (crop, *versions)]
+    assert min(detail[1:]) < 0.8 * detail[0]  # some are softer than the picture,
+    assert max(detail[1:]) > detail[0]  # some are sharper or grainier
 
 
 def test_grey_crops_teach_the_first_sub_pixel_only(config: train.TrainConfig) -> None:
@@ -510,7 +538,7 @@ def test_larger_pictures_are_drawn_more_often() -> None:
     small = np.zeros((40, 40, 3), np.uint8)
     large = np.full((80, 120, 3), 255, np.uint8)
     pixels, _ = Crops([small, large], 32, np.random.default_rng(0)).draw(400)
-    assert np.mean(pixels[:, 0, 0, 0] == 255) == pytest.approx(6 / 7, abs=0.06)
+    assert np.mean(pixels[:, 0, 0, 0] > 128) == pytest.approx(6 / 7, abs=0.06)
     vast = np.broadcast_to(np.uint8(255), (2000, 2000, 3))
     shares = Crops([np.zeros((400, 500, 3), np.uint8), vast], 32, np.random.default_rng(0)).shares
     np.testing.assert_allclose(shares, 0.5)

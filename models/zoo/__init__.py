@@ -83,8 +83,8 @@ def load(name_or_path: str, *, carrier: str | None = None, device: str = "cpu") 
     """A network of the zoo by its name, or any frozen network by its path.
 
     Raises UnknownNetworkError if there is no such network, NetworkFileError if its file is
-    damaged. ``carrier`` and ``device`` are those of `pixelzip.models.frozen.Frozen`; they change
-    the speed and never the result.
+    damaged, DeviceError if there is no such device. ``carrier`` and ``device`` are those of
+    `pixelzip.models.frozen.Frozen`; they change the speed and never the result.
     """
     path = _FOLDER / f"{name_or_path}.safetensors"
     if name_or_path not in names():
@@ -101,16 +101,16 @@ def load(name_or_path: str, *, carrier: str | None = None, device: str = "cpu") 
     return frozen.Frozen(path.stem, tensors, config, carrier=carrier, device=device)
 
 
-def find(fingerprint: bytes, extra: Sequence[str] = ()) -> Frozen:
+def find(fingerprint: bytes, extra: Sequence[str] = (), *, device: str = "cpu") -> Frozen:
     """The network whose fingerprint begins so, in the zoo or among the paths in ``extra``.
 
-    Raises UnknownNetworkError if none does.
+    Raises UnknownNetworkError if none does, and what `load` raises.
     """
     for entry in describe():
         if bytes.fromhex(entry["fingerprint"]).startswith(fingerprint):
-            return load(entry["name"])
+            return load(entry["name"], device=device)
     for path in extra:
-        network = load(path)
+        network = load(path, device=device)
         if network.fingerprint.startswith(fingerprint):
             return network
     raise UnknownNetworkError(

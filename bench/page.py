@@ -1,0 +1,201 @@
+"""The results page of the repository, and the README's table, from one run of all datasets::
+
+    python -m pixelzip.bench.page DATA -o docs/benchmarks.md --readme README.md
+
+``DATA`` holds ``kodak/``, the 24 Kodak images, and two sheets in which each row of pixels is one
+image: ``cifar10/batch_2.png`` (CIFAR-10's training images 2000 to 2999, of which the second half
+was kept from training) and ``mnist/b20.png`` (MNIST's test images, from the first on).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import numpy as np
+from PIL import Image
+
+from pixelzip import api, files
+from pixelzip.bench import datasets, run, tables
+from pixelzip.bench.datasets import Dataset, DatasetError
+from pixelzip.bench.figures import CodecFigures, Results
+from pixelzip.bench.peers import DEFAULT, PEERS
+from pixelzip.cli import Meter
+from pixelzip.codec.errors import PixelzipError
+
+REFERENCE = "jpeg-xl-9"
+SUMMARY = ("codec", "Kodak, bits/dim", "CIFAR-10, bits/dim", "encode, MP/s", "decode, MP/s")
+"""The columns of the README's table, by which it is found there."""
+
+_INTRODUCTION = """\
+# Benchmarks
+
+`make bench` wrote this page: every image was compressed to a file by every codec, brought back and
+compared, in one run on one machine:
+
+{machine}
+
+Bits/dim is *file bytes x 8 / sub-pixels*, headers and all. *Payload* is the coded tiles alone;
+*theory* is the network's negative log-likelihood of the pixels. Speeds are in megapixels a second,
+one image after the other; ratios above 1 are faster. Memory is the peak of a fresh process that
+codes one image, Python and libraries included. All files hold pixels and no metadata. `pixelzip
+bench` measures the same on any images.
+"""
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--readme", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--network", "networks", multiple=True, default=["photo"], show_default=True)
+@click.option(
+    "--checkpoint",
+    "checkpoints",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The float network of the first --network (repeat: of the second...), for its theory.",
+)
+@click.option("--peers", default=",".join(DEFAULT), help="Separated by commas.")
+@click.option("--limit", type=click.IntRange(1), help="At most so many images of each dataset.")
+@click.option("--threads", type=click.IntRange(1), help="For all.  [default: all cores]")
+def main(
+    data: Path,
+    output: Path,
+    readme: Path | None,
+    networks: tuple[str, ...],
+    checkpoints: tuple[Path, ...],
+    peers: str,
+    limit: int | None,
+    threads: int | None,
+) -> None:
+    """Measure on DATA, write the page, and bring the README's table up to date."""
+    codecs: list[run.Codec] = [
+        *run.networks(networks, checkpoints),
+        *(PEERS[key] for key in peers.split(",")),
+    ]
+    measured = []
+    try:
+        if readme is not None:
+            with_table(readme.read_text(), tables.Table("", SUMMARY, ()))  # says now if it has none
+        for dataset in _datasets(data, limit):
+            click.echo(f"{dataset.name}: {tables.count(len(dataset.items), 'image')}", err=True)
+            with Meter(1, shown=sys.stderr.isatty()) as meter:
+                results = run.measure(
+                    dataset,
+                    codecs,
+                    threads=threads or api.available_threads(),
+                    reference=REFERENCE,
+                    progress=meter.fraction,
+                )
+            measured.append(results)
+        kodak, cifar, _ = measured
+        files.write(str(output), page(measured).encode(), force=True)
+        if readme is not None:
+            text = with_table(readme.read_text(), summary(kodak, cifar))
+            files.write(str(readme), text.encode(), force=True)
+    except (PixelzipError, OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _datasets(data: Path, limit: int | None) -> list[Dataset]:
+    """Kodak, the CIFAR images and MNIST's."""
+    kodak = datasets.load(str(data / "kodak"), limit=limit)
+    cifar = _sheet(data / "cifar10" / "batch_2.png", (32, 32, 3))[500:1000]
+    mnist = _sheet(data / "mnist" / "b20.png", (28, 28))
+    return [
+        Dataset("Kodak", kodak.items),
+        Dataset("CIFAR-10, training images 2500 to 2999", cifar[:limit]),
+        Dataset("MNIST, the first test images", mnist[:limit]),
+    ]
+
+
+def _sheet(path: Path, shape: tuple[int, ...]) -> list[datasets.Item]:
+    """The images of a sheet: each row of its pixels is one."""
+    try:
+        with Image.open(path) as sheet:
+            return datasets.rows(np.asarray(sheet).reshape(-1, *shape))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path} is not there or is no sheet of images: {error}") from error
+
+
+def page(measured: Sequence[Results]) -> str:
+    """The whole page, in Markdown."""
+    kodak, cifar, *_ = measured
+    machine = tables.machine_sentence(kodak.machine)
+    parts = [_INTRODUCTION.format(machine=machine), summary(kodak, cifar).markdown()]
+    for results in measured:
+        count = tables.count(results.images, "image")
+        parts.append(f"## {results.dataset}: {count}\n")
+        parts.append(_list(losses(results)))
+        for table in tables.all_tables(results):
+            parts.append(f"{table.title}:\n\n{table.markdown()}")
+        parts.append(_list(results.notes))
+    return "\n".join(part for part in parts if part)
+
+
+def _list(sentences: Sequence[str]) -> str:
+    return "".join(f"- {sentence}\n" for sentence in sentences)
+
+
+def losses(results: Results) -> list[str]:
+    """Where each network is behind: which peers' files are smaller, and which peers are faster."""
+    peers = [codec for codec in results.codecs if not codec.network]
+    sentences = []
+    for codec in results.codecs:
+        if not codec.network:
+            continue
+        smaller = sorted(
+            (peer for peer in peers if peer.bits_per_dim < codec.bits_per_dim),
+            key=lambda peer: peer.bits_per_dim,
+        )
+        faster = [peer.name for peer in peers if peer.encode_mps > codec.encode_mps]
+        reads = [peer.name for peer in peers if peer.decode_mps > codec.decode_mps]
+        sentences += [
+            f"Smaller files than {codec.name}: {_or_none([_less(p, codec) for p in smaller])}.",
+            f"Faster to encode than {codec.name}: {_or_none(faster, len(peers))}.",
+            f"Faster to decode than {codec.name}: {_or_none(reads, len(peers))}.",
+        ]
+    return sentences
+
+
+def _less(peer: CodecFigures, codec: CodecFigures) -> str:
+    return f"{peer.name} by {100 * (1 - peer.bits_per_dim / codec.bits_per_dim):.1f} %"
+
+
+def _or_none(names: Sequence[str], all_of: int | None = None) -> str:
+    if len(names) == all_of:
+        return "all others"
+    return "; ".join(names) or "none"
+
+
+def summary(kodak: Results, cifar: Results) -> tables.Table:
+    """The README's table: both datasets' bits/dim, and the speeds on Kodak; the best last."""
+    small = {codec.name: f"{codec.bits_per_dim:.3f}" for codec in cifar.codecs}
+    rows = [
+        (
+            f"**{codec.name}**" if codec.network else codec.name,
+            f"{codec.bits_per_dim:.3f}",
+            small.get(codec.name, ""),
+            tables.short(codec.encode_mps),
+            tables.short(codec.decode_mps),
+        )
+        for codec in sorted(kodak.codecs, key=lambda codec: -codec.bits_per_dim)
+    ]
+    return tables.Table("", SUMMARY, tuple(rows))
+
+
+def with_table(text: str, table: tables.Table) -> str:
+    """A Markdown text whose table with the same first line is replaced; ValueError without one."""
+    new = table.markdown()
+    head = re.escape(new.splitlines()[0])
+    text, found = re.subn(rf"^{head}\n(?:\|.*\n)+", lambda _: new, text, flags=re.MULTILINE)
+    if found != 1:
+        raise ValueError(f"the text has {found} tables that begin with {new.splitlines()[0]}")
+    return text
+
+
+if __name__ == "__main__":
+    main()
