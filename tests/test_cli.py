@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -343,11 +344,26 @@ def test_jpeg_is_taken_with_a_note(run: Run, photo: Path) -> None:
     assert done.stdout + done.stderr == b""
 
 
+def test_devices(run: Run, photo: Path) -> None:
+    run("compress", photo.name, "--device", "cpu", "-o", "on-cpu.pxz")
+    there_is_one = torch.cuda.is_available()
+    asked = run(
+        "compress", photo.name, "--device", "cuda", "-o", "on-gpu.pxz", status=int(not there_is_one)
+    )
+    if there_is_one:
+        on_cpu, on_gpu = photo.with_name("on-cpu.pxz"), photo.with_name("on-gpu.pxz")
+        assert on_gpu.read_bytes() == on_cpu.read_bytes()
+    else:
+        assert "no CUDA device" in error_of(asked)
+
+
 def test_help_version_completion(run: Run) -> None:
     assert run("--version").stdout.decode() == f"pixelzip {version('pixelzip')}\n"
     listed = re.findall(r"^  (\w+)  ", run("-h").stdout.decode(), re.MULTILINE)
     commands = [name for name in listed if name != "pixelzip"]
-    assert commands[:5] == ["compress", "decompress", "verify", "info", "networks"]
+    first = ["compress", "decompress", "verify", "info", "inspect", "networks"]
+    assert commands[:6] == first
+    assert "bench" in commands
     for shell in ("bash", "zsh", "fish"):
         script = run("completion", shell).stdout.decode()
         assert f"_PIXELZIP_COMPLETE={shell}_complete" in script

@@ -188,8 +188,9 @@ def trained(crops: dict[str, NDArray[np.uint8]], tmp_path_factory: pytest.TempPa
     """A tiny network after some dozens of steps."""
     folder = tmp_path_factory.mktemp("nothing")
     config = train.TrainConfig(
-        (folder,), (), folder, architecture=tiny.CONFIG, steps=60, batch=4, side=32, warmup=5
-    )
+        (folder,), (), folder, architecture=tiny.CONFIG, steps=60, batch=4, side=32, warmup=5,
+        rate=4e-3, decay=0.35,
+    )  # fmt: skip
     torch.manual_seed(0)
     network = Photo(tiny.CONFIG)
     optimizing = train.optimizers(network, config)

@@ -78,7 +78,6 @@ def _header(path: Path) -> dict[str, Any]:
         raise NetworkFileError(f"{path} is not a network file: {error}") from error
 
 
-@lru_cache(maxsize=8)
 def load(name_or_path: str, *, carrier: str | None = None, device: str = "cpu") -> Frozen:
     """A network of the zoo by its name, or any frozen network by its path.
 
@@ -86,6 +85,11 @@ def load(name_or_path: str, *, carrier: str | None = None, device: str = "cpu") 
     damaged, DeviceError if there is no such device. ``carrier`` and ``device`` are those of
     `pixelzip.models.frozen.Frozen`; they change the speed and never the result.
     """
+    return _load(name_or_path, carrier, device)
+
+
+@lru_cache(maxsize=8)
+def _load(name_or_path: str, carrier: str | None, device: str) -> Frozen:
     path = _FOLDER / f"{name_or_path}.safetensors"
     if name_or_path not in names():
         path = Path(name_or_path)
