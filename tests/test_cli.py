@@ -128,6 +128,7 @@ def test_the_default_network(run: Run, photo: Path) -> None:
     cards = [json.loads(line) for line in run("networks", "--json").stdout.splitlines()]
     assert "photo" in [card["name"] for card in cards]
     assert b"photo" in run("networks").stdout
+    assert b"row-lstm" in run("networks", "--architectures").stdout
     assert photo.with_suffix(".pxz").read_bytes() == pixelzip.compress(photo)
     run("decompress", "photo.pxz", "-o", "back.png", "--threads", 1)
     assert same_pixels(photo, photo.with_name("back.png"))
