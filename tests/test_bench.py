@@ -224,6 +224,7 @@ def test_the_float_network_has_a_theory_too(crops: dict[str, Any], tmp_path: Pat
     checkpoint, frozen = tmp_path / "checkpoint.pt", tmp_path / "tiny.safetensors"
     torch.save(
         {
+            "network_name": "photo",
             "architecture": vars(tiny.CONFIG),
             "average": network.state_dict(),
             "calibration": tiny.sample(crops.values()),
