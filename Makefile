@@ -16,7 +16,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
-DATA ?= ../shared/data
+DATA ?= data
 
 ENV := $(abspath $(VENV))
 READY := $(ENV)/.pixelzip-ready
