@@ -135,7 +135,7 @@ def test_one_batch_is_learnt(crops: dict[str, NDArray[np.uint8]], name: str) -> 
             assert parameter.grad is not None, key
         adam.step()
         adam.zero_grad()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[-1] < losses[0] - 0.02
     assert np.mean(losses[-5:]) < 0.97 * np.mean(losses[:2])
 
