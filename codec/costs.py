@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelzip.codec.container import Container, Method, Tile, groups, tile_grid, unpack
-from pixelzip.codec.image import FindNetwork, Picture, Progress, decode
+from pixelzip.codec.image import FindNetwork, Picture, Progress, decode, share
 
 
 def cost_map(
@@ -32,7 +32,7 @@ def cost_map(
     The file is decoded first, since only known pixels can be scored; raises as `image.decode` does.
     """
     container = unpack(data)
-    picture = decode(data, find_network, threads=threads, progress=_half(progress, 0.0))
+    picture = decode(data, find_network, threads=threads, progress=share(progress, 0.0, 0.5))
     bits = np.zeros((container.height, container.width), np.float32)
     network_tiles = []
     for area, tile, pixels in _tiles(container, picture):
@@ -47,7 +47,7 @@ def cost_map(
             find_network(container.network),
             [pixels for _, pixels in network_tiles],
             threads=threads,
-            progress=_half(progress, 0.5),
+            progress=share(progress, 0.5, 0.5),
         )
         for (area, _), score in zip(network_tiles, scores, strict=True):
             bits[area] += score
@@ -72,10 +72,3 @@ def _tiles(
         for tile, (top, left, height, width) in zip(component.tiles, grid, strict=True):
             area = slice(top, top + height), slice(left, left + width)
             yield area, tile, np.ascontiguousarray(coded[area])
-
-
-def _half(progress: Progress | None, start: float) -> Progress | None:
-    """A progress report for half of the work, from ``start`` on."""
-    if progress is None:
-        return None
-    return lambda fraction: progress(start + fraction / 2)

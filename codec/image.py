@@ -329,7 +329,7 @@ def _code(
             conditional,
             [area.pixels for area in chosen],
             threads=threads,
-            progress=_share(progress, done / total, size / total),
+            progress=share(progress, done / total, size / total),
         )
         for area, payload in zip(chosen, payloads, strict=True):
             if len(payload) >= least_payload(Method.NETWORK, area.pixels.size):
@@ -424,7 +424,7 @@ def _decode(
             [jobs[number].shape for number in numbers],
             channels,
             threads=threads,
-            progress=_share(progress, done / total, sizes[group] / total),
+            progress=share(progress, done / total, sizes[group] / total),
         )
         pixels.update(zip(numbers, restored, strict=True))
         done += sizes[group]
@@ -465,7 +465,7 @@ def _assemble(container: Container, decoded: Iterator[Bytes]) -> Picture:
     return picture
 
 
-def _share(progress: Progress | None, start: float, share: float) -> Progress | None:
+def share(progress: Progress | None, start: float, share: float) -> Progress | None:
     """A progress report for a part of the work: ``share`` of it, from ``start`` on."""
     if progress is None:
         return None

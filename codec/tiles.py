@@ -53,13 +53,7 @@ def encode_tiles(
     progress: Progress | None = None,
 ) -> list[bytes]:
     """Each tile's payload. Tiles are (height, width, channels), channels 3 or 1."""
-
-    def encode(group: Sequence[int]) -> list[bytes]:
-        tally = _Tally(sum(tiles[i].shape[0] * tiles[i].shape[1] for i in group), progress)
-        return [_encode(conditional, tiles[i], tally) for i in group]
-
-    groups = _groups([t.shape[:2] for t in tiles], threads)
-    return _in_groups(encode, groups, conditional)
+    return _in_parallel(_encode, conditional, tiles, threads, progress)
 
 
 def _encode(conditional: Conditional, tile: NDArray[np.uint8], tally: _Tally) -> bytes:
@@ -88,13 +82,7 @@ def score_tiles(
     Tiles are (height, width, channels), channels 3 or 1. This is what `encode_tiles` codes, without
     the coder: the sum over a tile is its payload's length but for the coder's own few bits.
     """
-
-    def score(group: Sequence[int]) -> list[NDArray[np.float32]]:
-        tally = _Tally(sum(tiles[i].shape[0] * tiles[i].shape[1] for i in group), progress)
-        return [_score(conditional, tiles[i], tally) for i in group]
-
-    groups = _groups([t.shape[:2] for t in tiles], threads)
-    return _in_groups(score, groups, conditional)
+    return _in_parallel(_score, conditional, tiles, threads, progress)
 
 
 def _score(conditional: Conditional, tile: NDArray[np.uint8], tally: _Tally) -> NDArray[np.float32]:
@@ -150,6 +138,22 @@ def _in_step(group: Sequence[int], shapes: Sequence[Shape]) -> Iterator[Sequence
 
 
 Result = TypeVar("Result")
+
+
+def _in_parallel(
+    work: Callable[[Conditional, NDArray[np.uint8], _Tally], Result],
+    conditional: Conditional,
+    tiles: Sequence[NDArray[np.uint8]],
+    threads: int,
+    progress: Progress | None,
+) -> list[Result]:
+    """What ``work`` makes of each tile, all of whose pixels are known."""
+
+    def do(group: Sequence[int]) -> list[Result]:
+        tally = _Tally(sum(tiles[i].shape[0] * tiles[i].shape[1] for i in group), progress)
+        return [work(conditional, tiles[i], tally) for i in group]
+
+    return _in_groups(do, _groups([tile.shape[:2] for tile in tiles], threads), conditional)
 
 
 def _in_groups(
