@@ -383,10 +383,35 @@ class GatedLayer(nn.Module):
 # --- PixelCNN++ (sections 2.2 to 2.5, and 3.2) ---------------------------------------------------
 
 
-class DownShiftedConv2d(nn.Conv2d):
+class ShiftedConv2d(nn.Conv2d):
+    """A convolution that sees no row below, and ``right`` columns to the right.
+
+    (B, inputs, H, W) -> (B, outputs, H / stride, W / stride), rounded up.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: tuple[int, int],
+        stride: int,
+        gain: float,
+        right: int,
+    ) -> None:
+        super().__init__(inputs, outputs, kernel, stride)
+        rows, columns = kernel
+        self.border = (columns - 1 - right, right, rows - 1, 0)
+        initialise(self.weight, inputs * rows * columns, gain)
+        nn.init.zeros_(self.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pad(x, self.border))
+
+
+class DownShiftedConv2d(ShiftedConv2d):
     """A convolution that sees its own row and the rows above: the downward stream's.
 
-    (B, inputs, H, W) -> (B, outputs, H / stride, W / stride), rounded up. A 2x3::
+    A 2x3::
 
         row -1    o o o
         row  0    o x o
@@ -402,20 +427,13 @@ class DownShiftedConv2d(nn.Conv2d):
         stride: int = 1,
         gain: float = 1.0,
     ) -> None:
-        super().__init__(inputs, outputs, kernel, stride)
-        rows, columns = kernel
-        self.border = (columns // 2, columns // 2, rows - 1, 0)
-        initialise(self.weight, inputs * rows * columns, gain)
-        nn.init.zeros_(self.bias)  # type: ignore[arg-type]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.pad(x, self.border))
+        super().__init__(inputs, outputs, kernel, stride, gain, kernel[1] // 2)
 
 
-class DownRightShiftedConv2d(nn.Conv2d):
+class DownRightShiftedConv2d(ShiftedConv2d):
     """A convolution that sees up and left: the downward and rightward stream's.
 
-    (B, inputs, H, W) -> (B, outputs, H / stride, W / stride), rounded up. A 2x2::
+    A 2x2::
 
         row -1    o o
         row  0    o x
@@ -429,14 +447,7 @@ class DownRightShiftedConv2d(nn.Conv2d):
         stride: int = 1,
         gain: float = 1.0,
     ) -> None:
-        super().__init__(inputs, outputs, kernel, stride)
-        rows, columns = kernel
-        self.border = (columns - 1, 0, rows - 1, 0)
-        initialise(self.weight, inputs * rows * columns, gain)
-        nn.init.zeros_(self.bias)  # type: ignore[arg-type]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.pad(x, self.border))
+        super().__init__(inputs, outputs, kernel, stride, gain, 0)
 
 
 class DownShiftedDeconv2d(nn.ConvTranspose2d):
