@@ -123,13 +123,14 @@ class MaskedConv2d(nn.Module):
 
 
 def lstm(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """Equation 3: (B, 4 h, n) sums of the gates and (B, h, n) cells -> new hidden state and cells.
+    """Equation 3: (..., 4 h) sums of the gates and (..., h) cells -> new hidden state and cells.
 
     The gates come in the paper's order: output, forget, input, content.
     """
-    out, forget, enter, content = precise(gates).chunk(4, 1)
-    cell = torch.sigmoid(forget) * cell + torch.sigmoid(enter) * torch.tanh(content)
-    return torch.sigmoid(out) * torch.tanh(cell), cell
+    h = cell.shape[-1]
+    out, forget, enter = torch.sigmoid(gates[..., : 3 * h]).split(h, -1)
+    cell = torch.addcmul(enter * torch.tanh(gates[..., 3 * h :]), forget, cell)
+    return out * torch.tanh(cell), cell
 
 
 def _input_to_state(inputs: int, channels: int, columns: int, colours: int) -> MaskedConv2d:
@@ -137,6 +138,11 @@ def _input_to_state(inputs: int, channels: int, columns: int, colours: int) -> M
     with torch.no_grad():
         layer.bias[channels : 2 * channels] = 1  # at first, cells remember
     return layer
+
+
+def _taps_first(layer: nn.Conv1d) -> Tensor:
+    """A convolution's weights (outputs, inputs, taps) as a matrix (taps * inputs, outputs)."""
+    return layer.weight.permute(2, 1, 0).flatten(0, 1)
 
 
 class RowLSTM(nn.Module):
@@ -165,12 +171,17 @@ class RowLSTM(nn.Module):
         sums = self.input_to_state(x)
         if condition is not None:
             sums = sums + condition
-        hidden, cell = (s.expand(len(x), -1, x.shape[3]) for s in (self.hidden, self.cell))
+        sums = precise(sums).permute(2, 0, 3, 1).contiguous()  # (H, B, W, 4 h)
+        weight = _taps_first(self.state_to_state)
+        hidden, cell = (s.view(-1).expand(*sums.shape[1:3], -1) for s in (self.hidden, self.cell))
         rows = []
-        for row in sums.unbind(2):  # (B, 4 h, W)
-            hidden, cell = lstm(row + self.state_to_state(hidden), cell)
-            rows.append(hidden)
-        return torch.stack(rows, 2)
+        with torch.autocast(x.device.type, enabled=False):
+            for row in sums:
+                near = F.pad(hidden, (0, 0, 1, 1))
+                near = torch.cat([near[:, :-2], hidden, near[:, 2:]], 2)
+                hidden, cell = lstm(row + near @ weight, cell)
+                rows.append(hidden)
+        return torch.stack(rows).permute(1, 3, 0, 2)
 
 
 def skew(x: Tensor) -> Tensor:
@@ -214,17 +225,27 @@ class DiagonalLSTM(nn.Module):
         sums = self.input_to_state(x)
         if condition is not None:
             sums = sums + condition
-        height = x.shape[2]
-        above = self.hidden.expand(len(x), -1, 1)
-        hidden, cell = (s.expand(len(x), -1, height) for s in (self.hidden, self.cell))
-        row = torch.arange(height, device=x.device)
-        columns = []
-        for front, column in enumerate(skew(sums).unbind(3)):  # (B, 4 h, H)
-            new, moved = lstm(column + self.state_to_state(torch.cat([above, hidden], 2)), cell)
-            begun = row <= front  # the other rows are still left of the image
-            hidden, cell = torch.where(begun, new, hidden), torch.where(begun, moved, cell)
-            columns.append(hidden)
-        return unskew(torch.stack(columns, 3))
+        height, width = x.shape[2:]
+        sums = skew(precise(sums)).permute(3, 0, 2, 1).contiguous()  # (W + H - 1, B, H, 4 h)
+        weight = _taps_first(self.state_to_state)
+        first_hidden, first_cell = (
+            s.view(-1).expand(len(x), 1, -1) for s in (self.hidden, self.cell)
+        )
+        hidden, cell = first_hidden[:, :0], first_cell[:, :0]
+        fronts = []
+        with torch.autocast(x.device.type, enabled=False):
+            for front, column in enumerate(sums):
+                top, end = max(0, front - width + 1), min(front + 1, height)  # rows in the image
+                if front < height:  # a row begins: at its left there is what has been learnt
+                    hidden = torch.cat([hidden, first_hidden], 1)
+                    cell = torch.cat([cell, first_cell], 1)
+                above = first_hidden if front < width else hidden[:, :0]
+                above = torch.cat([above, hidden[:, :-1]], 1)
+                left, cell = (s[:, -(end - top) :] for s in (hidden, cell))
+                near = torch.cat([above, left], 2)
+                hidden, cell = lstm(column[:, top:end] + near @ weight, cell)
+                fronts.append(F.pad(hidden, (0, 0, top, height - end)))
+        return unskew(torch.stack(fronts).permute(1, 3, 2, 0))
 
 
 class DiagonalBiLSTM(nn.Module):
