@@ -124,3 +124,22 @@ def asked_for() -> str | None:
     if carrier is not None and carrier not in CARRIERS:
         raise PixelzipError(f"PIXELZIP_CARRIER is {carrier!r}; choose one of {', '.join(CARRIERS)}")
     return carrier
+
+
+def integer_product(
+    weight: Tensor, largest: int, carrier: str | None, device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    """The product with an int8 or int16 matrix (K, N), for inputs within +-``largest``.
+
+    int8 matrices are carried as by `product`. The sums of 16-bit ones come as the float64 numbers
+    that carry them, and must stay below 2^53.
+    """
+    if weight.dtype == torch.int8:
+        return product(weight, largest, carrier, device)
+    held = weight.to(device, torch.float64)
+
+    def floats(x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return x.to(torch.float64) @ held
+
+    return floats

@@ -8,6 +8,7 @@ Each *node* makes a map out of earlier nodes' maps. There are two kinds of maps:
 | node | makes | of |
 |---|---|---|
 | ``input`` | narrow | the pixels less 128, and a channel that tells inside from outside |
+| ``given`` | narrow | nothing: a map that comes from another program (PixelRNN, section 3.6) |
 | ``linear`` | wide | a narrow map, by a matrix: its entries at some *taps*, offsets of row and column |
 | ``add`` | either | maps of one kind, each at an offset |
 | ``activate`` | narrow | a wide map: ``identity``, ``relu``, ``elu`` or ``concat_elu`` |
@@ -38,6 +39,7 @@ WIDE = 1 << 12
 
 OPS = {
     "input": (),
+    "given": (),
     "linear": (),
     "add": (),
     "activate": ("identity", "relu", "elu", "concat_elu"),
@@ -66,11 +68,12 @@ class Node:
     level: int = 0
     parts: int = 0
     start: int = 0  # of a slice
+    blank: int = 0  # rows at the top where the map is zero, whatever its inputs say
 
     @property
     def narrow(self) -> bool:
         """Whether its map is narrow; that of ``add`` is what its inputs are."""
-        return self.op in ("input", "activate", "lstm") or (self.op, self.kind) == ("gate", "tanh")
+        return self.op in ("input", "given", "activate", "lstm") or (self.op, self.kind) == ("gate", "tanh")
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Program:
     """
 
     colours: int
-    output: str  # softmax, binary or mixture
+    output: str  # softmax, binary or mixture; "map" for a program that another is given
     components: int  # of a mixture
     coupled: bool  # whether the output couples the colours, or the maps tell them apart
     lag: int | None  # columns that a row must trail the row above; None: all of it
@@ -148,7 +151,7 @@ def _check(program: Program) -> None:
         _whole(number, 256)
     sound = (
         program.colours in (1, 3)
-        and program.output in ("softmax", "binary", "mixture")
+        and program.output in ("softmax", "binary", "mixture", "map")
         and type(program.coupled) is bool
         and program.bits in (8, 16)
         and program.beyond in (0, 1)
@@ -156,7 +159,8 @@ def _check(program: Program) -> None:
         and (program.output != "mixture" or (program.coupled and program.components > 0))
         and (program.lag is None or program.lag > 0)
         and 1 < len(program.nodes) <= _MOST_NODES
-        and program.nodes[0] == Node("input", (), program.colours + 1)
+        and program.nodes[0]
+        == Node("input", (), program.colours + 1, level=program.nodes[0].level)
     )
     if not sound:
         raise NetworkFileError("its program is not one of this version")
@@ -164,14 +168,18 @@ def _check(program: Program) -> None:
         if not _fits(program, i, node):
             raise NetworkFileError(f"node {i} of its program does not fit the others")
     last = program.nodes[-1]
+    if program.output == "map":
+        return
     if program.narrow(len(program.nodes) - 1) or last.level or last.channels != parameters(program):
         raise NetworkFileError("its program does not end in what its output reads")
 
 
 def _fits(program: Program, i: int, node: Node) -> bool:
     """Whether a node is one that its inputs allow."""
-    for number in (node.channels, node.stride, node.level, node.parts, node.start):
+    for number in (node.channels, node.stride, node.level, node.parts, node.start, node.blank):
         _whole(number, _MOST_CHANNELS)
+    if node.op == "given":
+        return node == Node("given", (), node.channels)
     if node.op not in OPS or node.op == "input" or not node.inputs or max(node.inputs) >= i:
         return False
     if node.kind not in (OPS[node.op] or ("",)) or min(node.inputs) < 0 or node.channels < 1:

@@ -1,0 +1,568 @@
+"""Evaluates a program: all pixels of a tile at once, or front by front, to the same integers.
+
+Both ways are the same code over the same arithmetic, `Evaluation`. They differ in which positions
+come together. What a node makes is put into its *store* if anything reads it elsewhere than where
+it is being made; entry 0 of a store holds zeros, for what lies outside of the tile, and entry 1 the
+states that an LSTM has learnt for that.
+
+While stepping, when a pixel is selected each node is evaluated at
+
+* the pixel's own position, if it depends on what is left in the row;
+* the position that the pixel will need next, if the node sees rows above only: so many columns
+  ahead (its *lead*) as later layers look to the right; the whole row, where the lead has no end;
+* nothing, on a coarser level, unless the pixel is the first of its 2^level x 2^level block;
+* the whole row backwards, once it is known, if it is an LSTM from right to left.
+
+So each activation is computed once, and decoding costs the arithmetic of encoding. In networks
+that tell colours apart each colour's channels follow as soon as the colours before it are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pixelzip.codec.conditional import Shape
+from pixelzip.models.arithmetic import OUTSIDE, Arithmetic
+from pixelzip.models.heads import Head
+from pixelzip.models.layers import colours_of
+from pixelzip.models.program import CELLS, STATES, Node, Program
+
+BAND = 4096
+"""A product gathers the taps of so many positions at once: they fit a cache."""
+_ALL = 1 << 20  # the lead of a node that is evaluated a row at a time
+
+_SELF = ((0, 0),)
+
+Indices = NDArray[np.int64]
+Taps = tuple[tuple[int, int], ...]
+
+
+class Network:
+    """A program with its tensors, as an arithmetic holds them.
+
+    ``tensors`` are named by node: ``3.weight`` (taps * inputs, outputs), ``3.bias`` (outputs,) or
+    (classes, outputs), ``3.scale`` (outputs,) of a linear node or of an LSTM, whose ``3.hidden``
+    and ``3.cell`` (h,) are the states outside; ``5.scale`` (1,) of an activation.
+    """
+
+    def __init__(
+        self, program: Program, tensors: Mapping[str, Tensor], arithmetic: Arithmetic
+    ) -> None:
+        self.program, self.arithmetic = program, arithmetic
+        self.groups = 1 if program.coupled else program.colours
+        self.columns = [_columns(node, self.groups) for node in program.nodes]
+        self.leads = _leads(program)
+        self.stored = _stored(program, self.leads)
+        self.rows = _rows(program)
+        self.last_use = _last_uses(program)
+        self.matrices: list[list[Any]] = []
+        self.scales: dict[int, Any] = {}
+        self.states: dict[int, tuple[Any, Any]] = {}
+        for i, node in enumerate(program.nodes):
+            self.matrices.append([])
+            if node.op in ("linear", "lstm"):
+                names = ("weight", "bias", "scale") if node.op == "linear" else ("weight", "scale")
+                found = {name: tensors[f"{i}.{name}"] for name in names}
+                weight = found["weight"]
+                bias = found.get("bias", torch.zeros(1, weight.shape[1]))
+                for columns in self.columns[i]:
+                    if columns is not None and node.op == "lstm":
+                        columns = _gates(columns, node.channels)
+                    parts = [_some(x, columns) for x in (weight, bias, found["scale"])]
+                    empty = parts[0].shape[1] == 0
+                    matrix = None if empty else arithmetic.matrix(*parts, program.largest + 1)
+                    self.matrices[i].append(matrix)
+            if node.op == "lstm":
+                hidden, cell = tensors[f"{i}.hidden"], tensors[f"{i}.cell"]
+                self.states[i] = arithmetic.array(hidden), arithmetic.array(cell)
+            if node.op == "activate":
+                self.scales[i] = arithmetic.array(tensors[f"{i}.scale"])
+        self.offsets: dict[Taps, Any] = {}
+
+    def taps(self, offsets: Taps) -> Any:
+        """(J, 2): the offsets as the arithmetic holds them."""
+        if offsets not in self.offsets:
+            self.offsets[offsets] = self.arithmetic.array(np.array(offsets, np.int64))
+        return self.offsets[offsets]
+
+
+def _some(x: Tensor, columns: Indices | None) -> Tensor:
+    return x if columns is None else x[..., torch.from_numpy(columns)].contiguous()
+
+
+def _gates(columns: Indices, channels: int) -> Indices:
+    """The columns of all four gates that belong to some units of an LSTM."""
+    return (np.arange(4)[:, None] * channels + columns).ravel()
+
+
+def _columns(node: Node, groups: int) -> list[Indices | None]:
+    """Of all channels (None), and then of each colour's: which of a node's channels are found.
+
+    A node of no parts is found whole with the first colour.
+    """
+    if groups == 1:
+        return [None]
+    if not node.parts:
+        return [None, None, *[np.arange(0)] * (groups - 1)]
+    colour = colours_of(node.channels, groups, node.parts).numpy()
+    return [None, *(np.flatnonzero(colour == group) for group in range(groups))]
+
+
+def _leads(program: Program) -> list[int]:
+    """Of each node, how many columns ahead of the selected pixel it is evaluated."""
+    leads = [0] * len(program.nodes)
+    for i in range(len(program.nodes) - 1, 0, -1):
+        node = program.nodes[i]
+        taps = node.taps or ((0, 0),) * len(node.inputs)
+        for j in dict.fromkeys(node.inputs):
+            if program.nodes[j].op in ("input", "given"):
+                continue
+            own = [t for k, t in enumerate(taps) if node.op != "add" or node.inputs[k] == j]
+            ahead = [c for r, c in own if r == 0 or node.stride == -2]
+            if not ahead:
+                continue
+            lead = leads[i] + max(ahead)
+            if lead > 0 and (program.lag is None or leads[i] >= _ALL):
+                lead = _ALL
+            leads[j] = max(leads[j], lead)
+    return leads
+
+
+def _stored(program: Program, leads: Sequence[int]) -> set[int]:
+    """The nodes whose maps are read elsewhere than where they are being made."""
+    found = {0}
+    for i, node in enumerate(program.nodes):
+        if node.op == "given":
+            found.add(i)
+        if node.op == "lstm":
+            found.add(i)
+            if node.kind == "right":
+                found.add(node.inputs[0])
+        for k, j in enumerate(node.inputs):
+            taps = node.taps if node.op == "linear" else node.taps[k : k + 1]
+            if not _here(program, i, j, taps, leads):
+                found.add(j)
+    return found
+
+
+def _here(
+    program: Program, i: int, j: int, taps: Sequence[tuple[int, int]], leads: Sequence[int]
+) -> bool:
+    """Whether node i reads of node j only what is made together with its own map."""
+    node = program.nodes[i]
+    return node.stride == 1 and all(t == (0, 0) for t in taps) and leads[i] == leads[j] and j > 0
+
+
+def _rows(program: Program) -> int:
+    """How many rows of a map are ever read at once."""
+    up = [-r for node in program.nodes for r, _ in node.taps]
+    return 2 + max([1, *up])
+
+
+def _last_uses(program: Program) -> list[list[int]]:
+    """After each node, the nodes that are read no more."""
+    last: dict[int, int] = {}
+    for i, node in enumerate(program.nodes):
+        last[i] = i
+        for j in node.inputs:
+            last[j] = i
+    last[len(program.nodes) - 1] = -1
+    return [[j for j, use in last.items() if use == i and j] for i in range(len(program.nodes))]
+
+
+@dataclass
+class Places:
+    """Positions (n,) on one level: of these tiles, in these rows and columns."""
+
+    tiles: Indices
+    rows: Indices
+    columns: Indices
+
+    def __post_init__(self) -> None:
+        self.found: dict[Any, Any] = {}  # where their taps lie, by level and kind of taps
+
+    def __len__(self) -> int:
+        return len(self.tiles)
+
+    def some(self, chosen: Any) -> Places:
+        """Some of them."""
+        return Places(self.tiles[chosen], self.rows[chosen], self.columns[chosen])
+
+
+class Evaluation:
+    """Maps of some tiles in the making. ``whole``: keep all rows of each tile, not the last few."""
+
+    def __init__(
+        self, network: Network, shapes: Sequence[Shape], labels: Sequence[int], *, whole: bool
+    ) -> None:
+        self.network, self.program = network, network.program
+        self.arithmetic = network.arithmetic
+        if self.arithmetic.device.type == "cpu":
+            # Threads share out tiles; inside one, a second level of threads only gets in the way.
+            torch.set_num_threads(1)
+        size = np.array(shapes, np.int64).reshape(-1, 2)
+        size[:, 1] += self.program.beyond
+        self.labels = np.array(labels, np.int64)
+        self.heights, self.widths, self.depths, self.bases = [], [], [], []
+        entries = []
+        for level in range(1 + max(node.level for node in self.program.nodes)):
+            height, width = -(-size >> level).T if level == 0 else (-(-size // 2**level)).T
+            depth = height if whole else np.minimum(height, network.rows)
+            areas = depth * width
+            self.heights.append(height)
+            self.widths.append(width)
+            self.depths.append(depth)
+            self.bases.append(2 + np.cumsum(areas) - areas)
+            entries.append(2 + int(areas.sum()))
+        self.stores: dict[int, Any] = {}
+        self.cells: dict[int, Any] = {}
+        for i in network.stored:
+            node = self.program.nodes[i]
+            kind = "narrow" if self.program.narrow(i) else "wide"
+            shape = (entries[node.level], node.channels)
+            self.stores[i] = self.arithmetic.empty(shape, kind)
+            if node.op == "lstm":
+                self.cells[i] = self.arithmetic.empty(shape, "wide")
+                self.stores[i][1], self.cells[i][1] = network.states[i]
+        self.made: dict[int, Any] = {}
+
+    def at(
+        self, places: Places, level: int, taps: Taps, stride: int = 1, outside: str = ""
+    ) -> Any:
+        """(n, J): where the taps of these positions lie in the stores of a level."""
+        key = (level, taps, stride, outside)
+        if key not in places.found:
+            tiles = places.tiles
+            per_tile = [self.bases, self.depths, self.heights, self.widths]
+            base, depth, height, width = (each[level][tiles] for each in per_tile)
+            arrays = (base, places.rows, places.columns, depth, height, width)
+            places.found[key] = self.arithmetic.places(
+                *(self.arithmetic.array(a) for a in arrays),
+                self.network.taps(taps),
+                stride,
+                OUTSIDE[outside],
+            )
+        return places.found[key]
+
+    def own(self, places: Places, level: int) -> Any:
+        """(n,): where these positions themselves lie."""
+        return self.at(places, level, _SELF)[:, 0]
+
+    def evaluate(self, i: int, places: Places, group: int) -> None:
+        """Node i at these positions: all its channels (0), or a colour's (from 1 on)."""
+        net, node = self.network, self.program.nodes[i]
+        columns = net.columns[i][group]
+        if columns is not None and not len(columns):
+            return
+        if node.op == "lstm" and len(places):
+            values = self._lstm(i, node, places, group)
+        else:
+            values = self._make(i, node, places, group, columns)
+        if node.blank:
+            values[self.arithmetic.array(np.flatnonzero(places.rows < node.blank))] = 0
+        if columns is None:
+            self.made[i] = values
+        else:
+            if i not in self.made or group == 1:
+                shape = (len(places), node.channels)
+                self.made[i] = self.arithmetic.empty(
+                    shape, "narrow" if self.program.narrow(i) else "wide"
+                )
+            self.made[i][:, columns] = values
+            values = self.made[i]
+        if i in self.stores and node.op != "lstm":
+            self.stores[i][self.own(places, node.level)] = values
+
+    def _read(self, i: int, k: int, places: Places) -> Any:
+        """What node i reads of its k-th input at its own positions, or at an offset."""
+        node = self.program.nodes[i]
+        j = node.inputs[k]
+        taps = node.taps[k : k + 1]
+        if _here(self.program, i, j, taps, self.network.leads) and j in self.made:
+            return self.made[j]
+        at = self.at(places, node.level, taps or _SELF)
+        return self.arithmetic.gather(self.stores[j], at)
+
+    def _make(self, i: int, node: Node, places: Places, group: int, columns: Any) -> Any:
+        """The channels asked for of a node that is no LSTM."""
+        do = self.arithmetic
+        if node.op == "linear":
+            return self._linear(i, node, places, self.network.matrices[i][group])
+        if node.op == "add":
+            return do.add([_pick(self._read(i, k, places), columns) for k in range(len(node.inputs))])
+        read = [self._read(i, k, places) for k in range(len(node.inputs))]
+        if node.op == "activate":
+            scales = self.network.scales[i]
+            return do.activate(
+                node.kind, _pick(read[0], columns), scales if columns is None else scales[columns]
+            )
+        if node.op == "gate":
+            if columns is not None:
+                columns = np.concatenate([columns, columns + node.channels])
+            return do.gate(node.kind, _pick(read[0], columns))
+        if node.op == "slice":
+            return read[0][:, node.start : node.start + node.channels]
+        joined = torch.cat(read, 1) if isinstance(read[0], Tensor) else np.concatenate(read, 1)
+        return joined
+
+    def _linear(self, i: int, node: Node, places: Places, matrix: Any) -> Any:
+        do, j = self.arithmetic, node.inputs[0]
+        if _here(self.program, i, j, node.taps, self.network.leads) and j in self.made:
+            products = [matrix.multiply(self.made[j])]
+        else:
+            level = self.program.nodes[j].level
+            at = self.at(places, level, node.taps, node.stride)
+            parts = range(0, max(1, len(at)), BAND)
+            products = [
+                matrix.multiply(do.gather(self.stores[j], at[first : first + BAND]))
+                for first in parts
+            ]
+        bias, wide, first = matrix.bias, [], 0
+        for product in products:
+            if len(matrix.bias) > 1:
+                labels = self.labels[places.tiles[first : first + BAND]]
+                bias = matrix.bias[do.array(labels)]
+            wide.append(do.widen(product, bias, matrix.scale))
+            first += BAND
+        if len(wide) == 1:
+            return wide[0]
+        return torch.cat(wide) if isinstance(wide[0], Tensor) else np.concatenate(wide)
+
+    def _lstm(self, i: int, node: Node, places: Places, group: int) -> Any:
+        """One step of an LSTM, or all of them in order if the positions depend on each other."""
+        columns = self.network.columns[i][group]
+        if not self.together:
+            if node.kind == "right":  # its sums were found while the row was decoded
+                sums = self.stores[node.inputs[0]][self.own(places, 0)]
+            else:
+                sums = self.made[node.inputs[0]]
+            return self._step(i, node, places, sums, group, columns)
+        sums = self.made[node.inputs[0]]
+        out = self.arithmetic.empty((len(places), node.channels), "narrow")
+        for chosen in self._waves(node, places):
+            at = self.arithmetic.array(chosen)
+            out[at] = self._step(i, node, places.some(chosen), sums[at], group, columns)
+        return out
+
+    def _waves(self, node: Node, places: Places) -> list[Indices]:
+        """In which order an LSTM has to take these positions."""
+        wave = places.rows
+        if node.kind == "left":
+            wave = places.rows + places.columns
+        elif node.kind == "right":
+            wave = places.rows + self.widths[0][places.tiles] - 1 - places.columns
+        order = np.argsort(wave, kind="stable")
+        ends = np.flatnonzero(np.diff(wave[order])) + 1
+        return np.split(order, ends)
+
+    together = False
+    """Whether positions come together that depend on each other: all of a tile."""
+
+    def _step(
+        self, i: int, node: Node, places: Places, sums: Any, group: int, columns: Any
+    ) -> Any:
+        do, matrix = self.arithmetic, self.network.matrices[i][group]
+        at = self.at(places, 0, STATES[node.kind], 1, node.kind)
+        before = self.at(places, 0, (CELLS[node.kind],), 1, node.kind)[:, 0]
+        gates = None if columns is None else _gates(columns, node.channels)
+        recurrent = do.widen(
+            matrix.multiply(do.gather(self.stores[i], at)), matrix.bias, matrix.scale
+        )
+        cells = self.cells[i][before]
+        total = do.add([_pick(sums, gates), recurrent])
+        hidden, cell = do.lstm(total, _pick(cells, columns))
+        own = self.own(places, 0)
+        if columns is None:
+            self.stores[i][own], self.cells[i][own] = hidden, cell
+        else:
+            chosen = do.array(columns)
+            self.stores[i][own[:, None], chosen] = hidden
+            self.cells[i][own[:, None], chosen] = cell
+        return hidden
+
+
+def _pick(x: Any, columns: Any) -> Any:
+    return x if columns is None else x[:, columns]
+
+
+class Parallel(Evaluation):
+    """All positions of one tile at once."""
+
+    together = True
+
+    def __init__(self, network: Network, shape: Shape, label: int = 0) -> None:
+        super().__init__(network, [shape], [label], whole=True)
+        self.shape = shape
+        self.everywhere = []
+        for height, width in zip(self.heights, self.widths, strict=True):
+            row, column = np.divmod(np.arange(int(height[0] * width[0])), int(width[0]))
+            self.everywhere.append(Places(np.zeros_like(row), row, column))
+
+    def tell(self, node: int, values: Any) -> None:
+        """Set the whole map of an input: (H, W, channels) of the image, without what is beyond."""
+        level = self.program.nodes[node].level
+        height, width = int(self.heights[level][0]), int(self.widths[level][0])
+        inside = self.stores[node][2:].reshape(height, width, -1)
+        inside[:, : values.shape[1]] = self.arithmetic.array(values)
+
+    def run(self, see: Any = None) -> Any:
+        """The last map (positions, channels). ``see(node, map)`` is shown each one."""
+        for i, node in enumerate(self.program.nodes):
+            if node.op not in ("input", "given"):
+                self.evaluate(i, self.everywhere[node.level], 0)
+                if see is not None:
+                    see(i, self.made[i])
+            for j in self.network.last_use[i]:
+                self.made.pop(j, None)
+                self.stores.pop(j, None)
+                self.cells.pop(j, None)
+        last = self.made[len(self.program.nodes) - 1]
+        within = self.everywhere[0].columns < self.shape[1]
+        return last if within.all() else last[self.arithmetic.array(np.flatnonzero(within))]
+
+
+class Steps(Evaluation):
+    """Many tiles, front by front: a `pixelzip.codec.conditional.Stepper`."""
+
+    def __init__(
+        self,
+        network: Network,
+        shapes: Sequence[Shape],
+        channels: int,
+        labels: Sequence[int],
+        *,
+        whole: bool = False,
+    ) -> None:
+        super().__init__(network, shapes, labels, whole=whole or network.program.lag is not None)
+        self.channels = channels
+        self.head = Head(self.program, self.arithmetic.device)
+        nodes = list(enumerate(self.program.nodes))
+        self.late = [i for i, node in nodes if node.kind == "right"]
+        self.steady = [
+            (i, (node.level, network.leads[i]))
+            for i, node in nodes
+            if node.op not in ("input", "given") and node.kind != "right"
+        ]
+        self.keys = sorted({key for _, key in self.steady})
+
+    def select(
+        self, tiles: NDArray[np.intp], rows: NDArray[np.intp], columns: NDArray[np.intp]
+    ) -> None:
+        """See `pixelzip.codec.conditional.Stepper.select`."""
+        pixels = Places(tiles.astype(np.int64), rows.astype(np.int64), columns.astype(np.int64))
+        begun = (pixels.columns == 0) & (pixels.rows > 0)
+        if self.late and begun.any():
+            self._finish_rows(pixels.some(begun))
+        self.pixels = pixels
+        self.sets = {key: self._places(pixels, *key) for key in self.keys}
+        self.found = 0
+
+    def parameters(self, channel: int) -> NDArray[np.int32]:
+        """See `pixelzip.codec.conditional.Stepper.parameters`."""
+        self._find(channel)
+        if channel == 0:
+            self.head.begin(self.arithmetic.tensor(self.made[len(self.program.nodes) - 1]))
+        return self.head.parameters(channel)
+
+    def reveal(self, channel: int, values: NDArray[np.uint8]) -> None:
+        """See `pixelzip.codec.conditional.Stepper.reveal`."""
+        self.head.learn(values)
+        own = self.own(self.pixels, 0)
+        signed = self.arithmetic.array(less_128(values, self.program))
+        store = self.stores[0]
+        if self.channels < self.program.colours:
+            store[own, : self.program.colours] = signed[:, None]
+            for group in range(1, self.network.groups):
+                self._find(group)
+        else:
+            store[own, channel] = signed
+        store[own, self.program.colours] = INSIDE
+
+    def _find(self, channel: int) -> None:
+        """Evaluate what is not known yet of the nodes, up to this colour."""
+        groups = self.network.groups
+        while self.found <= min(channel, groups - 1):
+            self.found += 1
+            for i, key in self.steady:
+                places = self.sets[key]
+                if len(places):
+                    self.evaluate(i, places, self.found if groups > 1 else 0)
+
+    def _places(self, pixels: Places, level: int, lead: int) -> Places:
+        """Where nodes of this level and lead are to be evaluated now."""
+        first = (pixels.rows & (1 << level) - 1) == 0
+        if lead < _ALL:
+            first &= (pixels.columns & (1 << level) - 1) == 0
+            if level == lead == 0:
+                return pixels
+        else:
+            first &= pixels.columns == 0
+        tiles, rows, columns = pixels.tiles[first], pixels.rows[first], pixels.columns[first]
+        rows, columns = rows >> level, columns >> level
+        if lead == 0:
+            return Places(tiles, rows, columns)
+        # A row that begins is evaluated up to the lead, later one column a step.
+        width = self.widths[level][tiles]
+        start = np.where(columns == 0, 0, columns + lead)
+        counts = np.minimum(columns + lead + 1, width) - start
+        counts = np.maximum(counts, 0)
+        which = np.repeat(np.arange(len(tiles)), counts)
+        offset = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return Places(tiles[which], rows[which], start[which] + offset)
+
+    def _finish_rows(self, begun: Places) -> None:
+        """Let the LSTMs from right to left go through the rows above these."""
+        width = self.widths[0][begun.tiles]
+        rows = begun.rows - 1
+        if self.program.beyond:
+            edge = Places(begun.tiles, rows, width - 1)
+            for i, _ in self.steady:
+                self.evaluate(i, edge, 0)
+        for back in range(int(width.max())):
+            column = width - 1 - back
+            within = column >= 0
+            places = Places(begun.tiles[within], rows[within], column[within])
+            for i in self.late:
+                self.evaluate(i, places, 0)
+
+
+INSIDE = 64
+"""What the input's last channel holds inside of the image: one half, as 128 stands for 1."""
+
+
+def less_128(values: NDArray[np.uint8], program: Program) -> NDArray[np.signedinteger[Any]]:
+    """Pixels as the input's narrow map holds them."""
+    return (values ^ 128).view(np.int8).astype(np.int8 if program.bits == 8 else np.int16)
+
+
+def image(pixels: NDArray[np.uint8], program: Program) -> NDArray[np.signedinteger[Any]]:
+    """(H, W, C) pixels -> the whole map (H, W, colours + 1) of the input; grey is all colours."""
+    signed = less_128(pixels, program)
+    if pixels.shape[2] < program.colours:
+        signed = signed.repeat(program.colours, 2)
+    inside = np.full((*pixels.shape[:2], 1), INSIDE, signed.dtype)
+    return np.concatenate([signed, inside], 2)
+
+
+def bands(
+    network: Network, rows: Any, pixels: NDArray[np.uint8], channels: int
+) -> Iterator[NDArray[np.int32]]:
+    """The parameters (n, channels, ...) of a tile's sub-pixels, from its last map."""
+    head = Head(network.program, network.arithmetic.device)
+    values = pixels.reshape(-1, pixels.shape[2])
+    for first in range(0, len(values), BAND):
+        known = values[first : first + BAND]
+        head.begin(network.arithmetic.tensor(rows[first : first + BAND]))
+        band = []
+        for channel in range(channels):
+            band.append(head.parameters(channel))
+            head.learn(known[:, channel])
+        yield np.stack(band, 1)
+
