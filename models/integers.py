@@ -1,0 +1,370 @@
+"""The papers' networks in integers: programs with their tensors, as the codec sees them.
+
+A frozen network is one safetensors file with its programs as JSON in the metadata; its fingerprint
+is a hash over all of that. Most networks are one program. A Multi-Scale PixelRNN is three: one for
+the subsampled image, one that upsamples it, and one that is given the result and codes the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from pixelzip.codec.conditional import Conditional, Shape, Stepper, lagged
+from pixelzip.codec.errors import DeviceError, NetworkFileError
+from pixelzip.models import carriers, program
+from pixelzip.models.arithmetic import Arithmetic, Compiled, Plain
+from pixelzip.models.engine import Network, Parallel, Steps, bands, image
+from pixelzip.models.program import Program
+
+FORMAT = "pixelzip frozen program 1"
+Part = tuple[Program, Mapping[str, Tensor]]
+"""A program and its tensors, named as `pixelzip.models.engine.Network` wants them."""
+
+_LARGEST_FILE = 1 << 28
+_MOST_MATRIX = 1 << 24  # numbers in one
+
+
+def fingerprint(parts: Sequence[Part]) -> bytes:
+    """SHA-256 over the programs and every tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(f"{FORMAT}\n{_written(parts)}\n".encode())
+    for k, (_, tensors) in enumerate(parts):
+        for name in sorted(tensors):
+            tensor = tensors[name].contiguous()
+            digest.update(f"{k}.{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.numpy().astype(tensor.numpy().dtype.newbyteorder("<")).tobytes())
+    return digest.digest()
+
+
+def _written(parts: Sequence[Part]) -> str:
+    return json.dumps([p.as_dict() for p, _ in parts], sort_keys=True, separators=(",", ":"))
+
+
+def check(parts: Sequence[Part]) -> None:
+    """Raise NetworkFileError unless the parts belong together and no sum can overflow."""
+    if len(parts) not in (1, 3):
+        raise NetworkFileError("it has neither one program nor three")
+    for p, tensors in parts:
+        expected = _layout(p)
+        if set(tensors) != set(expected):
+            raise NetworkFileError("it does not hold the tensors of its program")
+        for name, (shape, dtype) in expected.items():
+            tensor = tensors[name]
+            if tuple(tensor.shape) != shape or tensor.dtype != dtype:
+                raise NetworkFileError(f"tensor {name} has the wrong shape or type")
+            if dtype == torch.float64 and not bool(((tensor > 0) & (tensor < 2.0**40)).all()):
+                raise NetworkFileError(f"tensor {name} holds a scale that is not positive")
+            if name.endswith(".hidden") and int(tensor.abs().max()) > p.state_unit:
+                raise NetworkFileError(f"tensor {name} holds a state out of range")
+            if name.endswith(".cell") and int(tensor.long().abs().max()) > 1 << 30:
+                raise NetworkFileError(f"tensor {name} holds a state out of range")
+            if name.endswith(".weight"):
+                bias = tensors.get(name.removesuffix("weight") + "bias", torch.zeros(1).long())
+                most = carriers.bound(tensor, p.largest + 1) + int(bias.abs().max())
+                if most >= (1 << 31 if p.bits == 8 else 1 << 53):
+                    raise NetworkFileError(f"the sums of {name} could overflow")
+    if len(parts) == 3:
+        first, between, rest = (p for p, _ in parts)
+        given = [node.channels for node in rest.nodes if node.op == "given"]
+        last = between.nodes[-1]
+        whole = (
+            between.output == "map" and last.level == 0 and between.nodes[0].level > 0
+            and between.narrow(len(between.nodes) - 1) and given == [last.channels]
+            and first.lag is None and rest.lag is None and not first.coupled and not rest.coupled
+            and first.colours == between.colours == rest.colours
+            and first.bits == between.bits == rest.bits
+            and first.output == rest.output != "map"
+        )  # fmt: skip
+        if not whole:
+            raise NetworkFileError("its three programs do not belong together")
+    elif parts[0][0].output == "map" or any(n.op == "given" for n in parts[0][0].nodes):
+        raise NetworkFileError("its program is only a part of one")
+
+
+def _layout(p: Program) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """The name, shape and type of every tensor of a program."""
+    weights = torch.int8 if p.bits == 8 else torch.int16
+    narrow = weights
+    found: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
+    for i, node in enumerate(p.nodes):
+        if node.op == "linear":
+            inputs = len(node.taps) * p.nodes[node.inputs[0]].channels
+            if inputs * node.channels > _MOST_MATRIX:
+                raise NetworkFileError("one of its matrices is too large")
+            found[f"{i}.weight"] = ((inputs, node.channels), weights)
+            found[f"{i}.bias"] = ((node.channels,), torch.int64)
+            found[f"{i}.scale"] = ((node.channels,), torch.float64)
+            if i in _of_classes(p):
+                found[f"{i}.bias"] = ((p.classes, node.channels), torch.int64)
+        elif node.op == "lstm":
+            taps = len(program.STATES[node.kind])
+            h = node.channels
+            found[f"{i}.weight"] = ((taps * h, 4 * h), weights)
+            found[f"{i}.scale"] = ((4 * h,), torch.float64)
+            found[f"{i}.hidden"], found[f"{i}.cell"] = ((h,), narrow), ((h,), torch.int32)
+        elif node.op == "activate":
+            found[f"{i}.scale"] = ((node.channels,), torch.float64)
+    return found
+
+
+def _of_classes(p: Program) -> set[int]:
+    """The linear nodes whose biases a class chooses: those that gates read (PixelCNN++, 3.2)."""
+    if not p.classes:
+        return set()
+    return {node.inputs[0] for node in p.nodes if (node.op, node.kind) == ("gate", "linear")}
+
+
+class Integers:
+    """A frozen network of one program: a `pixelzip.codec.conditional.Conditional`.
+
+    ``carrier`` asks for a number format (see `pixelzip.models.carriers`), ``device`` is a torch
+    device. On the CPU compiled loops run, elsewhere plain torch; ``plain`` asks for the latter.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        parts: Sequence[Part],
+        *,
+        carrier: str | None = None,
+        device: str = "cpu",
+        plain: bool = False,
+    ) -> None:
+        self.name, self.fingerprint = name, fingerprint(parts)
+        self.device = torch.device(device)
+        if self.device.type == "cuda" and not torch.cuda.is_available():
+            raise DeviceError("torch finds no CUDA device here: use the CPU")
+        carrier = carrier or carriers.asked_for()
+
+        def arithmetic(p: Program) -> Arithmetic:
+            if plain or self.device.type != "cpu":
+                return Plain(p, carrier, self.device)
+            return Compiled(p, carrier)
+
+        self.networks = [Network(p, tensors, arithmetic(p)) for p, tensors in parts]
+        self.program = self.networks[0].program
+        self.classes = self.program.classes
+
+    @property
+    def forkable(self) -> bool:
+        """See `pixelzip.codec.conditional.Conditional.forkable`."""
+        return self.device.type == "cpu"
+
+    def codes(self, channels: int) -> bool:
+        """See `pixelzip.codec.conditional.Conditional.codes`."""
+        return channels in (1, self.program.colours)
+
+    def steps(self, shape: Shape) -> NDArray[np.int32]:
+        """See `pixelzip.codec.conditional.Conditional.steps`."""
+        lag = self.program.lag
+        return lagged(shape, shape[1] if lag is None else lag)
+
+    def parallel(
+        self, pixels: NDArray[np.uint8], label: int = 0
+    ) -> Iterator[NDArray[np.int32]]:
+        """See `pixelzip.codec.conditional.Conditional.parallel`."""
+        network = self.networks[0]
+        return bands(network, _last_map(network, pixels, label), pixels, pixels.shape[2])
+
+    def stepwise(
+        self, shapes: Sequence[Shape], channels: int, labels: Sequence[int]
+    ) -> Stepper:
+        """See `pixelzip.codec.conditional.Conditional.stepwise`."""
+        return Steps(self.networks[0], shapes, channels, labels)
+
+
+def _last_map(
+    network: Network, pixels: NDArray[np.uint8], label: int = 0, given: Any = None
+) -> Any:
+    """The last map of a tile that is known."""
+    evaluation = Parallel(network, pixels.shape[:2], label)
+    evaluation.tell(0, image(pixels, network.program))
+    for i, node in enumerate(network.program.nodes):
+        if node.op == "given":
+            evaluation.tell(i, given)
+    return evaluation.run()
+
+
+class MultiScale(Integers):
+    """A frozen Multi-Scale PixelRNN: first every ``factor``-th pixel each way, then the rest."""
+
+    def __init__(self, name: str, parts: Sequence[Part], **settings: Any) -> None:
+        super().__init__(name, parts, **settings)
+        self.factor = 1 << self.networks[1].program.nodes[0].level
+
+    def first(self, shape: Shape) -> NDArray[np.bool_]:
+        """(height, width): the pixels of the subsampled image."""
+        found = np.zeros(shape, bool)
+        found[:: self.factor, :: self.factor] = True
+        return found
+
+    def steps(self, shape: Shape) -> NDArray[np.int32]:
+        """See `pixelzip.codec.conditional.Conditional.steps`."""
+        first = self.first(shape)
+        found = np.empty(shape, np.int32)
+        found[first] = np.arange(first.sum())
+        found[~first] = np.arange(first.sum(), first.size)
+        return found
+
+    def given(self, small: NDArray[np.uint8], shape: Shape) -> Any:
+        """(H, W, c): what the subsampled image tells of the whole one."""
+        network = self.networks[1]
+        evaluation = Parallel(network, shape)
+        evaluation.tell(0, image(small, network.program))
+        return evaluation.run().reshape(*shape, -1)
+
+    def parallel(
+        self, pixels: NDArray[np.uint8], label: int = 0
+    ) -> Iterator[NDArray[np.int32]]:
+        """See `pixelzip.codec.conditional.Conditional.parallel`."""
+        shape = pixels.shape[:2]
+        small = np.ascontiguousarray(pixels[:: self.factor, :: self.factor])
+        rows = _last_map(self.networks[2], pixels, label, self.given(small, shape))
+        first = np.flatnonzero(self.first(shape).ravel())
+        rows[self.networks[2].arithmetic.array(first)] = _last_map(self.networks[0], small)
+        return bands(self.networks[2], rows, pixels, pixels.shape[2])
+
+    def stepwise(
+        self, shapes: Sequence[Shape], channels: int, labels: Sequence[int]
+    ) -> Stepper:
+        """See `pixelzip.codec.conditional.Conditional.stepwise`."""
+        return MultiScaleSteps(self, shapes, channels)
+
+
+class MultiScaleSteps:
+    """Steps through the subsampled images, then through the others' pixels.
+
+    The second network takes its steps through all pixels; at those that are known it is told them.
+    """
+
+    def __init__(self, network: MultiScale, shapes: Sequence[Shape], channels: int) -> None:
+        self.network, self.shapes, self.channels = network, shapes, channels
+        self.factor = network.factor
+        halves = [(-(-h // self.factor), -(-w // self.factor)) for h, w in shapes]
+        labels = [0] * len(shapes)
+        self.small = [np.zeros((*half, channels), np.uint8) for half in halves]
+        self.first = Steps(network.networks[0], halves, channels, labels)
+        self.rest = Steps(network.networks[2], shapes, channels, labels, whole=True)
+        self.widths = np.array([w for _, w in shapes])
+        self.done = np.full(len(shapes), -1)  # of each tile's pixels, by the second network
+        node = [i for i, n in enumerate(self.rest.program.nodes) if n.op == "given"]
+        self.given = node[0]
+
+    def select(
+        self, tiles: NDArray[np.intp], rows: NDArray[np.intp], columns: NDArray[np.intp]
+    ) -> None:
+        """See `pixelzip.codec.conditional.Stepper.select`."""
+        f = self.factor
+        early = (rows % f == 0) & (columns % f == 0)
+        self.early, self.late = np.flatnonzero(early), np.flatnonzero(~early)
+        self.places = tiles, rows, columns
+        if len(self.early):
+            self.first.select(tiles[early], rows[early] // f, columns[early] // f)
+        if len(self.late):
+            self._catch_up(tiles[~early], (rows * self.widths[tiles] + columns)[~early])
+            self.rest.select(tiles[~early], rows[~early], columns[~early])
+
+    def _catch_up(self, tiles: NDArray[np.intp], pixels: NDArray[np.intp]) -> None:
+        """Tell the second network the known pixels that come before these, tile by tile."""
+        for tile in tiles[self.done[tiles] < 0]:
+            self._upsample(tile)
+            self.done[tile] = 0
+        while (behind := self.done[tiles] < pixels).any():
+            late = tiles[behind]
+            row, column = np.divmod(self.done[late], self.widths[late])
+            self.rest.select(late, row, column)
+            known = np.stack(
+                [self.small[t][r // self.factor, c // self.factor]
+                 for t, r, c in zip(late, row, column, strict=True)]
+            )  # fmt: skip
+            for channel in range(self.channels):
+                self.rest.parameters(channel)
+                self.rest.reveal(channel, known[:, channel])
+            self.done[late] += 1
+        self.done[tiles] = pixels + 1
+
+    def _upsample(self, tile: int) -> None:
+        """Give the second network what the subsampled image tells of the whole one."""
+        height, width = self.shapes[tile]
+        found = self.network.given(self.small[tile], (height, width))
+        wide = width + self.rest.program.beyond
+        start = int(self.rest.bases[0][tile])
+        store = self.rest.stores[self.given][start : start + height * wide]
+        store.reshape(height, wide, -1)[:, :width] = found
+
+    def parameters(self, channel: int) -> NDArray[np.int32]:
+        """See `pixelzip.codec.conditional.Stepper.parameters`."""
+        parts = [(self.early, self.first), (self.late, self.rest)]
+        found = [(at, steps.parameters(channel)) for at, steps in parts if len(at)]
+        joined = np.empty((len(self.places[0]), *found[0][1].shape[1:]), np.int32)
+        for at, values in found:
+            joined[at] = values
+        return joined
+
+    def reveal(self, channel: int, values: NDArray[np.uint8]) -> None:
+        """See `pixelzip.codec.conditional.Stepper.reveal`."""
+        tiles, rows, columns = self.places
+        if len(self.early):
+            self.first.reveal(channel, values[self.early])
+        if len(self.late):
+            self.rest.reveal(channel, values[self.late])
+        for at in self.early:
+            place = rows[at] // self.factor, columns[at] // self.factor
+            self.small[tiles[at]][(*place, channel)] = values[at]
+
+
+def make(name: str, parts: Sequence[Part], **settings: Any) -> Integers:
+    """The frozen network of these parts. Raises NetworkFileError if they are not sound."""
+    check(parts)
+    return (MultiScale if len(parts) == 3 else Integers)(name, parts, **settings)
+
+
+def read(path: Path) -> list[Part]:
+    """The programs and tensors of a frozen network's file; never unpickles.
+
+    Raises NetworkFileError for a file that is damaged, hostile or not a frozen network.
+    """
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise NetworkFileError("it is too large")
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise NetworkFileError("it is not a frozen network of this version")
+            programs = [program.from_dict(p) for p in json.loads(metadata["programs"])]
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        parts: list[Part] = []
+        for k, found in enumerate(programs):
+            start = f"{k}."
+            own = {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
+            parts.append((found, own))
+        if sum(len(own) for _, own in parts) != len(tensors):
+            raise NetworkFileError("it holds tensors of no program")
+        check(parts)
+        if fingerprint(parts).hex() != metadata.get("fingerprint"):
+            raise NetworkFileError("its integers do not match its fingerprint")
+    except OSError as error:
+        raise NetworkFileError(f"{path}: {error.strerror or error}") from error
+    except (SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise NetworkFileError(f"{path} is not a sound network file: {error}") from error
+    except NetworkFileError as error:
+        raise NetworkFileError(f"{path} is not a sound network file: {error}") from None
+    return parts
+
+
+def with_bits(p: Program, bits: int) -> Program:
+    """The same program with narrow maps and weights of so many bits."""
+    return replace(p, bits=bits)
+
+
+_: type[Conditional] = Integers
