@@ -2,15 +2,12 @@
 
 Encoding knows all pixels, so each tile is scored in one parallel pass and its sub-pixels are then
 put into the order in which the decoder will ask for them: front by front, within a front channel by
-channel, within a channel all high nibbles and then all low ones, within those row by row::
+channel, within a channel all high nibbles and then all low ones, within those row by row. Which
+front a pixel belongs to, the network says (`pixelzip.codec.conditional.Conditional.steps`).
 
-    columns ->                 the fronts of a 6x3 tile at a lag of 2:
-    0 1 2 3 4 5                pixels with the same number are decoded together
-    2 3 4 5 6 7
-    4 5 6 7 8 9
-
-Decoding steps many tiles at once, so that a front is long even where a tile is small. The cores
-share the tiles out; each tile is independent of the others, so the result does not depend on it.
+Decoding steps many tiles at once, the first front of each, then the second, so that there is much
+to do in each step even where a tile is small. The cores share the tiles out; each tile is
+independent of the others, so the result does not depend on it.
 """
 
 from __future__ import annotations
@@ -33,16 +30,16 @@ Progress = Callable[[float], None]
 """Receives the fraction done, 0 to 1."""
 
 
-def front_order(shape: Shape, lag: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def front_order(steps: NDArray[np.int32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The pixels of a tile in decoding order, and where each front ends in it.
 
-    Both are for pixels numbered in raster order; the second has one entry for each front.
+    ``steps`` is (height, width), see `Conditional.steps`. Both answers are for pixels numbered in
+    raster order; the second has one entry for each step that has pixels.
     """
-    height, width = shape
-    row, column = np.divmod(np.arange(height * width), width)
-    front = column + lag * row
-    order = np.lexsort((row, front))
-    return order, np.cumsum(np.bincount(front, minlength=width + lag * (height - 1)))
+    flat = steps.reshape(-1)
+    order = np.argsort(flat, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(flat[order])) + 1, len(order))
+    return order, ends
 
 
 def encode_tiles(
@@ -63,7 +60,7 @@ def _encode(conditional: Conditional, tile: NDArray[np.uint8], tally: _Tally) ->
     for band in _scored(conditional, tile, tally):
         scored[done : done + len(band)] = band
         done += len(band)
-    order, ends = front_order((height, width), conditional.lag)
+    order, ends = front_order(conditional.steps((height, width)))
     scored = scored[order]
     # Each front: from (pixels, channels, nibbles) to (channels, nibbles, pixels).
     pieces = [front.transpose(1, 2, 0, 3).reshape(-1, 3) for front in np.split(scored, ends[:-1])]
@@ -191,17 +188,17 @@ def _decode_in_step(
     tally: _Tally,
 ) -> list[NDArray[np.uint8]]:
     decoders = [coder.Decoder(payload) for payload in payloads]
-    stepper = conditional.stepwise(shapes, channels)
+    stepper = conditional.stepwise(shapes, channels, [0] * len(shapes))
     widths = np.array([width for _, width in shapes])
     areas = np.array([height * width for height, width in shapes])
     starts = np.cumsum(areas) - areas
     pixels = np.empty((areas.sum(), channels), np.uint8)  # of one tile after the other
-    for front, spans in fronts(shapes, conditional.lag):
-        lengths = [len(rows) for _, rows in spans]
+    for spans in fronts(conditional, shapes):
+        lengths = [len(numbers) for _, numbers in spans]
         members = np.repeat([tile for tile, _ in spans], lengths)
-        rows = np.concatenate([rows for _, rows in spans])
-        stepper.select(members, rows, front)
-        here = starts[members] + rows * widths[members] + front - conditional.lag * rows
+        numbers = np.concatenate([numbers for _, numbers in spans])
+        stepper.select(members, *np.divmod(numbers, widths[members]))
+        here = starts[members] + numbers
         readers = [decoders[tile] for tile, _ in spans]
         for channel in range(channels):
             parameters = stepper.parameters(channel)
@@ -210,7 +207,7 @@ def _decode_in_step(
             values = (16 * high + low).astype(np.uint8)
             stepper.reveal(channel, values)
             pixels[here, channel] = values
-        tally.add(len(rows))
+        tally.add(len(numbers))
     parts = np.split(pixels, starts[1:])
     return [part.reshape(*shape, channels) for part, shape in zip(parts, shapes, strict=True)]
 
@@ -227,21 +224,18 @@ def _read(
 
 
 def fronts(
-    shapes: Sequence[Shape], lag: int
-) -> Iterator[tuple[int, list[tuple[int, NDArray[np.intp]]]]]:
-    """Yield each front's number with the tiles that have pixels in it and their rows.
-
-    A tile narrower than the lag has no pixel in some of them.
-    """
-    for front in range(max(w + lag * (h - 1) for h, w in shapes)):
-        spans = []
-        for tile, (height, width) in enumerate(shapes):
-            first = max(0, -(-(front - width + 1) // lag))
-            last = min(height - 1, front // lag)
-            if first <= last:
-                spans.append((tile, np.arange(first, last + 1)))
-        if spans:
-            yield front, spans
+    conditional: Conditional, shapes: Sequence[Shape]
+) -> Iterator[list[tuple[int, NDArray[np.intp]]]]:
+    """For each step, the tiles that have a front left, with the numbers of its pixels."""
+    orders = {shape: front_order(conditional.steps(shape)) for shape in set(shapes)}
+    begun = dict.fromkeys(orders, 0)
+    for front in range(max(len(ends) for _, ends in orders.values())):
+        now = {}
+        for shape, (order, ends) in orders.items():
+            if front < len(ends):
+                now[shape] = order[begun[shape] : ends[front]]
+                begun[shape] = ends[front]
+        yield [(tile, now[shape]) for tile, shape in enumerate(shapes) if shape in now]
 
 
 class _Tally:
