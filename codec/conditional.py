@@ -83,10 +83,11 @@ class Conditional(Protocol):
 
 
 def lagged(shape: Shape, lag: int) -> NDArray[np.int32]:
-    """The steps of a network whose rows trail the row above by ``lag`` columns::
+    """The steps of a network whose rows trail the row above by ``lag`` columns.
 
-        columns ->                 the steps of a 6x3 tile at a lag of 2:
-        0 1 2 3 4 5                pixels with the same number are decoded together
+    Those of a 6x3 tile at a lag of 2, where pixels with the same number are decoded together::
+
+        0 1 2 3 4 5
         2 3 4 5 6 7
         4 5 6 7 8 9
     """

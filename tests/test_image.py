@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixelzip.codec import tiles
-from pixelzip.codec.conditional import Conditional
-from pixelzip.codec.conditional import lagged
+from pixelzip.codec.conditional import Conditional, lagged
 from pixelzip.codec.container import (
     MODES,
     Method,
