@@ -1,15 +1,21 @@
-"""From mixture parameters to integer frequencies: the CDF of one sub-pixel.
+"""From a network's integers to integer frequencies: the CDF of one sub-pixel.
 
-A conditional arrives as a mixture of K discretized logistics in fixed point (PixelCNN++, section
-2.1): logits in 1/256 nat, means in 1/256 of a pixel value, log-scales in 1/32 nat. All that
-follows is integer arithmetic, so every machine finds the same frequencies.
+A conditional arrives in one of two forms, and all that follows is integer arithmetic, so every
+machine finds the same frequencies:
 
-A value is coded as two nibbles, the high one first. The CDF at the edge below the value x is
+* (3, K): a mixture of K discretized logistics in fixed point (PixelCNN++, section 2.1): logits in
+  1/256 nat, means in 1/256 of a pixel value, log-scales in 1/32 nat. The CDF at the edge below the
+  value x is, in units of 2^-36,
 
-    C(x) = sum over k of weight[k] * sigmoid((x - 1/2 - mean[k]) / scale[k])      C(0) = 0
+      C(x) = sum over k of weight[k] * sigmoid((x - 1/2 - mean[k]) / scale[k])      C(0) = 0
 
-in units of 2^-36, and each nibble has 16 symbols whose frequencies add up to 2^24 with the two
-guards, so that nothing lies ever outside an interval::
+* (256,): the logits of a softmax over the values (PixelRNN, section 3.4) in 1/256 nat. Then, in
+  units of its last entry C(256),
+
+      C(x) = sum over v < x of exp(logit[v] - largest logit)
+
+A value is coded as two nibbles, the high one first. Each has 16 symbols whose frequencies add up to
+2^24 with the two guards, so that nothing lies ever outside an interval::
 
     guard | symbol 0 | symbol 1 | ...           | symbol 15 | guard
       1      >= 1       >= 1                        >= 1       1
@@ -162,7 +168,33 @@ def _low(c, bottom, top, nibble):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _intervals(parameters, values, out):  # type: ignore[no-untyped-def]
+def _fill_interval(symbol, start, end, out):  # type: ignore[no-untyped-def]
+    """A nibble's interval, from what its two edges stand for: below, the symbol, above."""
+    # Below: a guard and one for each lower symbol. The interval itself has its own one.
+    below = start + symbol + 1
+    frequency = end - start + 1
+    out[0] = below - 1
+    out[1] = frequency - 1
+    out[2] = (1 << TOTAL_BITS) - below - frequency - 1
+
+
+@_kernel
+def _fill_table(ends, out):  # type: ignore[no-untyped-def]
+    """A nibble's table, from what the upper edges of its first 15 symbols stand for."""
+    out[0] = 0
+    start = np.int64(0)
+    for symbol in range(15):
+        out[symbol + 1] = ends[symbol] - start
+        start = ends[symbol]
+    out[16] = _SPREAD - start
+    out[17] = 0
+
+
+# Mixtures.
+
+
+@_kernel
+def _mixture_intervals(parameters, values, out):  # type: ignore[no-untyped-def]
     weight = np.empty(parameters.shape[2], np.int64)
     for i in range(parameters.shape[0]):
         _weights(parameters[i, 0], weight)
@@ -172,77 +204,123 @@ def _intervals(parameters, values, out):  # type: ignore[no-untyped-def]
         top = _cdf(16 * high + 16, weight, parameters[i])
         first = _cdf(value, weight, parameters[i])
         last = _cdf(value + 1, weight, parameters[i])
-        for nibble in range(2):
-            if nibble == 0:
-                symbol, start, end = high, _high(bottom), _high(top)
-            else:
-                symbol = low
-                start, end = _low(first, bottom, top, low), _low(last, bottom, top, low + 1)
-            # Below: a guard and one for each lower symbol. The interval itself has its own one.
-            below = start + symbol + 1
-            frequency = end - start + 1
-            out[i, nibble, 0] = below - 1
-            out[i, nibble, 1] = frequency - 1
-            out[i, nibble, 2] = (1 << TOTAL_BITS) - below - frequency - 1
+        _fill_interval(high, _high(bottom), _high(top), out[i, 0])
+        start, end = _low(first, bottom, top, low), _low(last, bottom, top, low + 1)
+        _fill_interval(low, start, end, out[i, 1])
 
 
 @_kernel
-def _high_table(parameters, out):  # type: ignore[no-untyped-def]
+def _mixture_high_table(parameters, out):  # type: ignore[no-untyped-def]
     weight, c = np.empty(parameters.shape[2], np.int64), np.empty(16, np.int64)
     for i in range(parameters.shape[0]):
         _weights(parameters[i, 0], weight)
         _cdfs(16, 16, weight, parameters[i], c)
-        out[i, 0] = 0
-        start = np.int64(0)
         for symbol in range(15):
-            end = _high(c[symbol])
-            out[i, symbol + 1] = end - start
-            start = end
-        out[i, 16] = _SPREAD - start
-        out[i, 17] = 0
+            c[symbol] = _high(c[symbol])
+        _fill_table(c, out[i])
 
 
 @_kernel
-def _low_table(parameters, high, out):  # type: ignore[no-untyped-def]
-    weight = np.empty(parameters.shape[2], np.int64)
-    c = np.empty(16, np.int64)
+def _mixture_low_table(parameters, high, out):  # type: ignore[no-untyped-def]
+    weight, c = np.empty(parameters.shape[2], np.int64), np.empty(16, np.int64)
     for i in range(parameters.shape[0]):
         _weights(parameters[i, 0], weight)
         edge = 16 * np.int64(high[i])
         bottom = _cdf(edge, weight, parameters[i])
         top = _cdf(edge + 16, weight, parameters[i])
         _cdfs(edge + 1, 1, weight, parameters[i], c)
-        out[i, 0] = 0
-        start = np.int64(0)
         for symbol in range(15):
-            end = _low(c[symbol], bottom, top, symbol + 1)
-            out[i, symbol + 1] = end - start
-            start = end
-        out[i, 16] = _SPREAD - start
-        out[i, 17] = 0
+            c[symbol] = _low(c[symbol], bottom, top, symbol + 1)
+        _fill_table(c, out[i])
+
+
+# Logits. C is not scaled to 2^36: with a bottom of 0 and a top of C(256), the rule of the low
+# nibbles is that of the high ones.
+
+
+@_kernel
+def _largest(logits):  # type: ignore[no-untyped-def]
+    top = logits[0]
+    for value in range(1, 256):
+        top = max(top, logits[value])
+    return np.int64(top)
+
+
+@_kernel
+def _sums(logits, top, first, step, out):  # type: ignore[no-untyped-def]
+    """What C grows by, up to the edges ``first + step``, ``first + 2 * step``, ... of ``out``."""
+    total = np.int64(0)
+    value = first
+    for i in range(out.shape[0]):
+        for _ in range(step):
+            below = top - np.int64(logits[value])
+            if below <= _EXP_RANGE:
+                total += EXP[np.uint64(below)]
+            value += 1
+        out[i] = total
+
+
+@_kernel
+def _softmax_intervals(logits, values, out):  # type: ignore[no-untyped-def]
+    highs, lows = np.empty(16, np.int64), np.empty(16, np.int64)
+    for i in range(logits.shape[0]):
+        value = np.int64(values[i])
+        high, low = value >> 4, value & 15
+        top = _largest(logits[i])
+        _sums(logits[i], top, 0, 16, highs)
+        _sums(logits[i], top, 16 * high, 1, lows)
+        for nibble, symbol, c in ((0, high, highs), (1, low, lows)):
+            before = c[symbol - 1] if symbol > 0 else np.int64(0)
+            start = _low(before, np.int64(0), c[15], symbol)
+            _fill_interval(symbol, start, _low(c[symbol], np.int64(0), c[15], symbol + 1),
+                           out[i, nibble])  # fmt: skip
+
+
+@_kernel
+def _softmax_table(logits, first, step, out):  # type: ignore[no-untyped-def]
+    """Of the nibbles whose symbols span ``step`` values each, from ``first`` (n,) on."""
+    c = np.empty(16, np.int64)
+    for i in range(logits.shape[0]):
+        _sums(logits[i], _largest(logits[i]), np.int64(first[i]), step, c)
+        whole = c[15]
+        for symbol in range(15):
+            c[symbol] = _low(c[symbol], np.int64(0), whole, symbol + 1)
+        _fill_table(c, out[i])
+
+
+# Of either form: (n, 3, K) mixture parameters or (n, 256) logits.
 
 
 def intervals(parameters: NDArray[np.int32], values: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(n, 3, K) parameters and (n,) values -> (n, 2 nibbles, 3): below, the symbol, above.
+    """Parameters and (n,) values -> (n, 2 nibbles, 3): below, the symbol, above.
 
     Each is a frequency less one, and the three add up to 2^24 - 3.
     """
     out = np.empty((len(values), 2, 3), np.float32)
-    _intervals(parameters, values, out)
+    if parameters.ndim == 3:
+        _mixture_intervals(parameters, values, out)
+    else:
+        _softmax_intervals(parameters, values, out)
     return out
 
 
 def high_table(parameters: NDArray[np.int32]) -> NDArray[np.float32]:
-    """(n, 3, K) parameters -> (n, 18) frequencies less one of the high nibbles and the guards."""
+    """Parameters -> (n, 18) frequencies less one of the high nibbles and the guards."""
     out = np.empty((len(parameters), SYMBOLS), np.float32)
-    _high_table(parameters, out)
+    if parameters.ndim == 3:
+        _mixture_high_table(parameters, out)
+    else:
+        _softmax_table(parameters, np.zeros(len(parameters), np.int32), 16, out)
     return out
 
 
 def low_table(parameters: NDArray[np.int32], high: NDArray[np.int32]) -> NDArray[np.float32]:
     """The same of the low nibbles, given the high ones (n,)."""
     out = np.empty((len(parameters), SYMBOLS), np.float32)
-    _low_table(parameters, high, out)
+    if parameters.ndim == 3:
+        _mixture_low_table(parameters, high, out)
+    else:
+        _softmax_table(parameters, 16 * high, 1, out)
     return out
 
 

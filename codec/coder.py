@@ -13,10 +13,13 @@ A payload is the coder's 32-bit words, most significant byte first, less what ze
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import constriction
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelzip.codec.cdf import TOTAL_BITS
 from pixelzip.codec.errors import FormatError
 
 _MODEL = constriction.stream.model.Categorical(perfect=False)
@@ -61,3 +64,27 @@ class Decoder:
         if symbols.view(np.uint32).max() > 15:  # a guard: -1 is a large number there
             raise FormatError("the compressed data is damaged")
         return symbols
+
+
+class RandomBits:
+    """In place of a `Decoder`: decoding random bits is sampling.
+
+    Each nibble takes 24 random bits and comes as often as its frequency says. (constriction's own
+    decoder would refuse about one in 10,000 nibbles of a random payload, because no encoder writes
+    such: where 2^24 does not divide its range, a rest is left over.)
+    """
+
+    def __init__(self, seed: Sequence[int]) -> None:
+        """Numbers of at least 0 that choose the bits, the same ones everywhere."""
+        self._bits = np.random.PCG64(np.random.SeedSequence(seed))
+
+    def decode(self, table: NDArray[np.float32]) -> NDArray[np.int32]:
+        """(n, 18) frequencies less one -> n nibbles. A guard becomes the nibble beside it."""
+        # The raw bits are the same in every version of numpy; its distributions need not be.
+        quantiles = (self._bits.random_raw(len(table)) >> np.uint64(64 - TOTAL_BITS)).astype(
+            np.int64
+        )
+        ends = np.cumsum(table.astype(np.int64) + 1, axis=1)
+        symbols = (ends <= quantiles[:, None]).sum(axis=1)
+        nibbles: NDArray[np.int32] = np.clip(symbols - 1, 0, 15).astype(np.int32)
+        return nibbles

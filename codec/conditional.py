@@ -7,9 +7,13 @@ pixels, to the last bit, on every machine:
 * `Conditional.parallel` knows all the pixels of a tile (encoding);
 * `Conditional.stepwise` learns them front by front (decoding).
 
-A *front* is the set of pixels of a tile with the same ``t = column + lag * row``: they do not see
-each other, so they are decoded together. Within a front, pixels are ordered by row; within a pixel,
-sub-pixels are ordered as its channels.
+A *front* is the set of pixels of a tile that are decoded in one step: they do not see each other.
+`Conditional.steps` says which step that is. Within a front, pixels are ordered by row, then by
+column; within a pixel, sub-pixels are ordered as its channels.
+
+The integers are of one of two kinds, always the same for one network: the parameters of a mixture
+of K logistics, (3, K) for each sub-pixel, or the logits of its 256 values, (256,). Their units are
+in `pixelzip.codec.cdf`, which tells the kinds apart by their shapes.
 """
 
 from __future__ import annotations
@@ -25,13 +29,19 @@ Shape = tuple[int, int]
 
 
 class Stepper(Protocol):
-    """Evaluates the conditionals of several tiles at once, front by front."""
+    """Evaluates the conditionals of several tiles at once, front by front.
 
-    def select(self, tiles: NDArray[np.intp], rows: NDArray[np.intp], front: int) -> None:
-        """Begin a front: the pixels (n,) whose column is ``front - lag * row`` in their tile."""
+    For each front ``select`` is called once, then ``parameters`` and ``reveal`` by turns, for one
+    channel after the other.
+    """
+
+    def select(
+        self, tiles: NDArray[np.intp], rows: NDArray[np.intp], columns: NDArray[np.intp]
+    ) -> None:
+        """Begin a front: these pixels (n,), each in one of the tiles. Tile by tile, in order."""
 
     def parameters(self, channel: int) -> NDArray[np.int32]:
-        """(n, 3, components) mixture parameters of one sub-pixel of the selected pixels."""
+        """(n, 3, K) mixture parameters or (n, 256) logits of one sub-pixel of these pixels."""
 
     def reveal(self, channel: int, values: NDArray[np.uint8]) -> None:
         """Tell the values (n,) of that sub-pixel, which the later ones are conditioned on."""
@@ -45,18 +55,42 @@ class Conditional(Protocol):
         """32 bytes that name the network's integers: the dialect of the file."""
 
     @property
-    def lag(self) -> int:
-        """How many columns a row must trail the row above."""
-
-    @property
     def forkable(self) -> bool:
         """Whether a forked process can go on using it: not on a GPU."""
 
-    def parallel(self, pixels: NDArray[np.uint8]) -> Iterator[NDArray[np.int32]]:
-        """Yield bands of (rows * width, channels, 3, components) parameters, top to bottom.
+    @property
+    def classes(self) -> int:
+        """Of a class-conditional network: how many, at most 256. 0 for any other."""
 
-        ``pixels`` is one tile, (height, width, channels); channels is 3, or 1 for a grey plane.
+    def codes(self, channels: int) -> bool:
+        """Whether it codes tiles of that many channels: 1 (grey) or 3 (colour)."""
+
+    def steps(self, shape: Shape) -> NDArray[np.int32]:
+        """(height, width): in which step each pixel of such a tile is decoded, from 0 on.
+
+        A step may be without pixels; the codec skips it.
         """
 
-    def stepwise(self, shapes: Sequence[Shape], channels: int) -> Stepper:
-        """Start to decode tiles of these shapes in step."""
+    def parallel(self, pixels: NDArray[np.uint8], label: int = 0) -> Iterator[NDArray[np.int32]]:
+        """Yield bands of (rows * width, channels, 3, K) or (rows * width, channels, 256) integers.
+
+        They go from top to bottom, in raster order. ``pixels`` is one tile, (height, width,
+        channels), of a number of channels that the network codes; ``label`` is its class.
+        """
+
+    def stepwise(self, shapes: Sequence[Shape], channels: int, labels: Sequence[int]) -> Stepper:
+        """Start to decode tiles of these shapes in step; each has a label, 0 without classes."""
+
+
+def lagged(shape: Shape, lag: int) -> NDArray[np.int32]:
+    """The steps of a network whose rows trail the row above by ``lag`` columns.
+
+    Those of a 6x3 tile at a lag of 2, where pixels with the same number are decoded together::
+
+        0 1 2 3 4 5
+        2 3 4 5 6 7
+        4 5 6 7 8 9
+    """
+    height, width = shape
+    rows, columns = np.arange(height, dtype=np.int32), np.arange(width, dtype=np.int32)
+    return columns + np.int32(lag) * rows[:, None]

@@ -37,19 +37,21 @@ def cost_map(
     network_tiles = []
     for area, tile, pixels in _tiles(container, picture):
         if tile.method == Method.NETWORK:
-            network_tiles.append((area, pixels))
+            network_tiles.append((area, tile, pixels))
         else:
             bits[area] += 8 * len(tile.payload) / (pixels.shape[0] * pixels.shape[1])
     if network_tiles:
         from pixelzip.codec import tiles  # slow to load, and not every file needs it
 
+        conditional = find_network(container.network)
         scores = tiles.score_tiles(
-            find_network(container.network),
-            [pixels for _, pixels in network_tiles],
+            conditional,
+            [pixels for _, _, pixels in network_tiles],
+            labels=[tiles.label_of(conditional, tile.payload) for _, tile, _ in network_tiles],
             threads=threads,
             progress=share(progress, 0.5, 0.5),
         )
-        for (area, _), score in zip(network_tiles, scores, strict=True):
+        for (area, _, _), score in zip(network_tiles, scores, strict=True):
             bits[area] += score
     if progress is not None:
         progress(1.0)

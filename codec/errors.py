@@ -23,6 +23,10 @@ class NetworkFileError(PixelzipError):
     """The file of a frozen network is damaged or hostile."""
 
 
+class UnsuitableNetworkError(PixelzipError):
+    """The network cannot do what was asked of it: it has no such class, or codes no such pixels."""
+
+
 class DeviceError(PixelzipError):
     """The device that was asked for is not in this machine."""
 

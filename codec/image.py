@@ -103,12 +103,18 @@ def encode(
     conditional: Conditional | None,
     *,
     tile_size: int = DEFAULT_TILE,
+    label: int | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> bytes:
     """Encode a picture into the bytes of a ``.pxz`` file: `encode_many` of one."""
     return encode_many(
-        [picture], conditional, tile_size=tile_size, threads=threads, progress=progress
+        [picture],
+        conditional,
+        tile_size=tile_size,
+        label=label,
+        threads=threads,
+        progress=progress,
     )[0]
 
 
@@ -117,14 +123,17 @@ def encode_many(
     conditional: Conditional | None,
     *,
     tile_size: int = DEFAULT_TILE,
+    label: int | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> list[bytes]:
     """Encode pictures into the bytes of a ``.pxz`` file each; the same as one at a time.
 
     Without a ``conditional`` only the fallback is used. ``tile_size`` is the largest side of a
-    network-coded tile in pixels, or 0 for the largest there can be (4096). ``threads`` does not
-    change the result. Raises LimitError if a picture has more than MAX_PIXELS pixels.
+    network-coded tile in pixels, or 0 for the largest there can be (4096). ``label`` is the class
+    of a network that has classes; without it each tile gets the one that makes it the smallest.
+    ``threads`` does not change the result. Raises LimitError if a picture has more than MAX_PIXELS
+    pixels.
     """
     if tile_size != 0 and tile_size < MIN_TILE:
         raise ValueError(f"the tile size is 0 or at least {MIN_TILE}, not {tile_size}")
@@ -140,7 +149,8 @@ def encode_many(
         fingerprint = b""
         if conditional is not None:
             fingerprint = conditional.fingerprint
-            _code([area for part in parts for area in part.open], conditional, threads, progress)
+            areas = [area for part in parts for area in part.open]
+            _code(areas, conditional, label, threads, progress)
         list(pool.map(_Area.fall_back, [area for part in parts for area in part.tiles]))
         finisher = partial(_finish, fingerprint=fingerprint)
         files = list(pool.map(finisher, pictures, drafts))
@@ -313,11 +323,16 @@ def _is_continuous(mode: str, position: int) -> bool:
 
 
 def _code(
-    areas: Sequence[_Area], conditional: Conditional, threads: int, progress: Progress | None
+    areas: Sequence[_Area],
+    conditional: Conditional,
+    label: int | None,
+    threads: int,
+    progress: Progress | None,
 ) -> None:
-    """Offer each area what the network makes of it."""
+    """Offer each area what the network makes of it, if it codes such."""
     from pixelzip.codec import tiles  # slow to load, and not every file needs it
 
+    areas = [area for area in areas if conditional.codes(area.pixels.shape[2])]
     total = sum(area.pixels.size for area in areas)
     done = 0
     for channels in (1, 3):
@@ -328,6 +343,7 @@ def _code(
         payloads = tiles.encode_tiles(
             conditional,
             [area.pixels for area in chosen],
+            label=label,
             threads=threads,
             progress=share(progress, done / total, size / total),
         )

@@ -2,107 +2,165 @@
 
 Encoding knows all pixels, so each tile is scored in one parallel pass and its sub-pixels are then
 put into the order in which the decoder will ask for them: front by front, within a front channel by
-channel, within a channel all high nibbles and then all low ones, within those row by row::
+channel, within a channel all high nibbles and then all low ones, within those row by row. Which
+front a pixel belongs to, the network says (`pixelzip.codec.conditional.Conditional.steps`).
 
-    columns ->                 the fronts of a 6x3 tile at a lag of 2:
-    0 1 2 3 4 5                pixels with the same number are decoded together
-    2 3 4 5 6 7
-    4 5 6 7 8 9
-
-Decoding steps many tiles at once, so that a front is long even where a tile is small. The cores
-share the tiles out; each tile is independent of the others, so the result does not depend on it.
+Decoding steps many tiles at once, the first front of each, then the second, so that there is much
+to do in each step even where a tile is small. The cores share the tiles out; each tile is
+independent of the others, so the result does not depend on it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from functools import lru_cache
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixelzip.codec import cdf, coder
 from pixelzip.codec.conditional import Conditional, Shape
+from pixelzip.codec.errors import FormatError
 from pixelzip.codec.workers import share_out
 
 _ROWS_IN_STEP = 8192
 """Tiles with so many rows in all step together. More would make the fronts' activations outgrow the
 caches and the memory; fewer would leave each front too little to do."""
+_ORDERS = 16
+"""The orders of so many shapes are remembered; the tiles of a picture have at most four shapes."""
 
 Progress = Callable[[float], None]
 """Receives the fraction done, 0 to 1."""
+Order = tuple[NDArray[np.intp], NDArray[np.intp]]
+Known = tuple[NDArray[np.uint8], NDArray[np.bool_]]
+"""A tile (height, width, channels), and (height, width): which of its pixels are known."""
 
 
-def front_order(shape: Shape, lag: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+class Source(Protocol):
+    """Where nibbles come from: a payload, or chance (see `pixelzip.codec.coder`)."""
+
+    def decode(self, table: NDArray[np.float32]) -> NDArray[np.int32]:
+        """(n, 18) frequencies less one -> the n nibbles."""
+
+
+def front_order(steps: NDArray[np.int32]) -> Order:
     """The pixels of a tile in decoding order, and where each front ends in it.
 
-    Both are for pixels numbered in raster order; the second has one entry for each front.
+    ``steps`` is (height, width), see `Conditional.steps`. Both answers are for pixels numbered in
+    raster order; the second has one entry for each step that has pixels.
     """
-    height, width = shape
-    row, column = np.divmod(np.arange(height * width), width)
-    front = column + lag * row
-    order = np.lexsort((row, front))
-    return order, np.cumsum(np.bincount(front, minlength=width + lag * (height - 1)))
+    flat = steps.reshape(-1)
+    order = np.argsort(flat, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(flat[order])) + 1, len(order))
+    return order, ends
 
 
 def encode_tiles(
     conditional: Conditional,
     tiles: Sequence[NDArray[np.uint8]],
     *,
+    label: int | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> list[bytes]:
-    """Each tile's payload. Tiles are (height, width, channels), channels 3 or 1."""
-    return _in_parallel(_encode, conditional, tiles, threads, progress)
+    """Each tile's payload. Tiles are (height, width, channels), of channels that the network codes.
+
+    If the network has classes, all tiles are of class ``label``, or each of the one that makes it
+    the smallest. ValueError if there is no such class.
+    """
+    if label is not None and not 0 <= label < conditional.classes:
+        raise ValueError(f"there is no class {label} among {conditional.classes}")
+    labels = _all_labels(conditional) if label is None else [label]
+    remembered = lru_cache(_ORDERS)(lambda shape: front_order(conditional.steps(shape)))
+
+    def encode(number: int, tally: _Tally) -> bytes:
+        tile = tiles[number]
+        order = remembered(tile.shape[:2])
+        tried = [_encode(conditional, tile, label, order, tally) for label in labels]
+        return min(tried, key=len)  # the first one of several
+
+    shapes = [tile.shape[:2] for tile in tiles]
+    return _in_parallel(encode, conditional, shapes, len(labels), threads, progress)
 
 
-def _encode(conditional: Conditional, tile: NDArray[np.uint8], tally: _Tally) -> bytes:
+def _encode(
+    conditional: Conditional, tile: NDArray[np.uint8], label: int, order: Order, tally: _Tally
+) -> bytes:
     height, width, channels = tile.shape
     scored = np.empty((height * width, channels, 2, 3), np.float32)
     done = 0
-    for band in _scored(conditional, tile, tally):
+    for band in _scored(conditional, tile, label, tally):
         scored[done : done + len(band)] = band
         done += len(band)
-    order, ends = front_order((height, width), conditional.lag)
-    scored = scored[order]
+    pixels, ends = order
+    scored = scored[pixels]
     # Each front: from (pixels, channels, nibbles) to (channels, nibbles, pixels).
     pieces = [front.transpose(1, 2, 0, 3).reshape(-1, 3) for front in np.split(scored, ends[:-1])]
-    return coder.encode(np.concatenate(pieces))
+    message = coder.encode(np.concatenate(pieces))
+    return bytes([label]) + message if conditional.classes else message
 
 
 def score_tiles(
     conditional: Conditional,
     tiles: Sequence[NDArray[np.uint8]],
     *,
+    labels: Sequence[int] | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> list[NDArray[np.float32]]:
     """The theoretical bits that each pixel of each tile costs: (height, width) for each.
 
-    Tiles are (height, width, channels), channels 3 or 1. This is what `encode_tiles` codes, without
-    the coder: the sum over a tile is its payload's length but for the coder's own few bits.
+    Tiles are (height, width, channels), of channels that the network codes, and ``labels`` their
+    classes; if the network has classes and none are given, each has the one that makes it the
+    cheapest. This is what `encode_tiles` codes, without the coder: the sum over a tile is its
+    payload's length but for the class and the coder's own few bits.
     """
-    return _in_parallel(_score, conditional, tiles, threads, progress)
+
+    def score(number: int, tally: _Tally) -> NDArray[np.float32]:
+        tried = _all_labels(conditional) if labels is None else [labels[number]]
+        maps = [_score(conditional, tiles[number], label, tally) for label in tried]
+        return min(maps, key=lambda bits: float(bits.sum(dtype=np.float64)))
+
+    rounds = len(_all_labels(conditional)) if labels is None else 1
+    shapes = [tile.shape[:2] for tile in tiles]
+    return _in_parallel(score, conditional, shapes, rounds, threads, progress)
 
 
-def _score(conditional: Conditional, tile: NDArray[np.uint8], tally: _Tally) -> NDArray[np.float32]:
-    bands = _scored(conditional, tile, tally)
+def _score(
+    conditional: Conditional, tile: NDArray[np.uint8], label: int, tally: _Tally
+) -> NDArray[np.float32]:
+    bands = _scored(conditional, tile, label, tally)
     bits = [cdf.symbol_bits(band).sum(axis=(1, 2)).astype(np.float32) for band in bands]
     return np.concatenate(bits).reshape(tile.shape[:2])
 
 
 def _scored(
-    conditional: Conditional, tile: NDArray[np.uint8], tally: _Tally
+    conditional: Conditional, tile: NDArray[np.uint8], label: int, tally: _Tally
 ) -> Iterator[NDArray[np.float32]]:
     """The intervals of a tile's values in bands: (pixels, channels, 2 nibbles, 3), raster order."""
     channels = tile.shape[2]
     values, done = tile.reshape(-1, channels), 0
-    for band in conditional.parallel(tile):
+    for band in conditional.parallel(tile, label):
         end = done + len(band)
         scored = [cdf.intervals(band[:, c], values[done:end, c]) for c in range(channels)]
         yield np.stack(scored, axis=1)
         tally.add(end - done)
         done = end
+
+
+def _all_labels(conditional: Conditional) -> range:
+    """The classes that there are to try; without classes the label is 0."""
+    return range(max(1, conditional.classes))
+
+
+def label_of(conditional: Conditional, payload: bytes) -> int:
+    """The class that a tile's payload says, 0 for a network without. FormatError if damaged."""
+    if not conditional.classes:
+        return 0
+    if not payload or payload[0] >= conditional.classes:
+        raise FormatError("the file is damaged: its network has no such class")
+    return payload[0]
 
 
 def decode_tiles(
@@ -115,17 +173,70 @@ def decode_tiles(
     progress: Progress | None = None,
 ) -> list[NDArray[np.uint8]]:
     """The tiles of these shapes, (height, width, channels) each. FormatError if damaged."""
+    if not conditional.codes(channels):
+        raise FormatError("the file is damaged: its network does not code such pixels")
+    labels = [label_of(conditional, payload) for payload in payloads]
+    start = 1 if conditional.classes else 0
 
-    def decode(group: Sequence[int]) -> list[NDArray[np.uint8]]:
+    def source(number: int) -> Source:
+        return coder.Decoder(payloads[number][start:])
+
+    return _find_out(conditional, shapes, channels, labels, source, None, threads, progress)
+
+
+def sample_tiles(
+    conditional: Conditional,
+    shapes: Sequence[Shape],
+    channels: int,
+    *,
+    seed: int,
+    labels: Sequence[int] | None = None,
+    known: Sequence[Known] | None = None,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> list[NDArray[np.uint8]]:
+    """Tiles of these shapes, (height, width, channels) each, drawn from what the network believes.
+
+    ``labels`` are the tiles' classes, all 0 if not given. What is ``known`` of the tiles is taken
+    as it is, and only the other pixels are drawn. A tile depends on ``seed``, on its number and on
+    what is known of it, and on nothing else.
+    """
+
+    def source(number: int) -> Source:
+        return coder.RandomBits([seed, number])
+
+    labels = [0] * len(shapes) if labels is None else labels
+    return _find_out(conditional, shapes, channels, labels, source, known, threads, progress)
+
+
+def _find_out(
+    conditional: Conditional,
+    shapes: Sequence[Shape],
+    channels: int,
+    labels: Sequence[int],
+    source: Callable[[int], Source],
+    known: Sequence[Known] | None,
+    threads: int,
+    progress: Progress | None,
+) -> list[NDArray[np.uint8]]:
+    """The tiles that the network and each tile's source of nibbles make together."""
+
+    def find_out(group: Sequence[int]) -> list[NDArray[np.uint8]]:
         tally = _Tally(sum(shapes[i][0] * shapes[i][1] for i in group), progress)
-        decoded = []
+        found = []
         for together in _in_step(group, shapes):
-            chosen = [shapes[i] for i in together]
-            found = [payloads[i] for i in together]
-            decoded += _decode_in_step(conditional, found, chosen, channels, tally)
-        return decoded
+            found += _step(
+                conditional,
+                [shapes[i] for i in together],
+                channels,
+                [labels[i] for i in together],
+                [source(i) for i in together],
+                None if known is None else [known[i] for i in together],
+                tally,
+            )
+        return found
 
-    return _in_groups(decode, _groups(shapes, threads), conditional)
+    return _in_groups(find_out, _groups(shapes, threads), conditional)
 
 
 def _in_step(group: Sequence[int], shapes: Sequence[Shape]) -> Iterator[Sequence[int]]:
@@ -141,19 +252,20 @@ Result = TypeVar("Result")
 
 
 def _in_parallel(
-    work: Callable[[Conditional, NDArray[np.uint8], _Tally], Result],
+    work: Callable[[int, _Tally], Result],
     conditional: Conditional,
-    tiles: Sequence[NDArray[np.uint8]],
+    shapes: Sequence[Shape],
+    rounds: int,
     threads: int,
     progress: Progress | None,
 ) -> list[Result]:
-    """What ``work`` makes of each tile, all of whose pixels are known."""
+    """What ``work`` makes of each tile, by number, in so many rounds over its pixels."""
 
     def do(group: Sequence[int]) -> list[Result]:
-        tally = _Tally(sum(tiles[i].shape[0] * tiles[i].shape[1] for i in group), progress)
-        return [work(conditional, tiles[i], tally) for i in group]
+        tally = _Tally(rounds * sum(shapes[i][0] * shapes[i][1] for i in group), progress)
+        return [work(i, tally) for i in group]
 
-    return _in_groups(do, _groups([tile.shape[:2] for tile in tiles], threads), conditional)
+    return _in_groups(do, _groups(shapes, threads), conditional)
 
 
 def _in_groups(
@@ -183,65 +295,70 @@ def _groups(shapes: Sequence[Shape], threads: int) -> list[list[int]]:
     return groups
 
 
-def _decode_in_step(
+def _step(
     conditional: Conditional,
-    payloads: Sequence[bytes],
     shapes: Sequence[Shape],
     channels: int,
+    labels: Sequence[int],
+    sources: Sequence[Source],
+    known: Sequence[Known] | None,
     tally: _Tally,
 ) -> list[NDArray[np.uint8]]:
-    decoders = [coder.Decoder(payload) for payload in payloads]
-    stepper = conditional.stepwise(shapes, channels)
+    """Step through tiles together, front by front."""
+    stepper = conditional.stepwise(shapes, channels, labels)
     widths = np.array([width for _, width in shapes])
     areas = np.array([height * width for height, width in shapes])
     starts = np.cumsum(areas) - areas
     pixels = np.empty((areas.sum(), channels), np.uint8)  # of one tile after the other
-    for front, spans in fronts(shapes, conditional.lag):
-        lengths = [len(rows) for _, rows in spans]
-        members = np.repeat([tile for tile, _ in spans], lengths)
-        rows = np.concatenate([rows for _, rows in spans])
-        stepper.select(members, rows, front)
-        here = starts[members] + rows * widths[members] + front - conditional.lag * rows
-        readers = [decoders[tile] for tile, _ in spans]
+    is_known = None
+    if known is not None:
+        pixels[:] = np.concatenate([tile.reshape(-1, channels) for tile, _ in known])
+        is_known = np.concatenate([mask.reshape(-1) for _, mask in known])
+    for spans in fronts(conditional, shapes):
+        members = np.repeat([tile for tile, _ in spans], [len(numbers) for _, numbers in spans])
+        numbers = np.concatenate([numbers for _, numbers in spans])
+        stepper.select(members, *np.divmod(numbers, widths[members]))
+        here = starts[members] + numbers
+        asked: slice | NDArray[np.bool_] = slice(None)
+        if is_known is not None:
+            asked = ~is_known[here]
+        lengths = np.bincount(members[asked], minlength=len(shapes)).tolist()
         for channel in range(channels):
-            parameters = stepper.parameters(channel)
-            high = _read(readers, lengths, cdf.high_table(parameters))
-            low = _read(readers, lengths, cdf.low_table(parameters, high))
-            values = (16 * high + low).astype(np.uint8)
-            stepper.reveal(channel, values)
-            pixels[here, channel] = values
-        tally.add(len(rows))
+            parameters = stepper.parameters(channel)[asked]
+            high = _read(sources, lengths, cdf.high_table(parameters))
+            low = _read(sources, lengths, cdf.low_table(parameters, high))
+            pixels[here[asked], channel] = 16 * high + low
+            stepper.reveal(channel, pixels[here, channel])
+        tally.add(len(numbers))
     parts = np.split(pixels, starts[1:])
     return [part.reshape(*shape, channels) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def _read(
-    decoders: Sequence[coder.Decoder], lengths: Sequence[int], table: NDArray[np.float32]
+    sources: Sequence[Source], lengths: Sequence[int], table: NDArray[np.float32]
 ) -> NDArray[np.int32]:
-    """A front's nibbles: so many of each tile, from its decoder and its rows of the table."""
-    nibbles, start = [], 0
-    for decoder, length in zip(decoders, lengths, strict=True):
-        nibbles.append(decoder.decode(table[start : start + length]))
-        start += length
-    return np.concatenate(nibbles)
+    """A front's nibbles: so many of each tile, from its source and its rows of the table."""
+    nibbles, start = np.empty(len(table), np.int32), 0
+    for source, length in zip(sources, lengths, strict=True):
+        if length:
+            nibbles[start : start + length] = source.decode(table[start : start + length])
+            start += length
+    return nibbles
 
 
 def fronts(
-    shapes: Sequence[Shape], lag: int
-) -> Iterator[tuple[int, list[tuple[int, NDArray[np.intp]]]]]:
-    """Yield each front's number with the tiles that have pixels in it and their rows.
-
-    A tile narrower than the lag has no pixel in some of them.
-    """
-    for front in range(max(w + lag * (h - 1) for h, w in shapes)):
-        spans = []
-        for tile, (height, width) in enumerate(shapes):
-            first = max(0, -(-(front - width + 1) // lag))
-            last = min(height - 1, front // lag)
-            if first <= last:
-                spans.append((tile, np.arange(first, last + 1)))
-        if spans:
-            yield front, spans
+    conditional: Conditional, shapes: Sequence[Shape]
+) -> Iterator[list[tuple[int, NDArray[np.intp]]]]:
+    """For each step, the tiles that have a front left, with the numbers of its pixels."""
+    orders = {shape: front_order(conditional.steps(shape)) for shape in set(shapes)}
+    begun = dict.fromkeys(orders, 0)
+    for front in range(max(len(ends) for _, ends in orders.values())):
+        now = {}
+        for shape, (order, ends) in orders.items():
+            if front < len(ends):
+                now[shape] = order[begun[shape] : ends[front]]
+                begun[shape] = ends[front]
+        yield [(tile, now[shape]) for tile, shape in enumerate(shapes) if shape in now]
 
 
 class _Tally:

@@ -31,7 +31,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pixelzip.codec import cdf
-from pixelzip.codec.conditional import Shape
+from pixelzip.codec.conditional import Shape, lagged
 from pixelzip.codec.errors import DeviceError, NetworkFileError
 from pixelzip.models import carriers, kernels, twins
 from pixelzip.models.photo import INSIDE, LAG, MIDDLE, NEIGHBOURS, WINDOW, PhotoConfig
@@ -144,7 +144,7 @@ class Frozen:
     device. On the CPU the compiled kernels run, elsewhere their twins; ``glue`` overrides that.
     """
 
-    lag = LAG
+    classes = 0
 
     def __init__(
         self,
@@ -212,6 +212,14 @@ class Frozen:
         """See `pixelzip.codec.conditional.Conditional.forkable`."""
         return self.device.type == "cpu"
 
+    def codes(self, channels: int) -> bool:
+        """See `pixelzip.codec.conditional.Conditional.codes`."""
+        return channels in (1, 3)
+
+    def steps(self, shape: Shape) -> NDArray[np.int32]:
+        """See `pixelzip.codec.conditional.Conditional.steps`."""
+        return lagged(shape, LAG)
+
     def array(self, tensor: Tensor) -> Any:
         """The tensor as the kernels want it: a numpy array, or a tensor on the device."""
         if self.glue is twins:
@@ -224,11 +232,11 @@ class Frozen:
             array = array.cpu().numpy()
         return array  # type: ignore[no-any-return]
 
-    def parallel(self, pixels: NDArray[np.uint8]) -> Iterator[NDArray[np.int32]]:
+    def parallel(self, pixels: NDArray[np.uint8], label: int = 0) -> Iterator[NDArray[np.int32]]:
         """See `pixelzip.codec.conditional.Conditional.parallel`."""
         return Bands(self, pixels).run()
 
-    def stepwise(self, shapes: Sequence[Shape], channels: int) -> Steps:
+    def stepwise(self, shapes: Sequence[Shape], channels: int, labels: Sequence[int]) -> Steps:
         """See `pixelzip.codec.conditional.Conditional.stepwise`."""
         return Steps(self, shapes, channels)
 
@@ -342,18 +350,19 @@ class Steps(_Walk):
         self.bases = (1 + np.cumsum(areas) - areas).astype(np.int32)
         self.cache_bases = 1 + 4 * (np.cumsum(self.heights) - self.heights).astype(np.int32)
 
-    def select(self, tiles: NDArray[np.intp], rows: NDArray[np.intp], front: int) -> None:
+    def select(
+        self, tiles: NDArray[np.intp], rows: NDArray[np.intp], columns: NDArray[np.intp]
+    ) -> None:
         """See `pixelzip.codec.conditional.Stepper.select`."""
         net, glue = self.network, self.network.glue
-        rows = rows.astype(np.int32)
-        column = np.int32(front) - LAG * rows
+        row, column = rows.astype(np.int32), columns.astype(np.int32)
         height, width = self.heights[tiles], self.widths[tiles]
         base, cache_base = self.bases[tiles], self.cache_bases[tiles]
-        four = np.full(len(rows), 4, np.int32)
-        self.here = net.array(torch.from_numpy(base + rows * width + column).long())
+        four = np.full(len(row), 4, np.int32)
+        self.here = net.array(torch.from_numpy(base + row * width + column).long())
 
         def place(base: NDArray[np.int32], pitch: NDArray[np.int32]) -> list[Any]:
-            arrays = (base, rows, column, height, width, pitch)
+            arrays = (base, row, column, height, width, pitch)
             return [net.array(torch.from_numpy(a)) for a in arrays]
 
         window = glue.positions(*place(base, width), -1, net.window)

@@ -22,12 +22,14 @@ from pixelzip.codec.errors import (
     NetworkFileError,
     PixelzipError,
     UnknownNetworkError,
+    UnsuitableNetworkError,
     UnsupportedImageError,
 )
 
 if TYPE_CHECKING:
     from pixelzip.api import (
         Info,
+        complete,
         compress,
         compress_many,
         cost_map,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
         decompress_array,
         decompress_many,
         info,
+        sample,
     )
 
     __version__: str
@@ -47,8 +50,10 @@ __all__ = [
     "NetworkFileError",
     "PixelzipError",
     "UnknownNetworkError",
+    "UnsuitableNetworkError",
     "UnsupportedImageError",
     "__version__",
+    "complete",
     "compress",
     "compress_many",
     "cost_map",
@@ -56,6 +61,7 @@ __all__ = [
     "decompress_array",
     "decompress_many",
     "info",
+    "sample",
 ]
 
 plugin.register()

@@ -6,6 +6,7 @@
     image = pixelzip.decompress(data)          # a Pillow image
     array = pixelzip.decompress_array(data)    # a numpy array, also for 16-bit colour
     print(pixelzip.info(data).bits_per_dim)
+    images = pixelzip.sample("photo", 4)       # what the network takes for a picture
 
 Wherever a picture goes in, it is a path, a Pillow image, or an array of (height, width) or (height,
 width, channels); a ``.pxz`` file is bytes or a path. Errors are subclasses of
@@ -30,19 +31,30 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixelzip import metadata, pictures
-from pixelzip.codec.container import unpack
-from pixelzip.codec.errors import PixelzipError
+from pixelzip.codec.container import MAX_NETWORK_SIDE, unpack
+from pixelzip.codec.errors import (
+    LimitError,
+    PixelzipError,
+    UnsuitableNetworkError,
+    UnsupportedImageError,
+)
 from pixelzip.codec.image import Picture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pixelzip.codec.conditional import Conditional
+    from pixelzip.codec.tiles import Known
 
 ImageLike = Image.Image | NDArray[Any] | str | os.PathLike[str]
 DataLike = bytes | bytearray | memoryview | str | os.PathLike[str]
 
-DEFAULT_NETWORK = "photo"
+PHOTO = "photo"
+"""The network of the zoo that suits pictures of any size."""
+TINY = "tiny"
+"""The one that is tried besides for small pictures, if the zoo has it."""
+SMALL = 64 * 64
+"""The pixels of the largest small picture."""
 DEFAULT_DEVICE = "cpu"
 NO_NETWORK = "none"
 """The name to give instead of a network's for the fallback codec alone, which needs no network."""
@@ -51,7 +63,8 @@ NO_NETWORK = "none"
 def compress(
     image: ImageLike,
     *,
-    network: str = DEFAULT_NETWORK,
+    network: str | None = None,
+    label: int | None = None,
     tile_size: int | None = None,
     threads: int | None = None,
     device: str = DEFAULT_DEVICE,
@@ -59,39 +72,42 @@ def compress(
 ) -> bytes:
     """Compress one image to the bytes of a ``.pxz`` file.
 
-    ``network`` is a name from the zoo, the path of a frozen network, or ``"none"``. ``tile_size``
-    is the largest side of a tile in pixels (0: 4096, the largest there can be). ``threads``
-    defaults to the cores that this process may use, and ``device`` (a torch device, say ``"cuda"``)
-    is where the network runs; neither changes the result. ``strip`` drops the metadata, except
-    palette and transparency.
+    ``network`` is a name from the zoo, the path of a frozen network, or ``"none"``; if it is not
+    given, ``photo`` is taken, or ``tiny`` if the picture is small and its file then smaller.
+    ``label`` is a class of a network that has classes; without it each tile gets the best one.
+    ``tile_size`` is the largest side of a tile in pixels (0: 4096, the largest there can be).
+    ``threads`` defaults to the cores that this process may use, and ``device`` (a torch device, say
+    ``"cuda"``) is where the network runs; neither changes the result. ``strip`` drops the metadata,
+    except palette and transparency.
 
     Raises UnsupportedImageError if the image cannot be kept, LimitError if it is too large,
-    UnknownNetworkError or NetworkFileError if the network cannot be had, DeviceError if there is no
-    such device.
+    UnknownNetworkError or NetworkFileError if the network cannot be had, UnsuitableNetworkError if
+    it has no such class, DeviceError if there is no such device.
     """
-    picture = to_picture(image, strip=strip)
-    return encode(picture, network=network, tile_size=tile_size, threads=threads, device=device)
+    return compress_many(
+        [image],
+        network=network,
+        label=label,
+        tile_size=tile_size,
+        threads=threads,
+        device=device,
+        strip=strip,
+    )[0]
 
 
 def compress_many(
     images: Iterable[ImageLike],
     *,
-    network: str = DEFAULT_NETWORK,
+    network: str | None = None,
+    label: int | None = None,
     tile_size: int | None = None,
     threads: int | None = None,
     device: str = DEFAULT_DEVICE,
     strip: bool = False,
 ) -> list[bytes]:
     """Compress several images together; the results are those of `compress`, in order."""
-    from pixelzip.codec import image as codec
-
     batch = [to_picture(image, strip=strip) for image in images]
-    return codec.encode_many(
-        batch,
-        load_network(network, device),
-        tile_size=codec.DEFAULT_TILE if tile_size is None else tile_size,
-        threads=threads or available_threads(),
-    )
+    return _encode(batch, network, label, tile_size, threads, device, None)
 
 
 def decompress(
@@ -246,6 +262,136 @@ def cost_map(
         )
 
 
+def sample(
+    network: str,
+    count: int = 16,
+    *,
+    width: int = 32,
+    height: int = 32,
+    channels: int | None = None,
+    seed: int = 0,
+    label: int | None = None,
+    threads: int | None = None,
+    device: str = DEFAULT_DEVICE,
+    progress: Callable[[float], None] | None = None,
+) -> list[Image.Image]:
+    """Pictures that a network dreams up: the decoder's own work, on random bits and not a file's.
+
+    ``channels`` is 3 (RGB) or 1 (grey), by default the first of these that the network codes.
+    ``label`` is the class of all of them; without it they go through a network's classes in turn.
+    ``seed`` is a number from 0 on: the same one gives the same pictures, and a smaller ``count``
+    the first of them. Neither ``threads`` nor ``device`` changes the result. ``progress`` is called
+    with the fraction done, 0 to 1.
+
+    Raises LimitError if the pictures are too large (4096 a side), UnsuitableNetworkError if the
+    network has no such class or codes no such channels, and what `compress` raises of networks.
+    """
+    conditional = _dreaming(network, device)
+    if channels is None:
+        channels = 3 if conditional.codes(3) else 1
+    _check_channels(network, conditional, channels)
+    if label is not None:
+        _check_label(network, label, device)
+    return _draw(
+        conditional, [(height, width)] * count, channels, seed, label, None, threads, progress
+    )
+
+
+def complete(
+    image: ImageLike,
+    count: int = 8,
+    *,
+    network: str | None = None,
+    keep_top: float = 0.5,
+    seed: int = 0,
+    label: int | None = None,
+    threads: int | None = None,
+    device: str = DEFAULT_DEVICE,
+    progress: Callable[[float], None] | None = None,
+) -> list[Image.Image]:
+    """A picture with its lower part left to a network's imagination, several times.
+
+    ``keep_top`` is the part of the rows, from 0 to 1, that every completion keeps as they are. The
+    picture is grey or RGB with 8 bits a sample. If no ``network`` is given, it is ``photo``, or
+    ``tiny`` for a small picture if the zoo has it. All else is as in `sample`; raises what that
+    raises, and UnsupportedImageError if the picture is of another kind.
+    """
+    if not 0 <= keep_top <= 1:
+        raise ValueError(f"the part to keep is from 0 to 1, not {keep_top}")
+    picture = to_picture(image, strip=True)
+    if picture.mode not in ("L", "RGB"):
+        raise UnsupportedImageError(
+            f"only grey and RGB images of 8 bits can be completed, and its mode is {picture.mode}"
+        )
+    (pixels,) = picture.planes
+    network = network or _candidates(picture.width * picture.height)[-1]
+    conditional = _dreaming(network, device)
+    _check_channels(network, conditional, pixels.shape[2])
+    if label is not None:
+        _check_label(network, label, device)
+    rows = kept_rows(picture.height, keep_top)
+    is_known = np.arange(picture.height)[:, None] < np.full(picture.width, rows)
+    shape, known = (picture.height, picture.width), (pixels, is_known)
+    return _draw(
+        conditional,
+        [shape] * count,
+        pixels.shape[2],
+        seed,
+        label,
+        [known] * count,
+        threads,
+        progress,
+    )
+
+
+def kept_rows(height: int, keep_top: float) -> int:
+    """How many rows of a picture `complete` keeps."""
+    return round(height * keep_top)
+
+
+def _dreaming(network: str, device: str) -> Conditional:
+    conditional = load_network(network, device)
+    if conditional is None:
+        raise UnsuitableNetworkError("only a network can draw: give the name of one")
+    return conditional
+
+
+def _check_channels(network: str, conditional: Conditional, channels: int) -> None:
+    if not conditional.codes(channels):
+        kind = {1: "grey", 3: "RGB"}.get(channels, f"{channels}-channel")
+        raise UnsuitableNetworkError(f"the network {network} knows nothing of {kind} images")
+
+
+def _draw(
+    conditional: Conditional,
+    shapes: Sequence[tuple[int, int]],
+    channels: int,
+    seed: int,
+    label: int | None,
+    known: Sequence[Known] | None,
+    threads: int | None,
+    progress: Callable[[float], None] | None,
+) -> list[Image.Image]:
+    from pixelzip.codec import tiles
+
+    if not shapes or min(map(min, shapes)) < 1:
+        raise ValueError("there is at least one picture, of at least one pixel")
+    if max(map(max, shapes)) > MAX_NETWORK_SIDE:
+        raise LimitError(f"a network draws at most {MAX_NETWORK_SIDE} pixels a side")
+    classes = max(1, conditional.classes)
+    drawn = tiles.sample_tiles(
+        conditional,
+        shapes,
+        channels,
+        seed=seed,
+        labels=[number % classes if label is None else label for number in range(len(shapes))],
+        known=known,
+        threads=threads or available_threads(),
+        progress=progress,
+    )
+    return [Image.fromarray(tile[:, :, 0] if channels == 1 else tile) for tile in drawn]
+
+
 def sub_pixels(mode: str, width: int, height: int) -> int:
     """How many colour values an image of this mode and size has."""
     return width * height * pictures.samples_per_pixel(mode)
@@ -267,22 +413,71 @@ def to_picture(image: ImageLike, *, strip: bool = False) -> Picture:
 def encode(
     picture: Picture,
     *,
-    network: str = DEFAULT_NETWORK,
+    network: str | None = None,
+    label: int | None = None,
     tile_size: int | None = None,
     threads: int | None = None,
     device: str = DEFAULT_DEVICE,
     progress: Callable[[float], None] | None = None,
 ) -> bytes:
     """A picture's file. ``progress`` is called with the fraction done, 0 to 1."""
+    return _encode([picture], network, label, tile_size, threads, device, progress)[0]
+
+
+def _encode(
+    pictures: Sequence[Picture],
+    network: str | None,
+    label: int | None,
+    tile_size: int | None,
+    threads: int | None,
+    device: str,
+    progress: Callable[[float], None] | None,
+) -> list[bytes]:
+    """The files of pictures; those of the network, or of whichever makes each the smallest."""
     from pixelzip.codec import image as codec
 
-    return codec.encode(
-        picture,
-        load_network(network, device),
-        tile_size=codec.DEFAULT_TILE if tile_size is None else tile_size,
-        threads=threads or available_threads(),
-        progress=progress,
-    )
+    if label is not None:
+        _check_label(network, label, device)
+    tried: dict[str, list[int]] = {}  # network -> the pictures that it may code
+    for number, picture in enumerate(pictures):
+        area = picture.width * picture.height
+        for name in _candidates(area) if network is None else [network]:
+            tried.setdefault(name, []).append(number)
+    best: dict[int, bytes] = {}
+    for turn, (name, numbers) in enumerate(tried.items()):
+        files = codec.encode_many(
+            [pictures[number] for number in numbers],
+            load_network(name, device),
+            tile_size=codec.DEFAULT_TILE if tile_size is None else tile_size,
+            label=label,
+            threads=threads or available_threads(),
+            progress=codec.share(progress, turn / len(tried), 1 / len(tried)),
+        )
+        for number, data in zip(numbers, files, strict=True):
+            best[number] = min(best.get(number, data), data, key=len)
+    return [best[number] for number in range(len(pictures))]
+
+
+def _candidates(area: int) -> list[str]:
+    """The networks of the zoo to try on a picture of so many pixels."""
+    from pixelzip.models import zoo
+
+    return [PHOTO, TINY] if area <= SMALL and TINY in zoo.names() else [PHOTO]
+
+
+def _check_label(network: str | None, label: int, device: str) -> None:
+    """Raise UnsuitableNetworkError if the network has no such class."""
+    conditional = None if network is None else load_network(network, device)
+    if conditional is None:
+        raise UnsuitableNetworkError(f"class {label} is one of a network's: name the network, too")
+    if not conditional.classes:
+        raise UnsuitableNetworkError(
+            f"the network {network} has no classes: leave out class {label}"
+        )
+    if not 0 <= label < conditional.classes:
+        raise UnsuitableNetworkError(
+            f"the network {network} has no class {label}, only 0 to {conditional.classes - 1}"
+        )
 
 
 def decode(

@@ -40,6 +40,7 @@ from pixelzip.files import STANDARD, Job
 from pixelzip.models import architectures
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from rich.progress import Progress
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -50,6 +51,7 @@ JPEG_NOTE = (
     "this is a JPEG: its decoded pixels usually need more bytes than the JPEG itself, so keep the "
     "JPEG unless it is the pixels that you need"
 )
+NOT_A_GRID = "a grid is a PNG file, so name it .png and not {}"
 SLOW = 1.0  # seconds before a progress bar appears
 
 
@@ -148,6 +150,31 @@ NETWORKS = click.option(
     help="Look for the file's network here too; can be given several times.",
 )
 
+LABEL = click.option(
+    "--class",
+    "label",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="A class of a network that has classes.  [default: each tile's best, or all in turn]",
+)
+SEED = click.option(
+    "--seed",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Chooses the random bits: the same seed gives the same pictures.",
+)
+SCALE = click.option(
+    "--scale",
+    metavar="K",
+    type=click.IntRange(1, 64),
+    help="Make each pixel a square of K pixels.  [default: small pictures are enlarged]",
+)
+GRID = click.option(
+    "-o", "--output", metavar="OUT", required=True, type=click.Path(), help="A PNG file, or -."
+)
+
 
 def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
@@ -156,6 +183,13 @@ def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
         return command
 
     return decorate
+
+
+def _size(_context: click.Context, _option: click.Parameter, value: str) -> tuple[int, int]:
+    sides = value.split("x")
+    if len(sides) != 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
+        raise click.BadParameter(f"{value} is not of the form WIDTHxHEIGHT, such as 32x32")
+    return int(sides[0]), int(sides[1])
 
 
 def _tile(_context: click.Context, _option: click.Parameter, value: int | None) -> int | None:
@@ -198,10 +232,10 @@ def cli() -> None:
     "-n",
     "--network",
     metavar="NAME",
-    default="photo",
-    show_default=True,
+    show_default="automatic",
     help="A network of the zoo (see `pixelzip networks`), a frozen network's file, or none.",
 )
+@_options(LABEL)
 @click.option(
     "--tile",
     metavar="PIXELS",
@@ -216,7 +250,8 @@ def compress(
     output: str | None,
     recursive: bool,
     force: bool,
-    network: str,
+    network: str | None,
+    label: int | None,
     tile: int | None,
     strip: bool,
     jobs: int,
@@ -229,6 +264,9 @@ def compress(
 
     The output is named after the input and lies next to it, unless -o says otherwise. The inputs
     stay as they are. Metadata comes along: ICC profile, EXIF, XMP, text, resolution, gamma.
+
+    By itself it takes the network photo, and for small images (up to 64x64 pixels) also tries tiny,
+    if the zoo has it, and keeps the smaller file.
 
     \b
     Examples:
@@ -244,6 +282,7 @@ def compress(
     make = partial(
         _compress,
         network=network,
+        label=label,
         tile=tile,
         strip=strip,
         threads=_threads(threads, jobs),
@@ -256,7 +295,8 @@ def _compress(
     job: Job,
     progress: Fraction | None,
     *,
-    network: str,
+    network: str | None,
+    label: int | None,
     tile: int | None,
     strip: bool,
     threads: int,
@@ -271,6 +311,7 @@ def _compress(
     data = api.encode(
         picture,
         network=network,
+        label=label,
         tile_size=tile,
         threads=threads,
         device=device,
@@ -488,7 +529,7 @@ def _inspect(
     from pixelzip import api, heatmap
 
     start = time.perf_counter()
-    if job.target != STANDARD and Path(job.target or "").suffix.lower() != ".png":
+    if not _is_png(job):
         return Done(error=f"a heat map is a PNG file, so name it .png and not {job.target}")
     source = _read(job.source)
     bits = api.cost_map(
@@ -559,6 +600,143 @@ def _architectures(as_json: bool) -> None:
         words = {True: "yes", False: "no"}
         pairs = (f"{k}={words[v] if isinstance(v, bool) else v}" for k, v in settings.items())
         click.echo(f"{'':16} {' '.join(pairs)}")
+
+
+@cli.command()
+@click.option(
+    "--network",
+    metavar="NAME",
+    required=True,
+    help="A network of the zoo (see `pixelzip networks`), or a frozen network's file.",
+)
+@click.option(
+    "-n", "--count", metavar="N", type=click.IntRange(min=1), default=16, show_default=True,
+    help="Draw N pictures.",
+)  # fmt: skip
+@click.option(
+    "--size", metavar="WxH", callback=_size, default="32x32",
+    show_default=True, help="Width and height of each, in pixels.",
+)  # fmt: skip
+@_options(SEED, LABEL, SCALE, GRID, FORCE, THREADS, DEVICE, QUIET)
+def sample(
+    network: str,
+    count: int,
+    size: tuple[int, int],
+    seed: int,
+    label: int | None,
+    scale: int | None,
+    output: str,
+    force: bool,
+    threads: int | None,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Let a network draw pictures, as a grid in a PNG file.
+
+    They are drawn by decoding random bits in place of a file: what the network takes for likely.
+
+    \b
+    Examples:
+      pixelzip sample --network photo -n 16 -o grid.png
+      pixelzip sample --network photo -n 4 --size 128x96 --seed 7 -o grid.png
+    """
+
+    def make(job: Job, progress: Fraction | None) -> Done:
+        from pixelzip import api
+
+        if not _is_png(job):
+            return Done(error=NOT_A_GRID.format(output))
+        width, height = size
+        images = api.sample(
+            network,
+            count,
+            width=width,
+            height=height,
+            seed=seed,
+            label=label,
+            threads=threads,
+            device=device,
+            progress=progress,
+        )
+        line = f"{network} -> {output}: {_count(count, 'picture')} of {width} x {height}"
+        return _grid(images, scale, output, line)
+
+    _run([Job(network, output)], Work(make), jobs=1, force=force, quiet=quiet, as_json=False)
+
+
+@cli.command()
+@click.argument("source", metavar="IMAGE", type=click.Path())
+@click.option(
+    "--network",
+    metavar="NAME",
+    show_default="automatic",
+    help="A network of the zoo (see `pixelzip networks`), or a frozen network's file.",
+)
+@click.option(
+    "--keep-top", metavar="PART", type=click.FloatRange(0, 1), default=0.5, show_default=True,
+    help="The part of the rows that is kept.",
+)  # fmt: skip
+@click.option(
+    "-n", "--count", metavar="N", type=click.IntRange(min=1), default=8, show_default=True,
+    help="Complete it N times.",
+)  # fmt: skip
+@_options(SEED, LABEL, SCALE, GRID, FORCE, THREADS, DEVICE, QUIET)
+def complete(
+    source: str,
+    network: str | None,
+    keep_top: float,
+    count: int,
+    seed: int,
+    label: int | None,
+    scale: int | None,
+    output: str,
+    force: bool,
+    threads: int | None,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Let a network complete a picture of which it sees the upper part.
+
+    The grid in the PNG file shows the picture, what the network sees of it, and the completions.
+
+    \b
+    Examples:
+      pixelzip complete photo.png --keep-top 0.5 -n 8 -o grid.png
+    """
+
+    def make(job: Job, progress: Fraction | None) -> Done:
+        from pixelzip import api, grid, pictures
+
+        if not _is_png(job):
+            return Done(error=NOT_A_GRID.format(output))
+        original = pictures.to_pillow(pictures.read(_read(job.source), strip=True))
+        images = api.complete(
+            original,
+            count,
+            network=network,
+            keep_top=keep_top,
+            seed=seed,
+            label=label,
+            threads=threads,
+            device=device,
+            progress=progress,
+        )
+        kept = api.kept_rows(original.height, keep_top)
+        seen = grid.masked(original, kept)
+        rows = f"{kept} of {_count(original.height, 'row')}"
+        line = f"{source} -> {output}: {_count(count, 'completion')} that keep {rows}"
+        return _grid([original, seen, *images], scale, output, line)
+
+    _run([Job(source, output)], Work(make), jobs=1, force=force, quiet=quiet, as_json=False)
+
+
+def _grid(images: Sequence[Image], scale: int | None, output: str, line: str) -> Done:
+    """The pictures as the PNG file of a grid."""
+    from pixelzip import grid
+
+    drawn = io.BytesIO()
+    grid.arrange(images, scale).save(drawn, "PNG")
+    return Done(line=line, data=drawn.getvalue())
 
 
 @cli.command()
@@ -735,6 +913,10 @@ def completion(shell: str) -> None:
 # What the commands share.
 
 
+def _is_png(job: Job) -> bool:
+    return job.target == STANDARD or Path(job.target or "").suffix.lower() == ".png"
+
+
 def _is_pxz(suffix: str) -> bool:
     return suffix == ".pxz"
 
@@ -840,13 +1022,14 @@ def _print(job: Job, done: Done, reports: IO[str], *, quiet: bool, as_json: bool
     if not quiet:
         for note in done.notes:
             click.echo(f"{job.source}: note: {note}", err=True)
-    if done.report is None:
+    if done.error:
         if as_json:
             click.echo(json.dumps({"input": job.source, "error": done.error}), file=reports)
         else:
             click.echo(f"{job.source}: error: {done.error}", err=True)
     elif as_json:
-        click.echo(json.dumps(asdict(done.report) | done.more), file=reports)
+        told = {} if done.report is None else asdict(done.report)
+        click.echo(json.dumps(told | done.more), file=reports)
     elif not quiet:
         click.echo(done.line, file=reports)
 

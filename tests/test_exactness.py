@@ -75,13 +75,13 @@ def learnt(network: Frozen, together: Sequence[Tile]) -> list[NDArray[np.int32]]
     """The same parameters, front by front, of several tiles in step."""
     shapes = [tile.shape[:2] for tile in together]
     channels, k = together[0].shape[2], network.config.components
-    stepper = network.stepwise(shapes, channels)
+    stepper = network.stepwise(shapes, channels, [0] * len(shapes))
     found = [np.zeros((h * w, channels, 3, k), np.int32) for h, w in shapes]
-    for front, spans in tiles.fronts(shapes, network.lag):
-        members = np.concatenate([np.full(len(rows), tile) for tile, rows in spans])
-        rows = np.concatenate([rows for _, rows in spans])
-        stepper.select(members, rows, front)
-        columns = front - network.lag * rows
+    for spans in tiles.fronts(network, shapes):
+        members = np.concatenate([np.full(len(numbers), tile) for tile, numbers in spans])
+        widths = np.array([shapes[tile][1] for tile in members])
+        rows, columns = np.divmod(np.concatenate([numbers for _, numbers in spans]), widths)
+        stepper.select(members, rows, columns)
         for channel in range(channels):
             parameters = stepper.parameters(channel)
             for i, (tile, r, c) in enumerate(zip(members, rows, columns, strict=True)):

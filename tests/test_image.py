@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixelzip.codec import tiles
-from pixelzip.codec.conditional import Conditional
+from pixelzip.codec.conditional import Conditional, lagged
 from pixelzip.codec.container import (
     MODES,
     Method,
@@ -43,10 +43,16 @@ class Neighbours:
     """A conditional without a network: a linear guess, and how far off it was a channel ago."""
 
     fingerprint = bytes(range(100, 132))
-    lag = 2
     forkable = True
+    classes = 0
 
-    def parallel(self, pixels: Bytes) -> Iterator[NDArray[np.int32]]:
+    def codes(self, channels: int) -> bool:
+        return channels in (1, 3)
+
+    def steps(self, shape: tuple[int, int]) -> NDArray[np.int32]:
+        return lagged(shape, 2)
+
+    def parallel(self, pixels: Bytes, label: int = 0) -> Iterator[NDArray[np.int32]]:
         height, width, channels = pixels.shape
         known = np.full((height + 1, width + 1, channels), 128, np.int32)
         known[1:, 1:] = pixels
@@ -56,7 +62,9 @@ class Neighbours:
             mean[:, 1:] += known[row + 1, 1:, :-1] * 256 - guess[:, :-1]
             yield np.stack([self.mixture(mean[:, c]) for c in range(channels)], axis=1)
 
-    def stepwise(self, shapes: Sequence[tuple[int, int]], channels: int) -> NeighboursStepper:
+    def stepwise(
+        self, shapes: Sequence[tuple[int, int]], channels: int, labels: Sequence[int]
+    ) -> NeighboursStepper:
         return NeighboursStepper(self, shapes, channels)
 
     def guess(
@@ -80,8 +88,10 @@ class NeighboursStepper:
         self.network = network
         self.known = [np.full((h + 1, w + 1, channels), 128, np.int32) for h, w in shapes]
 
-    def select(self, tiles: NDArray[np.intp], rows: NDArray[np.intp], front: int) -> None:
-        self.at = list(zip(tiles, rows, front - self.network.lag * rows, strict=True))
+    def select(
+        self, tiles: NDArray[np.intp], rows: NDArray[np.intp], columns: NDArray[np.intp]
+    ) -> None:
+        self.at = list(zip(tiles, rows, columns, strict=True))
         seen = [[self.known[t][r + 1 - y, c + 1 - x] for t, r, c in self.at] for y, x in AROUND]
         self.guess = self.network.guess(*np.array(seen))
 
@@ -324,9 +334,11 @@ def test_tiles_need_not_all_step_together(rows: int, monkeypatch: pytest.MonkeyP
     runs: list[int] = []
     stepwise = Neighbours.stepwise
 
-    def counted(self: Neighbours, shapes: Sequence[tuple[int, int]], channels: int) -> Any:
+    def counted(
+        self: Neighbours, shapes: Sequence[tuple[int, int]], channels: int, labels: Sequence[int]
+    ) -> Any:
         runs.append(sum(height for height, _ in shapes))
-        return stepwise(self, shapes, channels)
+        return stepwise(self, shapes, channels, labels)
 
     monkeypatch.setattr(Neighbours, "stepwise", counted)
     assert all(map(same, decode_many(files, find), originals))

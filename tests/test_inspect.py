@@ -90,10 +90,10 @@ def test_each_pixel_costs_what_the_decoder_reads_for_it(
     grid = tile_grid(container.height, container.width, 32)
     for tile, (top, left, height, width) in zip(container.components[0].tiles, grid, strict=True):
         assert tile.method == Method.NETWORK
-        stepper = network.stepwise([(height, width)], 3)
-        for front, [(_, rows)] in fronts([(height, width)], network.lag):
-            columns = front - network.lag * rows
-            stepper.select(np.zeros(len(rows), np.intp), rows, front)
+        stepper = network.stepwise([(height, width)], 3, [0])
+        for [(_, numbers)] in fronts(network, [(height, width)]):
+            rows, columns = np.divmod(numbers, width)
+            stepper.select(np.zeros(len(rows), np.intp), rows, columns)
             for channel in range(3):
                 values = pixels[top + rows, left + columns, channel]
                 parameters = stepper.parameters(channel)

@@ -488,7 +488,7 @@ def test_the_zoo_describes_what_it_holds() -> None:
         network = zoo.load(entry["name"])
         assert network.name == entry["name"]
         assert network.fingerprint.hex() == entry["fingerprint"]
-        assert entry["lag"] == network.lag
+        assert entry["lag"] == LAG
         assert entry["field"] == photo.field_of_view(network.config)
         assert entry["trained"]
         layout = frozen.layout(network.config)
