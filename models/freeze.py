@@ -1,10 +1,14 @@
 """Freezing: a trained float network becomes integers, once.
 
-Weights become int8 with a scale for each output (the first layer and the linear predictor, whose
+For ``photo``: weights become int8 with a scale for each output (the first layer and the linear predictor, whose
 zero-sum filters would not survive that, 16 bits). Activations become 7 bits and a sign, with a
 scale for each channel, calibrated on photographs: each channel's range is set by the largest
 values that it takes there. An activation's scale is folded into the weights that read it, so the
 integer network needs one multiplication per sum.
+
+The papers' networks are traced into programs first (`pixelzip.models.tracing`). Their weights and
+activations have 16 bits or 8; with 16 there is room for values four times as large as any that
+was seen.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import json
 import math
 import os
 import pickle
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,7 +30,10 @@ from torch import Tensor, nn
 
 from pixelzip.codec import cdf
 from pixelzip.codec.errors import NetworkFileError
+from pixelzip.models import architectures, heads, integers, tracing
 from pixelzip.models import photo as floats
+from pixelzip.models.arithmetic import CELL_UNIT, Reals
+from pixelzip.models.engine import Network, Parallel, image
 from pixelzip.models.frozen import (
     FILTER_BITS,
     FORMAT,
@@ -34,12 +42,16 @@ from pixelzip.models.frozen import (
     check,
     fingerprint,
 )
+from pixelzip.models.multiscale import MultiScale
 from pixelzip.models.photo import LAG, NEIGHBOURS, Block, Photo, PhotoConfig
+from pixelzip.models.program import WIDE, Program
 
 STREAM_UNIT = 2048  # the residual stream is in 1/2048
 CONTRAST_UNIT = 32  # the companding table has 32 entries for each unit of contrast
 CONTRAST_REACH = 512  # and ends there
 CODE_UNIT = 16  # rows of the code for each unit of the companded residual
+CALIBRATION = 48
+"""So many small images are enough to calibrate a program on."""
 RANGE_QUANTILE = 0.9999
 """An activation above this quantile of its channel is clipped."""
 _NOT_A_CHECKPOINT = (
@@ -49,19 +61,19 @@ _NOT_A_CHECKPOINT = (
 """What PyTorch raises where it is given something else."""
 
 
-def load_checkpoint(path: Path) -> tuple[Photo, dict[str, Any]]:
+HEADROOM = 4
+"""With 16 bits activations may be so many times larger than any that was seen."""
+
+
+def load_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """The float network of a checkpoint, with its averaged weights, and all that is in it.
 
     Raises NetworkFileError if it is not a checkpoint of `pixelzip.models.train`.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        if state["network_name"] != "photo":
-            raise NetworkFileError(
-                f"{path} is a checkpoint of {state['network_name']}:"
-                " so far only photo can be frozen"
-            )
-        network = Photo(PhotoConfig(**state["architecture"]))
+        architecture = architectures.find(state["network_name"])
+        network = architecture.build(architecture.config(**state["architecture"]))
         network.load_state_dict(state["average"])
         if state["calibration"].dtype != torch.uint8:
             raise TypeError("photographs to calibrate with are bytes")
@@ -92,6 +104,10 @@ class Ranges:
         count = int(torch.cat(self.samples[name + "/count"]).sum())
         at = min(len(top) - 1, int(count * (1 - RANGE_QUANTILE)))
         return top[at].clamp(min=1e-3)
+
+    def top(self, name: str) -> Tensor:
+        """(C,) the largest value, and never less than a little."""
+        return torch.cat(self.samples[name]).amax(0).clamp(min=1e-3)
 
 
 def quantise(weight: Tensor, input_scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,6 +199,115 @@ def freeze(network: Photo, photographs: Tensor) -> dict[str, Tensor]:
     return out
 
 
+@torch.no_grad()
+def freeze_program(
+    network: nn.Module, lag: int | None, images: Tensor, bits: int
+) -> list[integers.Part]:
+    """The programs of a network in integers, calibrated on (N, H, W, C) uint8 images.
+
+    Raises ValueError if its output cannot code.
+    """
+    parts = [
+        (integers.with_bits(program, bits), tensors)
+        for program, tensors in tracing.trace(network, lag)
+    ]
+    ranges = _calibrate(network, parts, images)
+    frozen: list[integers.Part] = []
+    for k, (program, tensors) in enumerate(parts):
+        given = None
+        if len(parts) == 3 and k == 2:  # what it is given comes in the upsampling's units
+            given = 1 / (frozen[1][1][f"{len(parts[1][0].nodes) - 1}.scale"] * WIDE)
+        frozen.append((program, _integers(program, tensors, ranges[k], given)))
+    integers.check(frozen)
+    return frozen
+
+
+def _calibrate(
+    network: nn.Module, parts: Sequence[integers.Part], images: Tensor
+) -> list[Ranges]:
+    """How large the activations of each program get, in floats."""
+    ranges = [Ranges() for _ in parts]
+    real = []
+    for program, tensors in parts:
+        ones = {
+            f"{i}.scale": torch.ones(node.channels * (4 if node.op == "lstm" else 1))
+            for i, node in enumerate(program.nodes)
+            if node.op in ("linear", "lstm", "activate")
+        }  # fmt: skip
+        real.append(Network(program, {**ones, **tensors}, Reals(program)))
+    for picture in images.numpy():
+        given = None
+        for k, (part, part_ranges) in enumerate(zip(real, ranges, strict=True)):
+            program, pixels = part.program, picture
+            if k < len(parts) - 1:  # of a Multi-Scale network: the subsampled image
+                assert isinstance(network, MultiScale)
+                pixels = picture[:: network.factor, :: network.factor]
+            shape = picture.shape[:2] if program.output == "map" else pixels.shape[:2]
+            evaluation = Parallel(part, shape)
+            evaluation.tell(0, image(pixels, program) / 128)
+            for i, node in enumerate(program.nodes):
+                if node.op == "given":
+                    evaluation.tell(i, given)
+
+            def see(i: int, values: Any, program: Program = program, r: Ranges = part_ranges) -> None:
+                if program.nodes[i].op == "activate":
+                    r.see(str(i), torch.from_numpy(np.abs(values)))
+
+            last = evaluation.run(see)
+            given = last.reshape(*shape, -1)
+    return ranges
+
+
+def _integers(
+    program: Program, tensors: dict[str, Tensor], ranges: Ranges, given: Tensor | None
+) -> dict[str, Tensor]:
+    """A program's tensors in integers. ``given``: the units of the map it is given."""
+    out: dict[str, Tensor] = {}
+    weights = torch.int8 if program.bits == 8 else torch.int16
+    units: list[Tensor] = []  # of each narrow map's channels: what an integer of 1 means
+    for i, node in enumerate(program.nodes):
+        unit = torch.full((node.channels,), 1 / program.state_unit, dtype=torch.float64)
+        if node.op == "input":
+            unit = torch.full((node.channels,), 1 / 128, dtype=torch.float64)
+        elif node.op == "given":
+            assert given is not None
+            unit = given
+        elif node.op == "activate":
+            largest = ranges.top(str(i)) * HEADROOM if program.bits == 16 else ranges.largest(str(i))
+            unit = largest.double() / program.largest
+            out[f"{i}.scale"] = 1 / (WIDE * unit)
+        elif node.op == "linear":
+            last = i == len(program.nodes) - 1
+            wanted = heads.units(program) if last else torch.tensor(float(WIDE))
+            bias = tensors[f"{i}.bias"] + (heads.offsets(program) if last else 0)
+            source = units[node.inputs[0]].repeat(len(node.taps))
+            weight, scale = _matrix(tensors[f"{i}.weight"], bias, source, program.largest)
+            out[f"{i}.weight"] = weight.to(weights)
+            out[f"{i}.bias"] = torch.round(bias / scale).long()
+            out[f"{i}.scale"] = scale * wanted
+        elif node.op == "lstm":
+            weight = tensors[f"{i}.weight"]
+            source = torch.full((len(weight),), 1 / program.state_unit, dtype=torch.float64)
+            weight, scale = _matrix(weight, torch.zeros(1), source, program.largest)
+            out[f"{i}.weight"], out[f"{i}.scale"] = weight.to(weights), scale * WIDE
+            hidden = torch.round(tensors[f"{i}.hidden"].clamp(-1, 1) * program.state_unit)
+            out[f"{i}.hidden"] = hidden.to(weights)
+            cell = torch.round(tensors[f"{i}.cell"] * CELL_UNIT)
+            out[f"{i}.cell"] = cell.to(torch.int32)
+        units.append(unit)
+    return out
+
+
+def _matrix(
+    weight: Tensor, bias: Tensor, source: Tensor, largest: int
+) -> tuple[Tensor, Tensor]:
+    """(inputs, outputs) weights in integers, and what a sum of 1 means (outputs,)."""
+    folded = weight * source[:, None]
+    biases = bias.reshape(-1, bias.shape[-1]).abs().amax(0)
+    scale = torch.maximum(folded.abs().amax(0) / largest, biases / 2**30).clamp(min=1e-12)
+    return torch.round(folded / scale), scale
+
+
 def write(path: Path, tensors: dict[str, Tensor], config: PhotoConfig, trained: str) -> bytes:
     """Write a frozen network's file, and return its fingerprint.
 
@@ -203,8 +328,49 @@ def write(path: Path, tensors: dict[str, Tensor], config: PhotoConfig, trained: 
     return name
 
 
-def freeze_checkpoint(checkpoint: Path, output: Path) -> bytes:
-    """Freeze a checkpoint's averaged weights into a file; return the fingerprint."""
+def write_program(
+    path: Path, parts: Sequence[integers.Part], name: str, architecture: Any, trained: str
+) -> bytes:
+    """Write a file of programs, and return its fingerprint. ``name`` is the architecture's."""
+    found = integers.fingerprint(parts)
+    metadata = {
+        "format": integers.FORMAT,
+        "programs": json.dumps([program.as_dict() for program, _ in parts]),
+        "architecture": json.dumps({"network": name, **asdict(architecture)}, sort_keys=True),
+        "fingerprint": found.hex(),
+        "lag": str(architecture.field.lag or 0),
+        "field": str(architecture.field),
+        "trained": trained,
+    }
+    tensors = {
+        f"{k}.{key}": tensor.contiguous()
+        for k, (_, own) in enumerate(parts)
+        for key, tensor in own.items()
+    }
+    partial = path.with_name(path.name + ".part")
+    save_file(tensors, partial, metadata)
+    os.replace(partial, path)
+    return found
+
+
+def freeze_checkpoint(checkpoint: Path, output: Path, bits: int | None = None) -> bytes:
+    """Freeze a checkpoint's averaged weights into a file; return the fingerprint.
+
+    ``bits`` of weights and activations: 8 or 16 (the default) of the papers' networks; ``photo``
+    has 8, but for its first layer. Raises NetworkFileError if it cannot be frozen so.
+    """
     network, state = load_checkpoint(checkpoint)
     trained = f"{state['pixels'] / 1e6:.0f} million pixels, {state['seconds'] / 3600:.1f} hours"
-    return write(output, freeze(network, state["calibration"]), network.config, trained)
+    images = state["calibration"]
+    if isinstance(network, Photo):
+        if bits == 16:
+            raise NetworkFileError(f"{checkpoint}: photo is frozen to 8 bits")
+        return write(output, freeze(network, images), network.config, trained)
+    architecture = architectures.find(state["network_name"])
+    config = architecture.config(**state["architecture"])
+    images = images[:CALIBRATION]
+    try:
+        parts = freeze_program(network, config.field.lag, images, bits or 16)
+    except ValueError as error:
+        raise NetworkFileError(f"{checkpoint}: {error}") from error
+    return write_program(output, parts, architecture.name, config, trained)

@@ -22,12 +22,12 @@ from torch import Tensor
 
 from pixelzip.codec.conditional import Conditional, Shape, Stepper, lagged
 from pixelzip.codec.errors import DeviceError, NetworkFileError
-from pixelzip.models import carriers, program
+from pixelzip.models import carriers, program, zoo
 from pixelzip.models.arithmetic import Arithmetic, Compiled, Plain
 from pixelzip.models.engine import Network, Parallel, Steps, bands, image
 from pixelzip.models.program import Program
 
-FORMAT = "pixelzip frozen program 1"
+FORMAT = zoo.PROGRAMS
 Part = tuple[Program, Mapping[str, Tensor]]
 """A program and its tensors, named as `pixelzip.models.engine.Network` wants them."""
 

@@ -16,7 +16,12 @@ from pixelzip.codec.errors import NetworkFileError, UnknownNetworkError
 
 if TYPE_CHECKING:
     from pixelzip.models.frozen import Frozen
+    from pixelzip.models.integers import Integers
 
+    Network = Frozen | Integers
+
+PROGRAMS = "pixelzip frozen program 1"
+"""The format of the papers' networks, see `pixelzip.models.integers`."""
 _FOLDER = Path(__file__).parent
 _LARGEST_HEADER = 1 << 20
 
@@ -78,7 +83,7 @@ def _header(path: Path) -> dict[str, Any]:
         raise NetworkFileError(f"{path} is not a network file: {error}") from error
 
 
-def load(name_or_path: str, *, carrier: str | None = None, device: str = "cpu") -> Frozen:
+def load(name_or_path: str, *, carrier: str | None = None, device: str = "cpu") -> Network:
     """A network of the zoo by its name, or any frozen network by its path.
 
     Raises UnknownNetworkError if there is no such network, NetworkFileError if its file is
@@ -89,7 +94,7 @@ def load(name_or_path: str, *, carrier: str | None = None, device: str = "cpu") 
 
 
 @lru_cache(maxsize=8)
-def _load(name_or_path: str, carrier: str | None, device: str) -> Frozen:
+def _load(name_or_path: str, carrier: str | None, device: str) -> Network:
     path = _FOLDER / f"{name_or_path}.safetensors"
     if name_or_path not in names():
         path = Path(name_or_path)
@@ -99,13 +104,17 @@ def _load(name_or_path: str, carrier: str | None, device: str) -> Frozen:
                 f"there is no network {name_or_path!r}: give the name of one that ships"
                 f" ({known}) or the path of a frozen network"
             )
+    if _header(path).get("__metadata__", {}).get("format") == PROGRAMS:
+        from pixelzip.models import integers
+
+        return integers.make(path.stem, integers.read(path), carrier=carrier, device=device)
     from pixelzip.models import frozen
 
     tensors, config = frozen.read(path)
     return frozen.Frozen(path.stem, tensors, config, carrier=carrier, device=device)
 
 
-def find(fingerprint: bytes, extra: Sequence[str] = (), *, device: str = "cpu") -> Frozen:
+def find(fingerprint: bytes, extra: Sequence[str] = (), *, device: str = "cpu") -> Network:
     """The network whose fingerprint begins so, in the zoo or among the paths in ``extra``.
 
     Raises UnknownNetworkError if none does, and what `load` raises.
