@@ -80,7 +80,7 @@ def test_sample(run: Run, tmp_path: Path) -> None:
     assert b"grid.png exists already; add --force to overwrite it" in done.stderr
     run(*options, "-o", "same.png", "--threads", 2, "--quiet", "--device", "cpu")
     assert (tmp_path / "same.png").read_bytes() == before
-    run(*options, "-o", "grid.png", "--seed", 1, "--force")
+    run(*options, "--output", "grid.png", "--seed", 1, "--force")
     assert (tmp_path / "grid.png").read_bytes() != before
 
 

@@ -99,6 +99,7 @@ def _load(name_or_path: str, carrier: str | None, device: str) -> Frozen:
                 f"there is no network {name_or_path!r}: give the name of one that ships"
                 f" ({known}) or the path of a frozen network"
             )
+    # Here a file's format (`format` in its metadata) chooses its reader; so far there is one.
     from pixelzip.models import frozen
 
     tensors, config = frozen.read(path)
