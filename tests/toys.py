@@ -42,7 +42,7 @@ ORDERS: dict[str, Callable[[Shape], NDArray[np.int32]]] = {
 class Toy:
     """Guesses a pixel from those of the eight around it whose step comes before its own.
 
-    In class ``c`` it expects values ``8 * (c // 2)`` above them, so every second class is like the
+    In class ``c`` it expects values ``4 * (c // 2)`` above them, so every second class is like the
     one before.
     """
 
@@ -90,7 +90,7 @@ class Toy:
         label: NDArray[np.int32] | int,
     ) -> NDArray[np.int32]:
         """(n, 256), from the guesses and the pixel's own earlier channel."""
-        centre = guess[:, channel] + 8 * (np.asarray(label) // 2)
+        centre = guess[:, channel] + 4 * (np.asarray(label) // 2)
         if channel:
             centre = centre + (own[:, channel - 1] - guess[:, channel - 1]) // 2
         return (-40 * abs(np.arange(256) - centre[:, None])).astype(np.int32)
