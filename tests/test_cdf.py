@@ -266,8 +266,8 @@ def test_a_row_depends_on_nothing_but_itself() -> None:
     flat = np.random.default_rng(0).normal(0, 500, (64, 3, 256)).astype(np.int32)
     together = cdf.intervals(flat[:, 1], values)
     for i in range(64):
-        alone = cdf.intervals(flat[i : i + 1, 1].copy(), values[i : i + 1])
-        np.testing.assert_array_equal(alone[0], together[i])
+        scored = cdf.intervals(flat[i : i + 1, 1].copy(), values[i : i + 1])
+        np.testing.assert_array_equal(scored[0], together[i])
 
 
 def test_tables_are_the_functions_that_they_stand_for() -> None:

@@ -386,7 +386,8 @@ def test_completion_completes(tmp_path: Path) -> None:
         "COMP_CWORD": "1",
     }
     done = subprocess.run([COMMAND], env=environment, capture_output=True, timeout=60, check=True)
-    assert done.stdout.decode().split() == ["plain,compress", "plain,completion"]
+    found = done.stdout.decode().split()
+    assert found == ["plain,compress", "plain,complete", "plain,completion"]
 
 
 # Output that must not be written.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from toys import ORDERS, Toy
+from toys import ORDERS, Toy, raster
 
+from pixelzip import api
+from pixelzip.bench import theory
 from pixelzip.codec import cdf, tiles
 from pixelzip.codec.container import Method, unpack
 from pixelzip.codec.costs import cost_map
-from pixelzip.codec.errors import FormatError
+from pixelzip.codec.errors import FormatError, PixelzipError
 from pixelzip.codec.image import Picture, decode, encode
 
 Bytes = NDArray[np.uint8]
@@ -55,8 +57,12 @@ def test_any_order_comes_back(order: str, channels: int) -> None:
 def test_an_order_is_found_once_for_each_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, int]] = []
     toy = Toy("raster")
-    order = toy.order
-    monkeypatch.setattr(toy, "order", lambda shape: asked.append(shape) or order(shape))
+
+    def order(shape: tuple[int, int]) -> NDArray[np.int32]:
+        asked.append(shape)
+        return raster(shape)
+
+    monkeypatch.setattr(toy, "order", order)
     wanted = [np.zeros((6, 4, 1), np.uint8)] * 5 + [np.zeros((4, 4, 1), np.uint8)] * 5
     monkeypatch.setattr(toy, "parallel", lambda pixels, label: Toy("raster").parallel(pixels))
     payloads = tiles.encode_tiles(toy, wanted)
@@ -118,6 +124,18 @@ def test_files_and_their_cost_maps_have_classes() -> None:
     assert sizes[None] == sizes[0] < sizes[2]
 
 
+def test_damage_to_a_file_with_classes_is_noticed() -> None:
+    toy = Toy("rows", classes=3)
+    (pixels,) = drawn(toy, [(9, 9)], 3)
+    data = encode(Picture("RGB", (pixels,)), toy)
+    assert unpack(data).components[0].tiles[0].method == Method.NETWORK
+    for at in range(len(data)):
+        damaged = bytearray(data)
+        damaged[at] ^= 1 << at % 8
+        with pytest.raises(PixelzipError):
+            decode(bytes(damaged), lambda _: toy)
+
+
 # --- Channels -------------------------------------------------------------------------------------
 
 
@@ -137,6 +155,16 @@ def test_what_a_network_does_not_code_falls_back() -> None:
     assert unpack(data).components[0].tiles[0].method == Method.NETWORK
     with pytest.raises(FormatError, match="does not code such pixels"):
         decode(data, lambda _: colour)
+
+
+def test_theory_is_of_what_a_network_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = Toy("coarse", classes=3, coded=[3])
+    monkeypatch.setattr(api, "load_network", lambda name: toy)
+    (pixels,) = drawn(toy, [(20, 20)], 3)
+    bits = theory.frozen_bits("toy", Picture("RGB", (pixels,)), 1)
+    (payload,) = tiles.encode_tiles(toy, [pixels])
+    assert bits == pytest.approx(8 * len(payload), abs=30)
+    assert theory.frozen_bits("toy", Picture("L", (pixels[:, :, :1],)), 1) is None
 
 
 # --- Samples --------------------------------------------------------------------------------------

@@ -80,7 +80,8 @@ class Toy:
         """(8, n, channels) values, (8, n) -> (n, channels) the mean of the known ones."""
         total = (near * known[:, :, None]).sum(0)
         count = known.sum(0)[:, None]
-        return np.where(count > 0, total // np.maximum(count, 1), 128).astype(np.int32)
+        mean: NDArray[np.int32] = np.where(count > 0, total // np.maximum(count, 1), 128)
+        return mean.astype(np.int32)
 
     def logits(
         self,
@@ -93,7 +94,8 @@ class Toy:
         centre = guess[:, channel] + 4 * (np.asarray(label) // 2)
         if channel:
             centre = centre + (own[:, channel - 1] - guess[:, channel - 1]) // 2
-        return (-40 * abs(np.arange(256) - centre[:, None])).astype(np.int32)
+        logits: NDArray[np.int32] = -40 * abs(np.arange(256, dtype=np.int32) - centre[:, None])
+        return logits.astype(np.int32)
 
 
 class ToyStepper:
