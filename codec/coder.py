@@ -81,9 +81,8 @@ class RandomBits:
     def decode(self, table: NDArray[np.float32]) -> NDArray[np.int32]:
         """(n, 18) frequencies less one -> n nibbles. A guard becomes the nibble beside it."""
         # The raw bits are the same in every version of numpy; its distributions need not be.
-        quantiles = (self._bits.random_raw(len(table)) >> np.uint64(64 - TOTAL_BITS)).astype(
-            np.int64
-        )
+        raw = self._bits.random_raw(len(table))
+        quantiles = (raw >> np.uint64(64 - TOTAL_BITS)).astype(np.int64)
         ends = np.cumsum(table.astype(np.int64) + 1, axis=1)
         symbols = (ends <= quantiles[:, None]).sum(axis=1)
         nibbles: NDArray[np.int32] = np.clip(symbols - 1, 0, 15).astype(np.int32)

@@ -42,7 +42,7 @@ def _columns(count: int, width: int, height: int) -> int:
     def longer_side(columns: int) -> int:
         return max(columns * width, -(-count // columns) * height)
 
-    return min(range(1, count + 1), key=longer_side)
+    return min(range(count, 0, -1), key=longer_side)
 
 
 def masked(image: Image.Image, rows: int) -> Image.Image:

@@ -10,8 +10,9 @@
     Image.open("photo.png").save("photo.pxz")
     image = Image.open("photo.pxz")
 
-``save`` takes what `pixelzip.compress` takes (``network``, ``tile_size``, ``threads``, ``strip``),
-and metadata to add, named as in ``Image.info`` (``exif``, ``icc_profile``, ``dpi``...).
+``save`` takes what `pixelzip.compress` takes (``network``, ``label``, ``tile_size``,
+``threads``, ``strip``), and metadata to add, named as in ``Image.info`` (``exif``,
+``icc_profile``, ``dpi``...).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from PIL import Image, ImageFile
 MAGIC = b"\xf5z"
 """As in `pixelzip.codec.container`, which would make each `Image.open` of anything import numpy."""
 
-_OPTIONS = ("network", "tile_size", "threads")
+_OPTIONS = ("network", "label", "tile_size", "threads")
 
 
 def accept(prefix: bytes) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal, getcontext
 from typing import Any
 from zlib import crc32
@@ -78,11 +78,23 @@ def cumulative(x: int, weight: Sequence[int], mixture: Mixture) -> int:
 
 def frequencies(mixture: Mixture, high: int | None = None) -> list[int]:
     """The 18 frequencies of the high nibble or, given it, of the low one."""
-    spread, weight = 2**24 - 18, weights(mixture[0])
+    weight = weights(mixture[0])
+    return nibble_frequencies(lambda x: cumulative(x, weight, mixture), high)
+
+
+def frequencies_of_logits(logits: Sequence[int], high: int | None = None) -> list[int]:
+    """The same where there are logits of all values."""
+    distances = [max(logits) - logit for logit in logits]
+    e = [EXP[d] if d <= 3072 else 0 for d in distances]
+    return nibble_frequencies(lambda x: sum(e[:x]), high)
+
+
+def nibble_frequencies(cdf: Callable[[int], int], high: int | None) -> list[int]:
+    spread = 2**24 - 18
     if high is None:
-        g = [(cumulative(16 * j, weight, mixture) * spread) >> 36 for j in range(17)]
+        g = [(cdf(16 * j) * spread) // cdf(256) for j in range(17)]
     else:
-        c = [cumulative(16 * high + j, weight, mixture) for j in range(17)]
+        c = [cdf(16 * high + j) for j in range(17)]
         divisor = c[16] - c[0]
         g = [(x - c[0]) * spread // divisor for x in c] if divisor else [
             (j * spread) >> 4 for j in range(17)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from random import Random
 
 import numpy as np
@@ -61,6 +61,12 @@ def oracle_weights(logits: list[int]) -> list[int]:
     return weights
 
 
+def oracle_sums(logits: list[int]) -> list[int]:
+    """C of a softmax at the 257 edges."""
+    distances = [max(logits) - x for x in logits]
+    return [0, *accumulate(exp_entry(d) if d <= 12 * 256 else 0 for d in distances)]
+
+
 def oracle_cdf(parameters: NDArray[np.int32]) -> list[int]:
     """C at the 257 edges."""
     logits, means, log_scales = parameters.tolist()
@@ -84,7 +90,7 @@ def oracle_cdf(parameters: NDArray[np.int32]) -> list[int]:
 def oracle_frequencies(edges: list[int]) -> tuple[list[int], list[list[int]]]:
     """Of the 16 high nibbles, and of the low nibbles after each of them."""
     spread = TOTAL - 18
-    high = [edges[i] * spread // 2**36 for i in range(0, 257, 16)]
+    high = [edges[i] * spread // edges[256] for i in range(0, 257, 16)]
     lows = []
     for nibble in range(16):
         part = edges[16 * nibble : 16 * nibble + 17]
@@ -168,6 +174,16 @@ def drawn(parameters: NDArray[np.int32], seed: int) -> NDArray[np.uint8]:
     return np.clip(np.rint(means[at] / 256 + noise), 0, 255).astype(np.uint8)
 
 
+@st.composite
+def softmaxes(draw: st.DrawFn) -> NDArray[np.int32]:
+    """(1, 256)"""
+    some = draw(st.lists(logits, min_size=1, max_size=256))
+    row = np.resize(np.array(some, np.int64), 256)
+    if draw(st.booleans()):
+        row = np.random.default_rng(len(some)).permutation(row)
+    return row[None].astype(np.int32)
+
+
 NARROW = [[0], [128 * 256], [-(2**31)]]
 FAR_BELOW = [[0, 0], [-(2**31), -(2**31)], [-128, 160]]
 FAR_ABOVE = [[2**31 - 1, -(2**31)], [2**31 - 1, 0], [-128, -128]]
@@ -186,7 +202,22 @@ HALVES = [[0, 0], [0, 255 * 256], [-128, -128]]
 @example(np.array([FLAT], np.int32))
 @example(np.array([HALVES], np.int32))
 def test_tables_and_intervals_are_the_oracle_s(parameters: NDArray[np.int32]) -> None:
-    high, lows = oracle_frequencies(oracle_cdf(parameters[0]))
+    check_frequencies(parameters, oracle_cdf(parameters[0]))
+
+
+@settings(max_examples=40)
+@given(softmaxes())
+@example(np.zeros((1, 256), np.int32))  # the largest sums
+@example(np.full((1, 256), -(2**31), np.int32))
+@example(np.where(np.arange(256) == 255, 2**31 - 1, -(2**31))[None].astype(np.int32))
+@example(np.where(np.arange(256) == 0, 3073, 0)[None].astype(np.int32))
+def test_tables_and_intervals_of_logits_are_the_oracle_s(logits: NDArray[np.int32]) -> None:
+    check_frequencies(logits, oracle_sums(logits[0].tolist()))
+
+
+def check_frequencies(parameters: NDArray[np.int32], edges: list[int]) -> None:
+    """That the tables and the intervals are those of a CDF with these 257 edges."""
+    high, lows = oracle_frequencies(edges)
     # The encoder: the interval of each of the 256 values.
     scored = cdf.intervals(np.repeat(parameters, 256, 0), ALL_VALUES).astype(np.int64) + 1
     assert scored.shape == (256, 2, 3)
@@ -232,6 +263,11 @@ def test_a_row_depends_on_nothing_but_itself() -> None:
     wide = np.zeros((64, 3, 3, 5), np.int32)
     wide[:, 1] = parameters
     np.testing.assert_array_equal(cdf.intervals(wide[:, 1], values), together)
+    flat = np.random.default_rng(0).normal(0, 500, (64, 3, 256)).astype(np.int32)
+    together = cdf.intervals(flat[:, 1], values)
+    for i in range(64):
+        scored = cdf.intervals(flat[i : i + 1, 1].copy(), values[i : i + 1])
+        np.testing.assert_array_equal(scored[0], together[i])
 
 
 def test_tables_are_the_functions_that_they_stand_for() -> None:
@@ -252,6 +288,25 @@ def test_frequencies_cost_what_the_training_loss_says() -> None:
     )
     theoretical = -float(log_likelihood.sum()) / np.log(2)
     assert spent == pytest.approx(theoretical, rel=5e-4)
+
+
+def test_logits_cost_what_the_training_loss_says() -> None:
+    """The integers spend the same bits as the float softmax that a network is trained with."""
+    rng = np.random.default_rng(3)
+    centre, width = rng.integers(0, 256, (3000, 1)), np.exp(rng.uniform(-1, 4, (3000, 1)))
+    smooth = -256 * abs(np.arange(256) - centre) / width + rng.normal(0, 100, (3000, 256))
+    parameters = np.rint(smooth).astype(np.int32)
+    log_p = torch.log_softmax(torch.from_numpy(parameters).double() / 256, 1)
+    values = torch.multinomial(log_p.exp(), 1, generator=torch.Generator().manual_seed(0))
+    spent = cdf.ideal_bits(cdf.intervals(parameters, values[:, 0].numpy().astype(np.uint8)))
+    theoretical = -float(log_p.gather(1, values).sum()) / np.log(2)
+    assert spent == pytest.approx(theoretical, rel=5e-4)
+    # Each value by itself: within the rounding of the table, of the frequencies and of the guards.
+    every = [cdf.symbol_bits(cdf.intervals(parameters[:50], np.full(50, v, np.uint8))).sum(1)
+             for v in range(256)]  # fmt: skip
+    found, wanted = 0.5 ** np.stack(every, 1), log_p[:50].exp().numpy()
+    np.testing.assert_allclose(found, wanted, rtol=2e-2, atol=2e-4)
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
 
 
 def test_ideal_bits_are_the_logarithms_of_the_frequencies() -> None:
@@ -378,6 +433,16 @@ def test_golden_payload() -> None:
     np.testing.assert_array_equal(decoded(payload, parameters), values)
 
 
+def test_golden_payload_of_logits() -> None:
+    i, v = np.arange(24)[:, None], np.arange(256)
+    logits = (-40 * abs(v - 11 * i) + 7 * (v * i % 31)).astype(np.int32)
+    values = (i[:, 0] * 10 + 3).astype(np.uint8)
+    payload, bits = coded(logits, values)
+    assert payload.hex() == "6c5097621daeb30dc6e8beb01c23f4a880"
+    assert len(payload) <= bits / 8 + 2
+    np.testing.assert_array_equal(decoded(payload, logits), values)
+
+
 def test_the_order_of_nibbles_is_the_caller_s() -> None:
     """A front is coded as all its high nibbles, then all its low ones, through one coder."""
     parameters = likely(40, 3, 9)
@@ -415,6 +480,42 @@ def test_damage_gives_an_error_or_other_symbols() -> None:
             other += bytes(damaged) != payload
     assert refused > 20
     assert other > 20
+
+
+def test_random_bits_are_samples() -> None:
+    """Nibbles come as often as their frequencies say, and a guard never."""
+    parameters = likely(3, 5, 4)
+    tables = np.repeat(cdf.high_table(parameters), 4000, 0)
+    nibbles = coder.RandomBits([1, 2]).decode(tables).reshape(3, 4000)
+    for row, table in zip(nibbles, cdf.high_table(parameters), strict=True):
+        counts = np.bincount(row, minlength=16)
+        share = (table[1:17] + 1) / TOTAL
+        assert counts.shape == (16,)
+        assert (abs(counts - 4000 * share) < 5 * np.sqrt(4000 * share) + 3).all()
+    # Bits go from one call to the next, and each seed has its own.
+    bits = coder.RandomBits([1, 2])
+    parts = [bits.decode(tables[i : i + 3000]) for i in range(0, 12000, 3000)]
+    np.testing.assert_array_equal(np.concatenate(parts), nibbles.reshape(-1))
+    assert (coder.RandomBits([1, 3]).decode(tables) != nibbles.reshape(-1)).any()
+    # The raw bits are numpy's promise; written down so that no version changes them unseen.
+    flat = np.full((12, 18), TOTAL // 18 - 1, np.float32)
+    assert coder.RandomBits([0, 0]).decode(flat).tolist() == [
+        10,
+        3,
+        0,
+        0,
+        13,
+        15,
+        9,
+        12,
+        8,
+        15,
+        13,
+        0,
+    ]
+    only_guards = np.zeros((500, 18), np.float32)
+    only_guards[:250, 0] = only_guards[250:, 17] = TOTAL - 18
+    assert coder.RandomBits([0]).decode(only_guards).tolist() == [0] * 250 + [15] * 250
 
 
 def test_a_payload_never_ends_in_a_zero() -> None:

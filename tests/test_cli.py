@@ -311,6 +311,13 @@ def test_tile(run: Run, photo: Path) -> None:
     assert b"must be 0 (the largest) or at least 16" in done.stderr
 
 
+def test_class(run: Run, photo: Path) -> None:
+    done = run("compress", "photo.png", "-n", "photo", "--class", 1, status=1)
+    expected = "photo.png: error: the network photo has no classes: leave out class 1"
+    assert error_of(done) == expected
+    assert "name the network" in error_of(run("compress", "photo.png", "--class", 1, status=1))
+
+
 def test_verify_finds_damage(run: Run, photo: Path) -> None:
     run("compress", "photo.png", "-n", "none")
     packed = photo.with_suffix(".pxz")
@@ -379,7 +386,8 @@ def test_completion_completes(tmp_path: Path) -> None:
         "COMP_CWORD": "1",
     }
     done = subprocess.run([COMMAND], env=environment, capture_output=True, timeout=60, check=True)
-    assert done.stdout.decode().split() == ["plain,compress", "plain,completion"]
+    found = done.stdout.decode().split()
+    assert found == ["plain,compress", "plain,complete", "plain,completion"]
 
 
 # Output that must not be written.

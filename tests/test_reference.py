@@ -92,6 +92,18 @@ def test_frequencies_of_any_mixture() -> None:
         assert reference.frequencies((logits, means, log_scales), int(high)) == low_table.tolist()
 
 
+def test_frequencies_of_any_logits() -> None:
+    random = np.random.default_rng(4)
+    n = 60
+    wide = random.integers(-(2**31), 2**31, (n, 256)) >> random.integers(0, 31, (n, 1))
+    logits = np.concatenate([wide, random.choice([0, -3072, -3073], (n, 256))]).astype(np.int32)
+    highs = random.integers(0, 16, 2 * n).astype(np.int32)
+    table = np.stack([cdf.high_table(logits), cdf.low_table(logits, highs)], 1) + 1
+    for row, high, (high_table, low_table) in zip(logits.tolist(), highs, table, strict=True):
+        assert reference.frequencies_of_logits(row) == high_table.tolist()
+        assert reference.frequencies_of_logits(row, int(high)) == low_table.tolist()
+
+
 @pytest.mark.parametrize(
     ("crop", "top", "left", "height", "width", "channels"),
     [
