@@ -139,7 +139,9 @@ def integer_product(
     held = weight.to(device, torch.float64)
 
     def floats(x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            return x.to(torch.float64) @ held
+        if torch.is_autocast_enabled(device.type):  # by a program around us; it costs to turn off
+            with torch.autocast(device.type, enabled=False):
+                return x.to(torch.float64) @ held
+        return x.to(torch.float64) @ held
 
     return floats

@@ -59,7 +59,8 @@ class Network:
         self.groups = 1 if program.coupled else program.colours
         self.columns = [_columns(node, self.groups) for node in program.nodes]
         self.leads = _leads(program)
-        self.stored = _stored(program, self.leads)
+        self.here = _here(program, self.leads)
+        self.stored = _stored(program, self.here)
         self.rows = _rows(program)
         self.last_use = _last_uses(program)
         self.matrices: list[list[Any]] = []
@@ -84,13 +85,24 @@ class Network:
                 self.states[i] = arithmetic.array(hidden), arithmetic.array(cell)
             if node.op == "activate":
                 self.scales[i] = arithmetic.array(tensors[f"{i}.scale"])
-        self.offsets: dict[Taps, Any] = {}
+        # Nodes of equal taps share what is found of them, under a number for each kind of taps.
+        self.offsets: list[Any] = []
+        self._numbers: dict[Taps, int] = {}
+        self.self_taps = self._number(_SELF)
+        self.taps = [
+            [self._number(node.taps)] if node.op == "linear"
+            else [self._number(node.taps[k : k + 1] or _SELF) for k in range(len(node.inputs))]
+            for node in program.nodes
+        ]  # fmt: skip
+        self.state_taps = {
+            kind: (self._number(STATES[kind]), self._number((CELLS[kind],))) for kind in STATES
+        }
 
-    def taps(self, offsets: Taps) -> Any:
-        """(J, 2): the offsets as the arithmetic holds them."""
-        if offsets not in self.offsets:
-            self.offsets[offsets] = self.arithmetic.array(np.array(offsets, np.int64))
-        return self.offsets[offsets]
+    def _number(self, taps: Taps) -> int:
+        if taps not in self._numbers:
+            self._numbers[taps] = len(self.offsets)
+            self.offsets.append(self.arithmetic.array(np.array(taps, np.int64)))
+        return self._numbers[taps]
 
 
 def _some(x: Tensor, columns: Indices | None) -> Tensor:
@@ -135,29 +147,30 @@ def _leads(program: Program) -> list[int]:
     return leads
 
 
-def _stored(program: Program, leads: Sequence[int]) -> set[int]:
-    """The nodes whose maps are read elsewhere than where they are being made."""
-    found = {0}
+def _here(program: Program, leads: Sequence[int]) -> list[list[bool]]:
+    """Of each node and input: whether it reads only what is made together with its own map."""
+    found = []
     for i, node in enumerate(program.nodes):
-        if node.op == "given":
-            found.add(i)
-        if node.op == "lstm":
-            found.add(i)
-            if node.kind == "right":
-                found.add(node.inputs[0])
+        own = []
         for k, j in enumerate(node.inputs):
             taps = node.taps if node.op == "linear" else node.taps[k : k + 1]
-            if not _here(program, i, j, taps, leads):
-                found.add(j)
+            same = node.stride == 1 and all(tap == (0, 0) for tap in taps)
+            made = program.nodes[j].op not in ("input", "given")
+            own.append(same and made and leads[i] == leads[j])
+        found.append(own)
     return found
 
 
-def _here(
-    program: Program, i: int, j: int, taps: Sequence[tuple[int, int]], leads: Sequence[int]
-) -> bool:
-    """Whether node i reads of node j only what is made together with its own map."""
-    node = program.nodes[i]
-    return node.stride == 1 and all(t == (0, 0) for t in taps) and leads[i] == leads[j] and j > 0
+def _stored(program: Program, here: Sequence[Sequence[bool]]) -> set[int]:
+    """The nodes whose maps are read elsewhere than where they are being made."""
+    found = {0}
+    for i, node in enumerate(program.nodes):
+        found.update(j for j, own in zip(node.inputs, here[i], strict=True) if not own)
+        if node.op in ("given", "lstm"):
+            found.add(i)
+        if node.kind == "right":
+            found.add(node.inputs[0])
+    return found
 
 
 def _rows(program: Program) -> int:
@@ -234,7 +247,7 @@ class Evaluation:
         self.made: dict[int, Any] = {}
 
     def at(
-        self, places: Places, level: int, taps: Taps, stride: int = 1, outside: str = ""
+        self, places: Places, level: int, taps: int, stride: int = 1, outside: str = ""
     ) -> Any:
         """(n, J): where the taps of these positions lie in the stores of a level."""
         key = (level, taps, stride, outside)
@@ -245,7 +258,7 @@ class Evaluation:
             arrays = (base, places.rows, places.columns, depth, height, width)
             places.found[key] = self.arithmetic.places(
                 *(self.arithmetic.array(a) for a in arrays),
-                self.network.taps(taps),
+                self.network.offsets[taps],
                 stride,
                 OUTSIDE[outside],
             )
@@ -253,7 +266,7 @@ class Evaluation:
 
     def own(self, places: Places, level: int) -> Any:
         """(n,): where these positions themselves lie."""
-        return self.at(places, level, _SELF)[:, 0]
+        return self.at(places, level, self.network.self_taps)[:, 0]
 
     def evaluate(self, i: int, places: Places, group: int) -> None:
         """Node i at these positions: all its channels (0), or a colour's (from 1 on)."""
@@ -284,10 +297,9 @@ class Evaluation:
         """What node i reads of its k-th input at its own positions, or at an offset."""
         node = self.program.nodes[i]
         j = node.inputs[k]
-        taps = node.taps[k : k + 1]
-        if _here(self.program, i, j, taps, self.network.leads) and j in self.made:
+        if self.network.here[i][k]:
             return self.made[j]
-        at = self.at(places, node.level, taps or _SELF)
+        at = self.at(places, node.level, self.network.taps[i][k])
         return self.arithmetic.gather(self.stores[j], at)
 
     def _make(self, i: int, node: Node, places: Places, group: int, columns: Any) -> Any:
@@ -314,11 +326,11 @@ class Evaluation:
 
     def _linear(self, i: int, node: Node, places: Places, matrix: Any) -> Any:
         do, j = self.arithmetic, node.inputs[0]
-        if _here(self.program, i, j, node.taps, self.network.leads) and j in self.made:
+        if self.network.here[i][0]:
             products = [matrix.multiply(self.made[j])]
         else:
             level = self.program.nodes[j].level
-            at = self.at(places, level, node.taps, node.stride)
+            at = self.at(places, level, self.network.taps[i][0], node.stride)
             parts = range(0, max(1, len(at)), BAND)
             products = [
                 matrix.multiply(do.gather(self.stores[j], at[first : first + BAND]))
@@ -369,8 +381,9 @@ class Evaluation:
         self, i: int, node: Node, places: Places, sums: Any, group: int, columns: Any
     ) -> Any:
         do, matrix = self.arithmetic, self.network.matrices[i][group]
-        at = self.at(places, 0, STATES[node.kind], 1, node.kind)
-        before = self.at(places, 0, (CELLS[node.kind],), 1, node.kind)[:, 0]
+        states, cell_taps = self.network.state_taps[node.kind]
+        at = self.at(places, 0, states, 1, node.kind)
+        before = self.at(places, 0, cell_taps, 1, node.kind)[:, 0]
         gates = None if columns is None else _gates(columns, node.channels)
         recurrent = do.widen(
             matrix.multiply(do.gather(self.stores[i], at)), matrix.bias, matrix.scale
