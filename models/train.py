@@ -26,6 +26,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import pickle
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -59,6 +60,7 @@ class TrainConfig:
     data: tuple[Path, ...]  # photographs, or whole small images: see `pixelzip.models.images`
     valid: tuple[Path, ...]  # if empty, a few of ``data`` are held out
     output: Path
+    start: Path | None = None  # the checkpoint whose averaged weights a new run begins with
     network: str = "photo"
     architecture: Config = field(default_factory=PhotoConfig)
     steps: int = 20_000
@@ -187,11 +189,13 @@ def train(config: TrainConfig, report: Callable[[Progress], None] = lambda progr
         network.likelihood = torch.compile(network.likelihood)  # type: ignore[method-assign]
         network.contrast = torch.compile(network.contrast)
     optimizing = optimizers(network, config)
+    checkpoint, log = config.output / "checkpoint.pt", config.output / "log.csv"
+    if config.start is not None and not checkpoint.exists():
+        begin(network, config.start, config)
     average = Average(network)
     rng = np.random.default_rng([config.seed, rank])
     data = load(config, rng)
 
-    checkpoint, log = config.output / "checkpoint.pt", config.output / "log.csv"
     config.output.mkdir(parents=True, exist_ok=True)
     step, seconds_before = 0, 0.0
     run = {"seed": config.seed, "batch": config.batch, "side": config.side, "processes": world}
@@ -277,6 +281,26 @@ def train(config: TrainConfig, report: Callable[[Progress], None] = lambda progr
     if rank == 0:
         plot(log, config.output / "curve.png")
     return checkpoint
+
+
+def begin(network: nn.Module, start: Path, config: TrainConfig) -> None:
+    """Give a new network the averaged weights of another run's checkpoint.
+
+    Raises TrainingError if that is none, or of another network.
+    """
+    try:
+        state = torch.load(start, map_location=config.device, weights_only=True)
+        found = state["network_name"], state["architecture"]
+        if found != (config.network, asdict(config.architecture)):
+            raise TrainingError(
+                f"{start} is of another network ({found[0]}, {found[1]}):"
+                " choose the same network with the same settings"
+            )
+        network.load_state_dict(state["average"])
+    except OSError as error:
+        raise TrainingError(f"{start}: {error.strerror or error}") from error
+    except (pickle.UnpicklingError, RuntimeError, LookupError, TypeError, EOFError) as error:
+        raise TrainingError(f"{start} is not a checkpoint of a network") from error
 
 
 def load(config: TrainConfig, rng: np.random.Generator) -> Data:

@@ -754,6 +754,10 @@ def _grid(images: Sequence[Image], scale: int | None, output: str, line: str) ->
     "-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False),
     help="Folder for the checkpoint, the log and the curve; a run that it holds is resumed.",
 )  # fmt: skip
+@click.option(
+    "--start", type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Begin with the weights of this checkpoint, to adapt them to other images.",
+)  # fmt: skip
 @click.option("--steps", type=click.IntRange(1), default=20_000, show_default=True)
 @click.option(
     "--batch", type=click.IntRange(1), default=8, show_default=True, help="Crops or images a step."
