@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from pixelzip import api
 from pixelzip.codec import tiles
 from pixelzip.codec.container import tile_grid
 from pixelzip.codec.image import DEFAULT_TILE, Picture
 from pixelzip.models.freeze import load_checkpoint
-from pixelzip.models.photo import Photo
 
 _MODES = ("L", "LA", "RGB", "RGBA")
 
@@ -48,18 +48,22 @@ def float_bits(checkpoint: Path | None, picture: Picture) -> float | None:
     """Under the float network of a checkpoint, in float32."""
     if checkpoint is None or picture.mode not in _MODES:
         return None
-    network = _network(checkpoint)
+    network, colours = _network(checkpoint)
     nats = 0.0
     for channels in (1, 3):
         for tile in _tiles(picture, channels):
-            colour = torch.from_numpy(np.repeat(tile, 3 // channels, axis=2))
+            if channels > colours:
+                return None
+            colour = torch.from_numpy(np.repeat(tile, colours // channels, axis=2))
             nats -= float(network(colour[None])[..., :channels].double().sum())
     return nats / math.log(2)
 
 
 @cache
-def _network(checkpoint: Path) -> Photo:
-    return load_checkpoint(checkpoint)[0]
+def _network(checkpoint: Path) -> tuple[nn.Module, int]:
+    """The float network of a checkpoint, and how many colours it knows."""
+    network, state = load_checkpoint(checkpoint)
+    return network, state["architecture"].get("colours", 3)
 
 
 def _tiles(picture: Picture, channels: int) -> list[NDArray[np.uint8]]:

@@ -32,7 +32,7 @@ OUTSIDE = {"": 0, "row": 1, "left": 2, "right": 2}
 """Beyond the border there are zeros, but for an LSTM's states: above (1) or all around (2) there is
 what has been learnt."""
 
-_kernel = numba.njit(nogil=True, cache=True)
+_kernel: Any = numba.njit(nogil=True, cache=True)
 
 
 class Matrix:
@@ -65,9 +65,10 @@ def _places(base, row, column, depth, height, width, taps, stride, outside, out)
 
 @_kernel
 def _sigmoid(x):  # type: ignore[no-untyped-def]
-    z = min(max(np.int64(x), -_REACH), _REACH) + _REACH
+    z = np.int64(min(max(x, -_REACH), _REACH)) + _REACH
     at = np.uint64(z >> _SHIFT)
-    return np.int64(tables.SIGMOID[at]) + ((np.int64(tables.SIGMOID_SLOPE[at]) * (z & _MASK)) >> _SHIFT)
+    line = (np.int64(tables.SIGMOID_SLOPE[at]) * (z & _MASK)) >> _SHIFT
+    return np.int64(tables.SIGMOID[at]) + line
 
 
 @_kernel
@@ -79,9 +80,10 @@ def _tanh(x):  # type: ignore[no-untyped-def]
 def _elu(x):  # type: ignore[no-untyped-def]
     if x > 0:
         return np.int64(x)
-    z = max(np.int64(x), -_REACH) + _REACH
+    z = np.int64(max(x, -_REACH)) + _REACH
     at = np.uint64(z >> _SHIFT)
-    power = np.int64(tables.EXP[at]) + ((np.int64(tables.EXP_SLOPE[at]) * (z & _MASK)) >> _SHIFT)
+    line = (np.int64(tables.EXP_SLOPE[at]) * (z & _MASK)) >> _SHIFT
+    power = np.int64(tables.EXP[at]) + line
     return (power - (1 << 18) + 32) >> 6
 
 
@@ -108,7 +110,7 @@ def _activate(x, kind, scale, largest, out):  # type: ignore[no-untyped-def]
         for c in range(channels):
             y = np.int64(x[i, c])
             if kind == 1:
-                y = max(y, 0)
+                y = max(y, np.int64(0))
             elif kind >= 2:
                 y = _elu(y)
             z = np.rint(np.float64(y) * scale[c])

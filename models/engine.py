@@ -76,9 +76,10 @@ class Network:
                 for columns in self.columns[i]:
                     if columns is not None and node.op == "lstm":
                         columns = _gates(columns, node.channels)
-                    parts = [_some(x, columns) for x in (weight, bias, found["scale"])]
-                    empty = parts[0].shape[1] == 0
-                    matrix = None if empty else arithmetic.matrix(*parts, program.largest + 1)
+                    some, *rest = (_some(x, columns) for x in (weight, bias, found["scale"]))
+                    matrix = None
+                    if some.shape[1]:
+                        matrix = arithmetic.matrix(some, rest[0], rest[1], program.largest + 1)
                     self.matrices[i].append(matrix)
             if node.op == "lstm":
                 hidden, cell = tensors[f"{i}.hidden"], tensors[f"{i}.cell"]
@@ -246,9 +247,7 @@ class Evaluation:
                 self.stores[i][1], self.cells[i][1] = network.states[i]
         self.made: dict[int, Any] = {}
 
-    def at(
-        self, places: Places, level: int, taps: int, stride: int = 1, outside: str = ""
-    ) -> Any:
+    def at(self, places: Places, level: int, taps: int, stride: int = 1, outside: str = "") -> Any:
         """(n, J): where the taps of these positions lie in the stores of a level."""
         key = (level, taps, stride, outside)
         if key not in places.found:
@@ -308,7 +307,8 @@ class Evaluation:
         if node.op == "linear":
             return self._linear(i, node, places, self.network.matrices[i][group])
         if node.op == "add":
-            return do.add([_pick(self._read(i, k, places), columns) for k in range(len(node.inputs))])
+            read = [_pick(self._read(i, k, places), columns) for k in range(len(node.inputs))]
+            return do.add(read)
         read = [self._read(i, k, places) for k in range(len(node.inputs))]
         if node.op == "activate":
             scales = self.network.scales[i]
@@ -377,9 +377,7 @@ class Evaluation:
     together = False
     """Whether positions come together that depend on each other: all of a tile."""
 
-    def _step(
-        self, i: int, node: Node, places: Places, sums: Any, group: int, columns: Any
-    ) -> Any:
+    def _step(self, i: int, node: Node, places: Places, sums: Any, group: int, columns: Any) -> Any:
         do, matrix = self.arithmetic, self.network.matrices[i][group]
         states, cell_taps = self.network.state_taps[node.kind]
         at = self.at(places, 0, states, 1, node.kind)
@@ -578,4 +576,3 @@ def bands(
             band.append(head.parameters(channel))
             head.learn(known[:, channel])
         yield np.stack(band, 1)
-

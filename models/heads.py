@@ -69,7 +69,10 @@ class Head:
 
     def begin(self, rows: Tensor) -> None:
         """The rows (n, columns) int32 of the pixels that come next."""
-        self.rows, self.known, self.last = rows, list[Tensor](), rows
+        self.rows, self.known = rows, list[Tensor]()
+        self.logits: Tensor  # of a mixture, and its logistics, for the sub-pixel asked for last
+        self.means: Tensor
+        self.log_scales: Tensor
 
     def learn(self, values: NDArray[np.uint8]) -> None:
         """The values (n,) of the sub-pixel whose parameters were asked for last."""

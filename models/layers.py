@@ -128,7 +128,7 @@ def lstm(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
     The gates come in the paper's order: output, forget, input, content.
     """
     h = cell.shape[-1]
-    out, forget, enter = torch.sigmoid(gates[..., : 3 * h]).split(h, -1)
+    out, forget, enter = torch.sigmoid(gates[..., : 3 * h]).chunk(3, -1)
     cell = torch.addcmul(enter * torch.tanh(gates[..., 3 * h :]), forget, cell)
     return out * torch.tanh(cell), cell
 

@@ -37,7 +37,7 @@ class _LogSoftmaxAt(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, target: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, logits: Tensor, target: Tensor) -> Tensor:
         total = logits.logsumexp(2, keepdim=True)
         ctx.save_for_backward(logits, total, target)
         return logits.gather(2, target) - total
@@ -71,7 +71,7 @@ class Softmax(nn.Module):
         if not self.pairs:
             return maps
         value = ((pixels - 128.0) / 128).permute(0, 3, 1, 2).unsqueeze(2)  # (B, C, 1, H, W)
-        own, coefficients = maps.split([self.colours, self.pairs], 1)
+        own, coefficients = torch.split(maps, [self.colours, self.pairs], 1)
         sums = []
         for c, logits in enumerate(own.unbind(1)):
             first = c * (c - 1) // 2

@@ -6,8 +6,9 @@ The functions mirror the layers' ``forward`` methods. Weights keep their values 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +75,9 @@ class Tracer:
         if (source, kind) not in self.activations:
             node = self.nodes[source]
             channels = node.channels * (2 if kind == "concat_elu" else 1)
-            made = self._node("activate", [source], channels, kind=kind, parts=node.parts, blank=blank)
+            made = self._node(
+                "activate", [source], channels, kind=kind, parts=node.parts, blank=blank
+            )
             self.activations[source, kind] = made
         return self.activations[source, kind]
 
@@ -170,9 +173,7 @@ class Tracer:
         weight[:, -1] *= 2
         return self.linear(INPUT, weight, torch.zeros(len(weight)), taps)
 
-    def residual(
-        self, layer: layers.GatedResidual, x: int, shortcuts: Sequence[int] = ()
-    ) -> int:
+    def residual(self, layer: layers.GatedResidual, x: int, shortcuts: Sequence[int] = ()) -> int:
         y = self._either(layer.first, self.activate("concat_elu", x))
         if shortcuts:
             assert layer.shortcut is not None
@@ -357,7 +358,7 @@ def _small(t: Tracer, trunk: SmallPixelCNNpp) -> None:
     t.linear(t.activate("elu", right), trunk.top.weight.flatten(2), _bias(trunk.top))
 
 
-_TRUNKS = {
+_TRUNKS: dict[type[nn.Module], Callable[[Tracer, Any], None]] = {
     PixelCNN: _pixelcnn,
     PixelRNN: _pixelrnn,
     GatedPixelCNN: _gated,
@@ -372,9 +373,8 @@ def _multi_scale(network: MultiScale) -> list[tuple[Program, Tensors]]:
     level = network.factor.bit_length() - 1
     between = Tracer(colours, level)
     x = _upsampling(between, network.upsampling)
-    upsampling = replace(
-        first[0][0], output="map", coupled=True, beyond=0, components=0, nodes=tuple(between.nodes[: x + 1])
-    )
+    nodes = tuple(between.nodes[: x + 1])
+    upsampling = replace(first[0][0], output="map", coupled=True, beyond=0, nodes=nodes)
     rest = Tracer(colours)
     _pixelrnn(rest, network.conditional)
     conditional = _program(rest, network.conditional, network.output, None)

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from pixelzip.models.frozen import Frozen
     from pixelzip.models.integers import Integers
 
-    Network = Frozen | Integers
-
 PROGRAMS = "pixelzip frozen program 1"
 """The format of the papers' networks, see `pixelzip.models.integers`."""
 _FOLDER = Path(__file__).parent
@@ -83,7 +81,9 @@ def _header(path: Path) -> dict[str, Any]:
         raise NetworkFileError(f"{path} is not a network file: {error}") from error
 
 
-def load(name_or_path: str, *, carrier: str | None = None, device: str = "cpu") -> Network:
+def load(
+    name_or_path: str, *, carrier: str | None = None, device: str = "cpu"
+) -> Frozen | Integers:
     """A network of the zoo by its name, or any frozen network by its path.
 
     Raises UnknownNetworkError if there is no such network, NetworkFileError if its file is
@@ -94,7 +94,7 @@ def load(name_or_path: str, *, carrier: str | None = None, device: str = "cpu") 
 
 
 @lru_cache(maxsize=8)
-def _load(name_or_path: str, carrier: str | None, device: str) -> Network:
+def _load(name_or_path: str, carrier: str | None, device: str) -> Frozen | Integers:
     path = _FOLDER / f"{name_or_path}.safetensors"
     if name_or_path not in names():
         path = Path(name_or_path)
@@ -114,7 +114,9 @@ def _load(name_or_path: str, carrier: str | None, device: str) -> Network:
     return frozen.Frozen(path.stem, tensors, config, carrier=carrier, device=device)
 
 
-def find(fingerprint: bytes, extra: Sequence[str] = (), *, device: str = "cpu") -> Network:
+def find(
+    fingerprint: bytes, extra: Sequence[str] = (), *, device: str = "cpu"
+) -> Frozen | Integers:
     """The network whose fingerprint begins so, in the zoo or among the paths in ``extra``.
 
     Raises UnknownNetworkError if none does, and what `load` raises.
