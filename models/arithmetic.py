@@ -46,7 +46,7 @@ class Matrix:
 
 
 @_kernel
-def _places(base, row, column, depth, height, width, taps, stride, outside, out):  # type: ignore[no-untyped-def]
+def _places(base, row, column, height, width, depth, pitch, taps, stride, outside, out):  # type: ignore[no-untyped-def]
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
             if stride == -2:
@@ -57,7 +57,7 @@ def _places(base, row, column, depth, height, width, taps, stride, outside, out)
                 r, c = stride * row[i] + taps[j, 0], stride * column[i] + taps[j, 1]
                 whole = True
             if whole and 0 <= r < height[i] and 0 <= c < width[i]:
-                out[i, j] = base[i] + (r % depth[i]) * width[i] + c
+                out[i, j] = base[i] + (r % depth[i]) * pitch[i] + c % pitch[i]
             else:
                 above = outside == 1 and r < 0 and 0 <= c < width[i]
                 out[i, j] = 1 if above or outside == 2 else 0
@@ -266,7 +266,7 @@ class Plain:
         return Matrix(multiply, bias.to(self.device), scale.to(self.device))
 
     def places(self, *arguments: Any) -> Tensor:
-        base, row, column, depth, height, width, taps, stride, outside = arguments
+        base, row, column, height, width, depth, pitch, taps, stride, outside = arguments
         up = stride == -2
         r = row[:, None] * (1 if up else stride) + taps[:, 0]
         c = column[:, None] * (1 if up else stride) + taps[:, 1]
@@ -277,7 +277,7 @@ class Plain:
         within = (c >= 0) & (c < width[:, None])
         inside = whole & (r >= 0) & (r < height[:, None]) & within
         learnt = torch.full_like(inside, outside == 2) | ((r < 0) & within & (outside == 1))
-        at = base[:, None] + (r % depth[:, None]) * width[:, None] + c
+        at = base[:, None] + (r % depth[:, None]) * pitch[:, None] + c % pitch[:, None]
         return torch.where(inside, at, learnt.long())
 
     def gather(self, store: Tensor, at: Tensor) -> Tensor:

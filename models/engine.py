@@ -61,7 +61,7 @@ class Network:
         self.leads = _leads(program)
         self.here = _here(program, self.leads)
         self.stored = _stored(program, self.here)
-        self.rows = _rows(program)
+        self.rows, self.window = _kept(program, self.leads)
         self.last_use = _last_uses(program)
         self.matrices: list[list[Any]] = []
         self.scales: dict[int, Any] = {}
@@ -174,10 +174,23 @@ def _stored(program: Program, here: Sequence[Sequence[bool]]) -> set[int]:
     return found
 
 
-def _rows(program: Program) -> int:
-    """How many rows of a map are ever read at once."""
-    up = [-r for node in program.nodes for r, _ in node.taps]
-    return 2 + max([1, *up])
+def _kept(program: Program, leads: Sequence[int]) -> tuple[int, int]:
+    """How many rows of a map are ever read at once, and how many columns of a row.
+
+    A row's newest column lies ``lag`` farther to the right with each row up.
+    """
+    rows = columns = 1
+    for i, node in enumerate(program.nodes):
+        reads = [(i, tap) for tap in STATES.get(node.kind, ())]
+        for k, j in enumerate(node.inputs):
+            if program.nodes[j].op not in ("input", "given"):
+                taps = node.taps if node.op == "linear" else node.taps[k : k + 1] or _SELF
+                reads += [(j, tap) for tap in taps]
+        for j, (row, column) in reads:
+            rows = max(rows, 1 - row)
+            behind = leads[j] - column - (program.lag or 0) * row  # from column 0 on, at first
+            columns = max(columns, 1 + behind)
+    return rows, columns
 
 
 def _last_uses(program: Program) -> list[list[int]]:
@@ -189,6 +202,25 @@ def _last_uses(program: Program) -> list[list[int]]:
             last[j] = i
     last[len(program.nodes) - 1] = -1
     return [[j for j, use in last.items() if use == i and j] for i in range(len(program.nodes))]
+
+
+@dataclass
+class Layout:
+    """How a map of many tiles lies in a store: of each tile (tiles,) its size, and what is kept.
+
+    Row r of a tile lies in the place of row r modulo ``depths``, column c of it in that of c modulo
+    ``pitches``.
+    """
+
+    heights: Indices
+    widths: Indices
+    depths: Indices
+    pitches: Indices
+
+    def __post_init__(self) -> None:
+        areas = self.depths * self.pitches
+        self.bases = 2 + np.cumsum(areas) - areas
+        self.entries = 2 + int(areas.sum())
 
 
 @dataclass
@@ -211,7 +243,7 @@ class Places:
 
 
 class Evaluation:
-    """Maps of some tiles in the making. ``whole``: keep all rows of each tile, not the last few."""
+    """Maps of some tiles in the making. ``whole``: keep all of each, not what is still needed."""
 
     def __init__(
         self, network: Network, shapes: Sequence[Shape], labels: Sequence[int], *, whole: bool
@@ -221,40 +253,59 @@ class Evaluation:
         if self.arithmetic.device.type == "cpu":
             # Threads share out tiles; inside one, a second level of threads only gets in the way.
             torch.set_num_threads(1)
+        self.labels = np.array(labels, np.int64)
         size = np.array(shapes, np.int64).reshape(-1, 2)
         size[:, 1] += self.program.beyond
-        self.labels = np.array(labels, np.int64)
-        self.heights, self.widths, self.depths, self.bases = [], [], [], []
-        entries = []
-        for level in range(1 + max(node.level for node in self.program.nodes)):
-            height, width = -(-size >> level).T if level == 0 else (-(-size // 2**level)).T
-            depth = height if whole else np.minimum(height, network.rows)
-            areas = depth * width
-            self.heights.append(height)
-            self.widths.append(width)
-            self.depths.append(depth)
-            self.bases.append(2 + np.cumsum(areas) - areas)
-            entries.append(2 + int(areas.sum()))
+        levels = 1 + max(node.level for node in self.program.nodes)
+        sizes = [-(-size // 2**level).T for level in range(levels)]
+        # What is told from outside is kept whole; of other maps what is still to be read.
+        self.layouts = [Layout(height, width, height, width) for height, width in sizes]
+        self.recent = 0 if whole else levels
+        if not whole:
+            for height, width in sizes:
+                if self.program.lag is None:
+                    layout = Layout(height, width, np.minimum(height, network.rows), width)
+                else:
+                    layout = Layout(height, width, height, np.minimum(width, network.window))
+                self.layouts.append(layout)
         self.stores: dict[int, Any] = {}
         self.cells: dict[int, Any] = {}
         for i in network.stored:
             node = self.program.nodes[i]
             kind = "narrow" if self.program.narrow(i) else "wide"
-            shape = (entries[node.level], node.channels)
+            shape = (self.layout(i).entries, node.channels)
             self.stores[i] = self.arithmetic.empty(shape, kind)
             if node.op == "lstm":
                 self.cells[i] = self.arithmetic.empty(shape, "wide")
                 self.stores[i][1], self.cells[i][1] = network.states[i]
         self.made: dict[int, Any] = {}
 
-    def at(self, places: Places, level: int, taps: int, stride: int = 1, outside: str = "") -> Any:
-        """(n, J): where the taps of these positions lie in the stores of a level."""
-        key = (level, taps, stride, outside)
+    def layout(self, i: int) -> Layout:
+        """Where a node's map lies in its store."""
+        return self.layouts[self._layout(i)]
+
+    def _layout(self, i: int) -> int:
+        node = self.program.nodes[i]
+        return node.level + (0 if node.op in ("input", "given") else self.recent)
+
+    def tell(self, i: int, values: Any, tile: int = 0) -> None:
+        """Set the whole map of an input: (H, W, channels) of a tile, without what is beyond."""
+        layout = self.layout(i)
+        start, height, width = (int(x[tile]) for x in (layout.bases, layout.heights, layout.widths))
+        inside = self.stores[i][start : start + height * width].reshape(height, width, -1)
+        inside[:, : values.shape[1]] = self.arithmetic.array(values)
+
+    def at(self, places: Places, i: int, taps: int, stride: int = 1, outside: str = "") -> Any:
+        """(n, J): where the taps of these positions lie in a node's store."""
+        number = self._layout(i)
+        key = (number, taps, stride, outside)
         if key not in places.found:
-            tiles = places.tiles
-            per_tile = [self.bases, self.depths, self.heights, self.widths]
-            base, depth, height, width = (each[level][tiles] for each in per_tile)
-            arrays = (base, places.rows, places.columns, depth, height, width)
+            layout, tiles = self.layouts[number], places.tiles
+            arrays = (
+                layout.bases[tiles], places.rows, places.columns,
+                layout.heights[tiles], layout.widths[tiles],
+                layout.depths[tiles], layout.pitches[tiles],
+            )  # fmt: skip
             places.found[key] = self.arithmetic.places(
                 *(self.arithmetic.array(a) for a in arrays),
                 self.network.offsets[taps],
@@ -263,9 +314,9 @@ class Evaluation:
             )
         return places.found[key]
 
-    def own(self, places: Places, level: int) -> Any:
-        """(n,): where these positions themselves lie."""
-        return self.at(places, level, self.network.self_taps)[:, 0]
+    def own(self, places: Places, i: int) -> Any:
+        """(n,): where these positions themselves lie in a node's store."""
+        return self.at(places, i, self.network.self_taps)[:, 0]
 
     def evaluate(self, i: int, places: Places, group: int) -> None:
         """Node i at these positions: all its channels (0), or a colour's (from 1 on)."""
@@ -290,7 +341,7 @@ class Evaluation:
             self.made[i][:, columns] = values
             values = self.made[i]
         if i in self.stores and node.op != "lstm":
-            self.stores[i][self.own(places, node.level)] = values
+            self.stores[i][self.own(places, i)] = values
 
     def _read(self, i: int, k: int, places: Places) -> Any:
         """What node i reads of its k-th input at its own positions, or at an offset."""
@@ -298,7 +349,7 @@ class Evaluation:
         j = node.inputs[k]
         if self.network.here[i][k]:
             return self.made[j]
-        at = self.at(places, node.level, self.network.taps[i][k])
+        at = self.at(places, j, self.network.taps[i][k])
         return self.arithmetic.gather(self.stores[j], at)
 
     def _make(self, i: int, node: Node, places: Places, group: int, columns: Any) -> Any:
@@ -329,8 +380,7 @@ class Evaluation:
         if self.network.here[i][0]:
             products = [matrix.multiply(self.made[j])]
         else:
-            level = self.program.nodes[j].level
-            at = self.at(places, level, self.network.taps[i][0], node.stride)
+            at = self.at(places, j, self.network.taps[i][0], node.stride)
             parts = range(0, max(1, len(at)), BAND)
             products = [
                 matrix.multiply(do.gather(self.stores[j], at[first : first + BAND]))
@@ -352,7 +402,7 @@ class Evaluation:
         columns = self.network.columns[i][group]
         if not self.together:
             if node.kind == "right":  # its sums were found while the row was decoded
-                sums = self.stores[node.inputs[0]][self.own(places, 0)]
+                sums = self.stores[node.inputs[0]][self.own(places, node.inputs[0])]
             else:
                 sums = self.made[node.inputs[0]]
             return self._step(i, node, places, sums, group, columns)
@@ -369,7 +419,7 @@ class Evaluation:
         if node.kind == "left":
             wave = places.rows + places.columns
         elif node.kind == "right":
-            wave = places.rows + self.widths[0][places.tiles] - 1 - places.columns
+            wave = places.rows + self.layouts[0].widths[places.tiles] - 1 - places.columns
         order = np.argsort(wave, kind="stable")
         ends = np.flatnonzero(np.diff(wave[order])) + 1
         return np.split(order, ends)
@@ -380,8 +430,8 @@ class Evaluation:
     def _step(self, i: int, node: Node, places: Places, sums: Any, group: int, columns: Any) -> Any:
         do, matrix = self.arithmetic, self.network.matrices[i][group]
         states, cell_taps = self.network.state_taps[node.kind]
-        at = self.at(places, 0, states, 1, node.kind)
-        before = self.at(places, 0, cell_taps, 1, node.kind)[:, 0]
+        at = self.at(places, i, states, 1, node.kind)
+        before = self.at(places, i, cell_taps, 1, node.kind)[:, 0]
         gates = None if columns is None else _gates(columns, node.channels)
         recurrent = do.widen(
             matrix.multiply(do.gather(self.stores[i], at)), matrix.bias, matrix.scale
@@ -389,7 +439,7 @@ class Evaluation:
         cells = self.cells[i][before]
         total = do.add([_pick(sums, gates), recurrent])
         hidden, cell = do.lstm(total, _pick(cells, columns))
-        own = self.own(places, 0)
+        own = self.own(places, i)
         if columns is None:
             self.stores[i][own], self.cells[i][own] = hidden, cell
         else:
@@ -412,16 +462,10 @@ class Parallel(Evaluation):
         super().__init__(network, [shape], [label], whole=True)
         self.shape = shape
         self.everywhere = []
-        for height, width in zip(self.heights, self.widths, strict=True):
-            row, column = np.divmod(np.arange(int(height[0] * width[0])), int(width[0]))
+        for layout in self.layouts:
+            width = int(layout.widths[0])
+            row, column = np.divmod(np.arange(int(layout.heights[0]) * width), width)
             self.everywhere.append(Places(np.zeros_like(row), row, column))
-
-    def tell(self, node: int, values: Any) -> None:
-        """Set the whole map of an input: (H, W, channels) of the image, without what is beyond."""
-        level = self.program.nodes[node].level
-        height, width = int(self.heights[level][0]), int(self.widths[level][0])
-        inside = self.stores[node][2:].reshape(height, width, -1)
-        inside[:, : values.shape[1]] = self.arithmetic.array(values)
 
     def run(self, see: Any = None) -> Any:
         """The last map (positions, channels). ``see(node, map)`` is shown each one."""
@@ -448,10 +492,8 @@ class Steps(Evaluation):
         shapes: Sequence[Shape],
         channels: int,
         labels: Sequence[int],
-        *,
-        whole: bool = False,
     ) -> None:
-        super().__init__(network, shapes, labels, whole=whole or network.program.lag is not None)
+        super().__init__(network, shapes, labels, whole=False)
         self.channels = channels
         self.head = Head(self.program, self.arithmetic.device)
         nodes = list(enumerate(self.program.nodes))
@@ -520,7 +562,7 @@ class Steps(Evaluation):
         if lead == 0:
             return Places(tiles, rows, columns)
         # A row that begins is evaluated up to the lead, later one column a step.
-        width = self.widths[level][tiles]
+        width = self.layouts[level].widths[tiles]
         start = np.where(columns == 0, 0, columns + lead)
         counts = np.minimum(columns + lead + 1, width) - start
         counts = np.maximum(counts, 0)
@@ -530,7 +572,7 @@ class Steps(Evaluation):
 
     def _finish_rows(self, begun: Places) -> None:
         """Let the LSTMs from right to left go through the rows above these."""
-        width = self.widths[0][begun.tiles]
+        width = self.layouts[0].widths[begun.tiles]
         rows = begun.rows - 1
         if self.program.beyond:
             edge = Places(begun.tiles, rows, width - 1)

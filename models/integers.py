@@ -246,7 +246,7 @@ class MultiScaleSteps:
         labels = [0] * len(shapes)
         self.small = [np.zeros((*half, channels), np.uint8) for half in halves]
         self.first = Steps(network.networks[0], halves, channels, labels)
-        self.rest = Steps(network.networks[2], shapes, channels, labels, whole=True)
+        self.rest = Steps(network.networks[2], shapes, channels, labels)
         self.widths = np.array([w for _, w in shapes])
         self.done = np.full(len(shapes), -1)  # of each tile's pixels, by the second network
         node = [i for i, n in enumerate(self.rest.program.nodes) if n.op == "given"]
@@ -287,12 +287,8 @@ class MultiScaleSteps:
 
     def _upsample(self, tile: int) -> None:
         """Give the second network what the subsampled image tells of the whole one."""
-        height, width = self.shapes[tile]
-        found = self.network.given(self.small[tile], (height, width))
-        wide = width + self.rest.program.beyond
-        start = int(self.rest.bases[0][tile])
-        store = self.rest.stores[self.given][start : start + height * wide]
-        store.reshape(height, wide, -1)[:, :width] = found
+        found = self.network.given(self.small[tile], self.shapes[tile])
+        self.rest.tell(self.given, found, tile)
 
     def parameters(self, channel: int) -> NDArray[np.int32]:
         """See `pixelzip.codec.conditional.Stepper.parameters`."""
