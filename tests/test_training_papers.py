@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixelzip.cli import cli
-from pixelzip.codec.errors import NetworkFileError, TrainingError
+from pixelzip.codec.errors import TrainingError
 from pixelzip.models import architectures, freeze, images, train
 
 
@@ -111,8 +111,7 @@ def test_runs_resume_exactly(
             assert torch.equal(resumed[part][key], tensor), key
     assert resumed["generators"] == expected["generators"]
     assert resumed["network_name"] == tiny.SETTINGS[name][0]
-    with pytest.raises(NetworkFileError, match="only photo"):
-        freeze.load_checkpoint(straight)
+    assert freeze.load_checkpoint(straight)[1]["step"] == 4
 
 
 @pytest.mark.parametrize("name", [n for n in tiny.SETTINGS if "grey" not in n])
@@ -289,6 +288,24 @@ def test_training_from_the_command_line(folder: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, other)
     assert done.exit_code == 1
     assert "of another run" in done.output
+
+
+def test_a_run_begins_with_anothers_weights(folder: Path, tmp_path: Path) -> None:
+    first = train.train(run(folder, tmp_path / "first", "row-lstm"))
+    began = run(folder, tmp_path / "second", "row-lstm", start=first, steps=1, rate=1e-9)
+    second = state(train.train(began))
+    assert second["step"] == 1
+    for name, weights in state(first)["average"].items():
+        assert torch.allclose(second["network"][name], weights, atol=1e-6), name
+    # Once there is a checkpoint of its own, a run goes on with that.
+    longer = state(train.train(replace(began, steps=2, rate=1e-2)))
+    assert longer["step"] == 2
+    other = run(folder, tmp_path / "third", "pixelcnn", start=first)
+    with pytest.raises(TrainingError, match="of another network"):
+        train.train(other)
+    (tmp_path / "text").write_text("no checkpoint")
+    with pytest.raises(TrainingError, match="is not a checkpoint"):
+        train.train(replace(began, output=tmp_path / "fourth", start=tmp_path / "text"))
 
 
 @pytest.mark.parametrize(
