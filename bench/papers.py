@@ -230,7 +230,7 @@ def _comparison(table: str, found: Found) -> str:
         def size(value: float, run: Measured = run) -> str:
             return f"{run.nats(value) if nats else value:.{digits}f}"
 
-        frozen = ["-"] * (5 + nats)
+        frozen = ["-"] * (4 + nats)
         if coding is not None:
             frozen = [size(coding.theory), size(coding.file)]
             frozen += [f"{coding.file:.4f}"] * nats
@@ -272,7 +272,8 @@ def _speed(coded: Sequence[tuple[str, Measured, Coding]]) -> str:
     text = Table("", columns, tuple(lines)).markdown()
     if coded:
         run = coded[0][1]
-        text += f"\n{count(run.images, 'image')} together. {machine_sentence(run.machine)}\n"
+        together = f"{count(run.images, 'image')} together; alone: medians of {runs.ALONE}"
+        text += f"\n{together}. {machine_sentence(run.machine)}\n"
     return text
 
 
@@ -292,21 +293,15 @@ def _note(coded: Sequence[tuple[str, Measured, Coding]]) -> str:
 
 def _decoding(coded: Sequence[tuple[str, Measured, Coding]]) -> str:
     """What decoding spends its time on, in percent; the largest part of each network is bold."""
-    lines, kinds = (
-        [],
-        list(dict.fromkeys([runs.PRODUCTS, *(k for k, _, _ in runs.KINDS), runs.REST])),
-    )
+    lines = []
     for name, _, coding in coded:
         total = sum(coding.kinds.values())
-        parts = [
-            f"**{100 * coding.kinds[kind] / total:.0f}**"
-            if kind == coding.slowest
-            else f"{100 * coding.kinds[kind] / total:.0f}"
-            for kind in kinds
-            if total
-        ]
-        lines.append((name, *(parts or [""] * len(kinds))))
-    return Table("", ("% of decoding", *kinds), tuple(lines)).markdown()
+        cells = []
+        for kind in runs.ALL_KINDS:
+            part = f"{100 * coding.kinds[kind] / total:.0f}" if total else ""
+            cells.append(f"**{part}**" if part and kind == coding.slowest else part)
+        lines.append((name, *cells))
+    return Table("", ("% of decoding", *runs.ALL_KINDS), tuple(lines)).markdown()
 
 
 def _precision(found: Found) -> str:

@@ -64,6 +64,7 @@ PRODUCTS = "products"
 """The kind that each matrix does itself."""
 REST = "bookkeeping"
 """All other time: which positions come next, and Python itself."""
+ALL_KINDS = (PRODUCTS, *dict.fromkeys(kind for kind, _, _ in KINDS), REST)
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,7 @@ def measure(
         subpixels=pixels[0].size,
         theory=float_theory(network, pixels, chosen.get("classes", 0)),
         codings=tuple(coding(frozen(run, b), b, pixels, threads) for b in (bits if codes else ())),
-        machine=machine(threads, ALONE),
+        machine=machine(threads, repeat=1),
     )
     kept.write_text(found.to_json())
     return found
@@ -248,17 +249,22 @@ def coding(path: Path, bits: int, images: Pixels, threads: int) -> Coding:
     scores = tiles.score_tiles(conditional, list(images), threads=threads)
     files, encode, decode = _there_and_back(network, images, threads)
     alone = [_there_and_back(network, image[None], threads)[1:] for image in images[:ALONE]]
+    parts = [unpack(data).components[0] for data in files]
+    by_network = [part.tiles[0].method == Method.NETWORK for part in parts]
+    # A colour image may be grey, and is then coded so.
+    whole = [part.channels == images.shape[3] for part in parts]
+    timed = np.flatnonzero(np.logical_and(by_network, whole))
     return Coding(
         bits=bits,
         megabytes=path.stat().st_size / 1e6,
         theory=sum(float(score.sum(dtype=np.float64)) for score in scores) / images.size,
         file=8 * sum(map(len, files)) / images.size,
-        by_network=sum(_payload(data) is not None for data in files),
+        by_network=sum(by_network),
         encode=encode,
         decode=decode,
         encode_alone=median(seconds for seconds, _ in alone),
         decode_alone=median(seconds for _, seconds in alone),
-        kinds=kinds(path, files, images),
+        kinds=decoding(path, [parts[i].tiles[0].payload for i in timed], images[timed]),
     )
 
 
@@ -280,34 +286,24 @@ def _planes(images: Pixels) -> list[Pixels]:
     return list(images[..., 0] if images.shape[3] == 1 else images)
 
 
-def _payload(data: bytes) -> bytes | None:
-    """What the network codes of a small image's file; None if it has no part in it."""
-    (component,) = unpack(data).components
-    (tile,) = component.tiles
-    return tile.payload if tile.method == Method.NETWORK else None
-
-
 # Where the time goes.
 
 
-def kinds(path: Path, files: Sequence[bytes], images: Pixels) -> dict[str, float]:
-    """The seconds an image takes to decode, by kind of work, in one thread; all files together."""
-    coded = [(payload, image) for data, image in zip(files, images, strict=True)
-             if (payload := _payload(data)) is not None]  # fmt: skip
-    if not coded:
-        return {}
-    payloads, known = zip(*coded, strict=True)
-    shapes = [image.shape[:2] for image in known]
-    channels = unpack(files[0]).components[0].channels
-    seconds = dict.fromkeys([PRODUCTS, *(kind for kind, _, _ in KINDS), REST], 0.0)
+def decoding(path: Path, payloads: Sequence[bytes], images: Pixels) -> dict[str, float]:
+    """The seconds an image takes to decode, by kind of work: all payloads together, one thread."""
+    seconds = dict.fromkeys(ALL_KINDS, 0.0)
+    if not payloads:
+        return seconds
     with _watched(seconds):
-        conditional = integers.make(path.stem, integers.read(path))
-        seconds |= dict.fromkeys(seconds, 0.0)  # loading does not count
+        network = integers.make(path.stem, integers.read(path))
+        seconds.update(dict.fromkeys(seconds, 0.0))  # loading does not count
         started = time.perf_counter()
-        tiles.decode_tiles(conditional, payloads, shapes, channels)
+        tiles.decode_tiles(
+            network, payloads, [image.shape[:2] for image in images], images.shape[3]
+        )
         total = time.perf_counter() - started
     seconds[REST] = total - sum(seconds.values())
-    return {kind: spent / len(coded) for kind, spent in seconds.items()}
+    return {kind: spent / len(payloads) for kind, spent in seconds.items()}
 
 
 @contextmanager
