@@ -68,7 +68,7 @@ def distributions(checkpoints: Mapping[str, Path], image: NDArray[np.uint8]) -> 
     """
     from matplotlib.figure import Figure
 
-    predicted = {}
+    predicted: dict[str, NDArray[np.float64]] = {}
     for name, checkpoint in checkpoints.items():
         network, _ = load_checkpoint(checkpoint)
         assert isinstance(network, Network)
@@ -109,7 +109,8 @@ def _choose(probabilities: NDArray[np.float64]) -> Sequence[tuple[int, int, int]
     entropy = -(probabilities * np.log2(probabilities.clip(1e-12))).sum(3)
     order = np.argsort(entropy, axis=None)
     at = order[(np.array(QUANTILES) * (order.size - 1)).astype(int)]
-    return [tuple(map(int, np.unravel_index(i, entropy.shape))) for i in at]  # type: ignore[misc]
+    rows, columns, channels = np.unravel_index(at, entropy.shape)
+    return list(zip(rows.tolist(), columns.tolist(), channels.tolist(), strict=True))
 
 
 def _png(figure: Figure) -> bytes:

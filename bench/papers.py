@@ -222,7 +222,7 @@ def _comparison(table: str, found: Found) -> str:
         "network", "parameters", "field", f"float, {unit}", f"frozen, {unit}", f"file, {unit}",
         *(["file, bits/dim"] if nats else []), "encode, ms", "decode, ms", f"the paper, {unit}",
     )  # fmt: skip
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for entry in entries:
         run = found[entry.run]
         coding = run.coding()
@@ -293,7 +293,7 @@ def _note(coded: Sequence[tuple[str, Measured, Coding]]) -> str:
 
 def _decoding(coded: Sequence[tuple[str, Measured, Coding]]) -> str:
     """What decoding spends its time on, in percent; the largest part of each network is bold."""
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for name, _, coding in coded:
         total = sum(coding.kinds.values())
         cells = []
@@ -306,7 +306,7 @@ def _decoding(coded: Sequence[tuple[str, Measured, Coding]]) -> str:
 
 def _precision(found: Found) -> str:
     """Freezing to 16 bits beside freezing to 8, for those networks that were frozen to both."""
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for name, run in _named(found):
         both = run.coding(16), run.coding(8)
         if both[0] is None or both[1] is None:
@@ -329,7 +329,7 @@ def _precision(found: Found) -> str:
 
 def _training(found: Found) -> str:
     """What each network is, and how much it saw."""
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for name, run in _named(found):
         settings = ", ".join(f"{key}={_word(value)}" for key, value in run.settings.items())
         seen = f"{run.pixels / 1e6:.1f}"
@@ -354,7 +354,7 @@ def pictures(
     found: Found, folders: Mapping[str, Path], images: Mapping[int, rows.Images]
 ) -> dict[str, bytes]:
     """The pictures that can be made of what was measured, as PNG by their names."""
-    made = {}
+    made: dict[str, bytes] = {}
     colour = [(name, run) for name, run in _named(found) if run.colours == 3]
     if colour:
         logs = {name: folders[run.run] / "log.csv" for name, run in colour}

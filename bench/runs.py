@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -176,12 +176,10 @@ def measure(
     """
     checkpoint, kept = run / "checkpoint.pt", run / "measured.json"
     if not again and kept.exists() and kept.stat().st_mtime > checkpoint.stat().st_mtime:
-        try:
-            found = Measured.from_json(kept.read_text())
-        except (ValueError, TypeError, KeyError):
-            found = None  # written by another version
-        if found is not None and found.has(bits) and found.is_of(images):
-            return found
+        with suppress(ValueError, TypeError, KeyError):  # written by another version
+            before = Measured.from_json(kept.read_text())
+            if before.has(bits) and before.is_of(images):
+                return before
     network, state = load_checkpoint(checkpoint)
     architecture, chosen = architectures.find(state["network_name"]), state["architecture"]
     config = architecture.config(**chosen)
@@ -227,9 +225,10 @@ def frozen(run: Path, bits: int) -> Path:
 def float_theory(network: nn.Module, images: Pixels, classes: int = 0) -> float:
     """A float network's bits/dim on images; where it has classes, each image's best one counts."""
     torch.manual_seed(0)  # a continuous output draws noise
+    labels: Sequence[int | None] = range(classes) if classes else [None]
     nats = []
     for batch in torch.split(torch.from_numpy(images), BATCH):
-        tried = [_nats(network, batch, label) for label in (range(classes) if classes else [None])]
+        tried = [_nats(network, batch, label) for label in labels]
         nats.append(torch.stack(tried).amin(0))
     return float(torch.cat(nats).sum()) / math.log(2) / images.size
 
@@ -311,14 +310,14 @@ def _watched(seconds: dict[str, float]) -> Iterator[None]:
     """Add the time of each kind of work to ``seconds``."""
 
     def timed(kind: str, work: Callable[..., Any]) -> Callable[..., Any]:
-        def watched(*arguments: Any) -> Any:
+        def clocked(*arguments: Any) -> Any:
             started = time.perf_counter()
             try:
                 return work(*arguments)
             finally:
                 seconds[kind] += time.perf_counter() - started
 
-        return watched
+        return clocked
 
     def matrix(*arguments: Any) -> Matrix:
         found: Matrix = make(*arguments)
@@ -326,12 +325,14 @@ def _watched(seconds: dict[str, float]) -> Iterator[None]:
         return found
 
     make = Compiled.matrix
-    kept = [(owner, name, getattr(owner, name)) for _, owner, name in KINDS]
-    kept.append((Compiled, "matrix", make))
+    watched: list[tuple[Any, str, Any]] = [
+        (owner, name, timed(kind, getattr(owner, name))) for kind, owner, name in KINDS
+    ]
+    watched.append((Compiled, "matrix", matrix))
+    kept = [(owner, name, getattr(owner, name)) for owner, name, _ in watched]
     try:
-        for kind, owner, name in KINDS:
-            setattr(owner, name, timed(kind, getattr(owner, name)))
-        Compiled.matrix = matrix  # type: ignore[assignment, method-assign]
+        for owner, name, work in watched:
+            setattr(owner, name, work)
         yield
     finally:
         for owner, name, work in kept:
