@@ -7,6 +7,10 @@
 #
 #   make bench   measure on DATA (see bench/page.py), write docs/benchmarks.md and README's table
 #
+# and a fourth one, for those who have trained the papers' networks (see bench/papers.py):
+#
+#   make papers RUNS=runs/papers IMAGES="cifar.png mnist.png"    docs/papers.md
+#
 # All make the environment first (.venv; some minutes, most of them for PyTorch) and use it again
 # as long as it is up to date.
 #
@@ -17,11 +21,14 @@ VENV ?= .venv
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 DATA ?= data
+PAPERS_ARGS ?=
+RUNS ?= runs/papers
+IMAGES ?=
 
 ENV := $(abspath $(VENV))
 READY := $(ENV)/.pixelzip-ready
 
-.PHONY: demo test lint types bench clean
+.PHONY: demo test lint types bench papers clean
 
 demo: $(READY)
 	$(ENV)/bin/python examples/demo.py
@@ -34,6 +41,9 @@ lint: $(READY)
 
 bench: $(READY)
 	$(ENV)/bin/python -m pixelzip.bench.page $(DATA) -o docs/benchmarks.md --readme README.md $(BENCH_ARGS)
+
+papers: $(READY)
+	$(ENV)/bin/python -m pixelzip.bench.papers $(RUNS) $(addprefix --images ,$(IMAGES)) -o docs/papers.md $(PAPERS_ARGS)
 
 # From a folder without a `pixelzip` in it, so that mypy checks the installed package, which has
 # codec, models and bench inside.

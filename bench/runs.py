@@ -1,0 +1,339 @@
+"""A trained run, measured: from the float network's theory to real files, and how long they take.
+
+A run is a folder that `pixelzip train` filled. Measuring it puts two kinds of files beside its
+checkpoint: the frozen networks (``frozen.safetensors`` of 16 bits, ``frozen-8.safetensors``) and
+``measured.json``. Both are used again until there is a newer checkpoint.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pixelzip import api
+from pixelzip.bench.datasets import DatasetError
+from pixelzip.bench.run import LossError, machine
+from pixelzip.bench.tables import count
+from pixelzip.codec import cdf, coder, tiles
+from pixelzip.codec.container import Method, unpack
+from pixelzip.models import architectures, integers
+from pixelzip.models.arithmetic import Compiled, Matrix
+from pixelzip.models.freeze import freeze_checkpoint, load_checkpoint
+from pixelzip.models.heads import Head
+from pixelzip.models.images import Images
+
+Pixels = NDArray[np.uint8]
+
+BITS = 16
+"""Of the weights and activations that the tables are about."""
+ALONE = 3
+"""So many images are also coded each on its own."""
+BATCH = 16
+"""The float network sees so many images at once."""
+
+KINDS: tuple[tuple[str, Any, str], ...] = (
+    ("gathers", Compiled, "places"),
+    ("gathers", Compiled, "gather"),
+    ("sums and scales", Compiled, "widen"),
+    ("sums and scales", Compiled, "add"),
+    ("activations", Compiled, "activate"),
+    ("gates", Compiled, "gate"),
+    ("LSTM cells", Compiled, "lstm"),
+    ("head", Head, "begin"),
+    ("head", Head, "learn"),
+    ("head", Head, "parameters"),
+    ("CDFs", cdf, "high_table"),
+    ("CDFs", cdf, "low_table"),
+    ("range decoder", coder.Decoder, "decode"),
+)
+"""What decoding consists of, and the functions that do it. None of them calls another one."""
+PRODUCTS = "products"
+"""The kind that each matrix does itself."""
+REST = "bookkeeping"
+"""All other time: which positions come next, and Python itself."""
+ALL_KINDS = (PRODUCTS, *dict.fromkeys(kind for kind, _, _ in KINDS), REST)
+
+
+@dataclass(frozen=True)
+class Coding:
+    """What one frozen network makes of the images. Seconds are those of one image."""
+
+    bits: int
+    """Of weights and activations."""
+    megabytes: float
+    """Of the frozen network."""
+    theory: float
+    """The frozen network's negative log-likelihood in bits/dim."""
+    file: float
+    """Of whole files, in bits/dim."""
+    by_network: int
+    """How many of the files the network codes; in the others a simpler form was smaller."""
+    encode: float
+    """All images together."""
+    decode: float
+    encode_alone: float
+    """One image at a time: the median of a few."""
+    decode_alone: float
+    kinds: dict[str, float]
+    """Seconds of decoding by kind of work, all images together, in one thread."""
+
+    @property
+    def slowest(self) -> str:
+        """The kind of work that decoding spends most time on."""
+        return max(self.kinds, key=self.kinds.__getitem__)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run's figures."""
+
+    run: str
+    network: str
+    settings: dict[str, Any]
+    """Those hyper-parameters that are not the architecture's own."""
+    output: str
+    colours: int
+    parameters: int
+    field: str
+    steps: int
+    pixels: int
+    """Seen in training."""
+    seconds: float
+    """Of training."""
+    images: int
+    """Measured on so many."""
+    subpixels: int
+    """Of one image."""
+    theory: float
+    """The float network's negative log-likelihood in bits/dim, averaged weights, float32."""
+    codings: tuple[Coding, ...]
+    machine: dict[str, Any]
+
+    def coding(self, bits: int = BITS) -> Coding | None:
+        """What the network frozen to so many bits does, if that was measured."""
+        return next((coding for coding in self.codings if coding.bits == bits), None)
+
+    def has(self, bits: Sequence[int]) -> bool:
+        """Whether all of these were measured, or nothing can code."""
+        return self.output == "continuous" or all(self.coding(b) for b in bits)
+
+    def nats(self, bits_per_dim: float) -> float:
+        """Nats per image."""
+        return bits_per_dim * self.subpixels * math.log(2)
+
+    def is_of(self, images: Mapping[int, Images]) -> bool:
+        """Whether it was measured on as many images as there are of its kind."""
+        return self.colours in images and self.images == len(images[self.colours].pixels)
+
+    @staticmethod
+    def from_json(text: str) -> Measured:
+        """What `to_json` wrote. ValueError, TypeError or KeyError if it is of another version."""
+        fields = json.loads(text)
+        codings = tuple(Coding(**coding) for coding in fields.pop("codings"))
+        return Measured(**fields, codings=codings)
+
+    def to_json(self) -> str:
+        """Everything, to be read again."""
+        return json.dumps(asdict(self), indent=1)
+
+
+def finished(run: Path) -> bool:
+    """Whether a folder holds a run that has done all its steps."""
+    try:
+        with (run / "log.csv").open(newline="") as file:
+            *_, last = csv.DictReader(file)
+        return float(last["seconds_left"]) == 0 and (run / "checkpoint.pt").exists()
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def measure(
+    run: Path,
+    images: Mapping[int, Images],
+    *,
+    bits: Sequence[int] = (BITS,),
+    threads: int = 1,
+    again: bool = False,
+) -> Measured:
+    """Measure a run on the images of as many colours as it knows, or read what was measured before.
+
+    They are turned black and white, by chance but always in the same way, where the network wants
+    them so. Raises LossError if a file is not its image, DatasetError if there are no such images,
+    and what loading and freezing raise.
+    """
+    checkpoint, kept = run / "checkpoint.pt", run / "measured.json"
+    if not again and kept.exists() and kept.stat().st_mtime > checkpoint.stat().st_mtime:
+        with suppress(ValueError, TypeError, KeyError):  # written by another version
+            before = Measured.from_json(kept.read_text())
+            if before.has(bits) and before.is_of(images):
+                return before
+    network, state = load_checkpoint(checkpoint)
+    architecture, chosen = architectures.find(state["network_name"]), state["architecture"]
+    config = architecture.config(**chosen)
+    defaults = asdict(architecture.config())
+    if chosen["colours"] not in images:
+        raise DatasetError(f"{run} needs images of {count(chosen['colours'], 'colour')}")
+    suited = images[chosen["colours"]]
+    if chosen["output"] == "binary":
+        suited = suited.binarised(np.random.default_rng(0))
+    pixels = suited.pixels
+    codes = chosen["output"] != "continuous"
+    found = Measured(
+        run=run.name,
+        network=architecture.name,
+        settings={k: v for k, v in chosen.items() if v != defaults[k]},
+        output=chosen["output"],
+        colours=chosen["colours"],
+        parameters=architecture.parameters(config),
+        field=str(config.field),
+        steps=int(state["step"]),
+        pixels=int(state["pixels"]),
+        seconds=float(state["seconds"]),
+        images=len(pixels),
+        subpixels=pixels[0].size,
+        theory=float_theory(network, pixels, chosen.get("classes", 0)),
+        codings=tuple(coding(frozen(run, b), b, pixels, threads) for b in (bits if codes else ())),
+        machine=machine(threads, repeat=1),
+    )
+    kept.write_text(found.to_json())
+    return found
+
+
+def frozen(run: Path, bits: int) -> Path:
+    """The run's network frozen to so many bits; freezes it if that was not done yet."""
+    checkpoint = run / "checkpoint.pt"
+    path = run / ("frozen.safetensors" if bits == BITS else f"frozen-{bits}.safetensors")
+    if not path.exists() or path.stat().st_mtime < checkpoint.stat().st_mtime:
+        freeze_checkpoint(checkpoint, path, bits)
+    return path
+
+
+@torch.no_grad()
+def float_theory(network: nn.Module, images: Pixels, classes: int = 0) -> float:
+    """A float network's bits/dim on images; where it has classes, each image's best one counts."""
+    torch.manual_seed(0)  # a continuous output draws noise
+    labels: Sequence[int | None] = range(classes) if classes else [None]
+    nats = []
+    for batch in torch.split(torch.from_numpy(images), BATCH):
+        tried = [_nats(network, batch, label) for label in labels]
+        nats.append(torch.stack(tried).amin(0))
+    return float(torch.cat(nats).sum()) / math.log(2) / images.size
+
+
+def _nats(network: nn.Module, batch: Tensor, label: int | None) -> Tensor:
+    labels = [] if label is None else [torch.full((len(batch),), label)]
+    likelihood: Tensor = network(batch, *labels)
+    return -likelihood.double().flatten(1).sum(1)
+
+
+def coding(path: Path, bits: int, images: Pixels, threads: int) -> Coding:
+    """Compress, restore and compare images, together and alone; then see what takes how long."""
+    network = str(path)
+    conditional = api.load_network(network)
+    assert conditional is not None
+    _there_and_back(network, images[:1], threads)  # compiles, and proves carriers
+    scores = tiles.score_tiles(conditional, list(images), threads=threads)
+    files, encode, decode = _there_and_back(network, images, threads)
+    alone = [_there_and_back(network, image[None], threads)[1:] for image in images[:ALONE]]
+    parts = [unpack(data).components[0] for data in files]
+    by_network = [part.tiles[0].method == Method.NETWORK for part in parts]
+    # A colour image may be grey, and is then coded so.
+    whole = [part.channels == images.shape[3] for part in parts]
+    timed = np.flatnonzero(np.logical_and(by_network, whole))
+    return Coding(
+        bits=bits,
+        megabytes=path.stat().st_size / 1e6,
+        theory=sum(float(score.sum(dtype=np.float64)) for score in scores) / images.size,
+        file=8 * sum(map(len, files)) / images.size,
+        by_network=sum(by_network),
+        encode=encode,
+        decode=decode,
+        encode_alone=median(seconds for seconds, _ in alone),
+        decode_alone=median(seconds for _, seconds in alone),
+        kinds=decoding(path, [parts[i].tiles[0].payload for i in timed], images[timed]),
+    )
+
+
+def _there_and_back(network: str, images: Pixels, threads: int) -> tuple[list[bytes], float, float]:
+    """The images' files, and the seconds an image took to encode and to decode."""
+    started = time.perf_counter()
+    files = api.compress_many(_planes(images), network=network, threads=threads)
+    between = time.perf_counter()
+    restored = api.decompress_many(files, networks=[network], threads=threads)
+    ended = time.perf_counter()
+    for image, found in zip(_planes(images), restored, strict=True):
+        if not np.array_equal(image, np.asarray(found)):
+            raise LossError(f"{network} did not bring the pixels back")
+    return files, (between - started) / len(images), (ended - between) / len(images)
+
+
+def _planes(images: Pixels) -> list[Pixels]:
+    """One array for each image; grey ones without an axis of channels."""
+    return list(images[..., 0] if images.shape[3] == 1 else images)
+
+
+# Where the time goes.
+
+
+def decoding(path: Path, payloads: Sequence[bytes], images: Pixels) -> dict[str, float]:
+    """The seconds an image takes to decode, by kind of work: all payloads together, one thread."""
+    seconds = dict.fromkeys(ALL_KINDS, 0.0)
+    if not payloads:
+        return seconds
+    with _watched(seconds):
+        network = integers.make(path.stem, integers.read(path))
+        seconds.update(dict.fromkeys(seconds, 0.0))  # loading does not count
+        started = time.perf_counter()
+        tiles.decode_tiles(
+            network, payloads, [image.shape[:2] for image in images], images.shape[3]
+        )
+        total = time.perf_counter() - started
+    seconds[REST] = total - sum(seconds.values())
+    return {kind: spent / len(payloads) for kind, spent in seconds.items()}
+
+
+@contextmanager
+def _watched(seconds: dict[str, float]) -> Iterator[None]:
+    """Add the time of each kind of work to ``seconds``."""
+
+    def timed(kind: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def clocked(*arguments: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return work(*arguments)
+            finally:
+                seconds[kind] += time.perf_counter() - started
+
+        return clocked
+
+    def matrix(*arguments: Any) -> Matrix:
+        found: Matrix = make(*arguments)
+        found.multiply = timed(PRODUCTS, found.multiply)
+        return found
+
+    make = Compiled.matrix
+    watched: list[tuple[Any, str, Any]] = [
+        (owner, name, timed(kind, getattr(owner, name))) for kind, owner, name in KINDS
+    ]
+    watched.append((Compiled, "matrix", matrix))
+    kept = [(owner, name, getattr(owner, name)) for owner, name, _ in watched]
+    try:
+        for owner, name, work in watched:
+            setattr(owner, name, work)
+        yield
+    finally:
+        for owner, name, work in kept:
+            setattr(owner, name, work)
