@@ -77,7 +77,7 @@ def distributions(checkpoints: Mapping[str, Path], image: NDArray[np.uint8]) -> 
     chosen = _choose(next(iter(predicted.values())))
 
     figure = Figure(figsize=(11, 1 + 1.8 * len(predicted)), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 3))
+    left, right = np.ravel(figure.subfigures(1, 2, width_ratios=(1, 3)))
     picture = left.subplots()
     picture.imshow(image, interpolation="nearest")
     picture.set_axis_off()

@@ -48,9 +48,9 @@ class Entry:
 COMPARISONS: dict[str, tuple[Entry, ...]] = {
     "colour": (
         Entry("pixelcnn", "PixelCNN", 3.14),
-        Entry("row-lstm2", "Row LSTM", 3.07),
-        Entry("diagonal-bilstm2", "Diagonal BiLSTM", 3.00),
-        Entry("multi-scale2", "Multi-Scale PixelRNN"),
+        Entry("row-lstm", "Row LSTM", 3.07),
+        Entry("diagonal-bilstm", "Diagonal BiLSTM", 3.00),
+        Entry("multi-scale", "Multi-Scale PixelRNN"),
         Entry("gated", "Gated PixelCNN", 3.03),
         Entry("pp", "PixelCNN++", 2.92),
     ),
@@ -58,12 +58,12 @@ COMPARISONS: dict[str, tuple[Entry, ...]] = {
         Entry("row-none", "neither", 3.22),
         Entry("row-skip", "skip", 3.09),
         Entry("row-residual", "residual", 3.07),
-        Entry("row-lstm2", "skip and residual", 3.06),
+        Entry("row-lstm", "skip and residual", 3.06),
     ),
     "depth": (
         Entry("row-1", "1 layer", 3.30),
         Entry("row-2", "2 layers", 3.20),
-        Entry("row-lstm2", "4 layers", 3.17, "3 layers"),
+        Entry("row-lstm", "4 layers", 3.17, "3 layers"),
         Entry("row-6", "6 layers", 3.09),
     ),
     "plusplus": (

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import pixelzip
 
@@ -35,31 +35,36 @@ def digest(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> dict[str, object]:
     }
 
 
-def pictures() -> Iterator[tuple[str, object, int]]:
-    """Name, picture and tile size of each golden file."""
+def pictures() -> Iterator[tuple[str, object, int, str]]:
+    """Name, picture, tile size and network of each golden file."""
     photo = Image.open(TESTS / "images" / "bikes-96x64.png").convert("RGB")
     small = Image.open(TESTS / "images" / "knob-32x32.png").convert("RGB")
     ramp = np.add.outer(np.arange(64), np.arange(96)).astype(np.uint8)
-    yield "rgb-small", small, 512
-    yield "rgb-tiled", photo, 48
-    yield "grey", photo.convert("L"), 512
+    yield "rgb-small", small, 512, "photo"
+    yield "rgb-small-tiny", small, 512, "tiny"
+    yield "rgb-tiled", photo, 48, "photo"
+    yield "grey", photo.convert("L"), 512, "photo"
     with_alpha = photo.copy()
     with_alpha.putalpha(Image.fromarray(ramp))
-    yield "rgba", with_alpha, 512
-    yield "palette", photo.quantize(16, dither=Image.Dither.NONE), 512
-    yield "bilevel", photo.convert("1"), 512
-    yield "flat", Image.new("RGB", (40, 30), (12, 200, 7)), 512
+    yield "rgba", with_alpha, 512, "photo"
+    yield "palette", photo.quantize(16, dither=Image.Dither.NONE), 512, "photo"
+    yield "bilevel", photo.convert("1"), 512, "photo"
+    yield "flat", Image.new("RGB", (40, 30), (12, 200, 7)), 512, "photo"
     deep = np.asarray(photo.convert("L")).astype(np.uint16) * 257 + ramp
-    yield "grey-16bit", deep, 512
+    yield "grey-16bit", deep, 512, "photo"
+    digit = Image.new("L", (28, 28))
+    pen = ImageDraw.Draw(digit)
+    pen.line([(18, 6), (10, 7), (10, 13), (16, 13), (19, 17), (16, 22), (9, 22)], fill=255, width=2)
+    yield "digit", digit, 512, "mnist"
 
 
 def main() -> None:
     index = json.loads(INDEX.read_text()) if INDEX.exists() else {}
-    for name, picture, tile_size in pictures():
+    for name, picture, tile_size, network in pictures():
         path = GOLDEN / f"{name}.pxz"
         if path.exists():
             continue
-        path.write_bytes(pixelzip.compress(picture, tile_size=tile_size))
+        path.write_bytes(pixelzip.compress(picture, tile_size=tile_size, network=network))
         index[name] = digest(pixelzip.decompress_array(path))
     INDEX.write_text(json.dumps(index, indent=1, sort_keys=True) + "\n")
 

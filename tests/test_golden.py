@@ -20,6 +20,12 @@ def test_a_golden_file_decodes_to_its_pixels(name: str) -> None:
     assert digest(pixelzip.decompress_array(GOLDEN / f"{name}.pxz")) == EXPECTED[name]
 
 
-@pytest.mark.parametrize("name", ["rgb-small", "rgb-tiled", "grey", "rgba"])
-def test_golden_photographs_are_coded_by_the_network(name: str) -> None:
-    assert pixelzip.info(GOLDEN / f"{name}.pxz").network == "photo"
+@pytest.mark.parametrize(
+    ("name", "network"),
+    [
+        ("rgb-small", "photo"), ("rgb-tiled", "photo"), ("grey", "photo"), ("rgba", "photo"),
+        ("rgb-small-tiny", "tiny"), ("digit", "mnist"),
+    ],
+)  # fmt: skip
+def test_golden_pictures_are_coded_by_their_networks(name: str, network: str) -> None:
+    assert pixelzip.info(GOLDEN / f"{name}.pxz").network == network
