@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import architectures
+import matrix
 import numpy as np
 import pytest
 import tiny
@@ -488,13 +490,20 @@ def fixed(
     folder = tmp_path_factory.mktemp("matrix")
     for name in ("tiny", "photo"):
         freeze.write(folder / f"{name}.safetensors", *networks[name], "a test")
+    for name in ("row-lstm", "pixelcnn++"):
+        for bits in (8, 16):
+            config, images = architectures.config(name), architectures.random_pixels(name, 2, 9, 9)
+            made_of = architectures.make(name).float(), config.field.lag
+            parts = freeze.freeze_program(*made_of, images, bits)
+            path = folder / f"{name}-{bits}.safetensors"
+            freeze.write_program(path, parts, name, config, "a test")
     made = {}
     for name in ("parrot-32x32", "flower-64x48"):
         pixels = crops[name]
         Image.fromarray(pixels).save(folder / f"{name}.png")
         for path in folder.glob("*.safetensors"):
-            network = Frozen("n", *networks[path.stem])
-            payloads = tiles.encode_tiles(network, [pixels[:20], pixels[20:]])
+            network = zoo.load(str(path))
+            payloads = tiles.encode_tiles(network, matrix.halves(pixels, network))
             for i, payload in enumerate(payloads):
                 (folder / f"{name}.{path.stem}.{i}").write_bytes(payload)
             made[f"{name}.{path.stem}"] = hashlib.sha256(b"".join(payloads)).hexdigest()

@@ -492,3 +492,262 @@ def test_mixtures_in_integers(colours: int) -> None:
         error = (mixed - expected[0, :, 0, channel]).abs()
         assert error.max() < 0.02
         assert error.mean() < 0.004
+
+
+# --- Files ---------------------------------------------------------------------------------------
+
+Tensors = dict[str, torch.Tensor]
+
+
+def save(path: Path, programs: Any, tensors: Tensors) -> None:
+    """A file of these programs, with the fingerprint that they would have."""
+    try:
+        parts = [
+            (program.from_dict(p), {n[2:]: t for n, t in tensors.items() if n[0] == str(k)})
+            for k, p in enumerate(programs)
+        ]
+        name = integers.fingerprint(parts).hex()
+    except Exception:  # there is none, whatever the reason is
+        name = ""
+    metadata = {"format": integers.FORMAT, "programs": json.dumps(programs), "fingerprint": name}
+    save_file({key: t.contiguous() for key, t in tensors.items()}, path, metadata)
+
+
+def sound(name: str, bits: int = 16) -> tuple[list[Any], Tensors]:
+    """What `save` takes, of a network as it should be."""
+    parts = frozen(name, bits)
+    tensors = {f"{k}.{n}": t for k, (_, own) in enumerate(parts) for n, t in own.items()}
+    return json.loads(json.dumps([p.as_dict() for p, _ in parts])), tensors
+
+
+def refused(path: Path) -> bool:
+    """Whether the file is; fails on any other error, and on one that takes long."""
+    start = time.process_time()
+    try:
+        parts = integers.read(path)
+    except NetworkFileError as error:
+        assert str(path) in str(error)
+        assert time.process_time() - start < 2
+        return True
+    network = integers.make("n", parts)
+    channels = network.program.colours
+    tile = np.random.default_rng(0).integers(0, 256, (5, 4, channels), dtype=np.uint8)
+    if network.program.output == "binary":
+        tile = np.where(tile < 128, 0, 255).astype(np.uint8)
+    assert len(known(network, tile)) == 20
+    learnt(network, [tile, tile[:2, :3]])
+    return False
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_files_are_read_back(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    made = freeze.write_program(path, frozen(name, 8), "n", tiny.config(name), "a test")
+    parts = integers.read(path)
+    assert integers.fingerprint(parts) == made == compiled(name, 8).fingerprint
+    assert made != compiled(name, 16).fingerprint
+    for (one, mine), (other, theirs) in zip(parts, frozen(name, 8), strict=True):
+        assert one == other
+        assert mine.keys() == theirs.keys()
+        for key in mine:
+            assert torch.equal(mine[key], theirs[key])
+    network = zoo.load(str(path))
+    assert isinstance(network, Integers)
+    assert (network.name, network.fingerprint) == ("mine", made)
+    save(path, *sound(name))
+    assert not refused(path)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_hostile_programs(name: str, tmp_path: Path) -> None:
+    """Any change of the JSON is refused, or gives another network that can be evaluated."""
+    programs, tensors = sound(name, 8)
+    path, random = tmp_path / "hostile.safetensors", Random(name)
+    values: list[Callable[[Any], Any]] = [
+        lambda x: x + 1 if isinstance(x, int) else [], lambda _: -1, lambda _: 0, lambda _: 2,
+        lambda _: 7, lambda _: 8193, lambda _: 10**30, lambda _: None, lambda _: "row",
+        lambda _: "concat_elu", lambda _: "linear", lambda _: "add", lambda _: "cat",
+        lambda _: "slice", lambda _: "given", lambda _: [], lambda _: {}, lambda _: True,
+        lambda _: 1.5, lambda _: float("nan"), lambda x: [x], lambda x: x * 2,
+        lambda _: [[0, 16]], lambda _: [[1, 0]], lambda _: [0], lambda _: [1, 1],
+    ]  # fmt: skip
+
+    def places(x: Any) -> list[tuple[Any, Any]]:
+        keys = list(x) if isinstance(x, dict) else range(len(x)) if isinstance(x, list) else []
+        return [(x, key) for key in keys] + [p for key in keys for p in places(x[key])]
+
+    count = 0
+    for _ in range(60):
+        changed = deepcopy(programs)
+        for _ in range(random.choice([1, 1, 2])):
+            inside, key = random.choice(places(changed))
+            try:
+                match random.randrange(6):
+                    case 0:
+                        del inside[key]
+                    case 1 if isinstance(inside, dict) and "op" in inside:
+                        members = ["kind", "stride", "level", "parts", "start", "blank", "channels"]
+                        inside[random.choice(members)] = random.choice(values)(1)
+                    case _:
+                        inside[key] = random.choice(values)(inside[key])
+            except TypeError:
+                inside[key] = None
+        save(path, changed, tensors)
+        count += refused(path) or changed == programs
+    assert count > 20
+
+
+BAD = {
+    "no list": lambda p: 7,
+    "a member": lambda p: {"nodes": p},
+    "nothing": lambda p: [],
+    "two of them": lambda p: p * 2,
+    "numbers for nodes": lambda p: [p[0] | {"nodes": [1, 2]}],
+    "a program of numbers": lambda p: [3],
+    "no nodes": lambda p: [p[0] | {"nodes": []}],
+    "nodes without end": lambda p: [p[0] | {"nodes": p[0]["nodes"] * 300}],
+    "a cycle": lambda p: change(p, 2, inputs=[2]),
+    "a later node": lambda p: change(p, 2, inputs=[5]),
+    "an earlier one than the first": lambda p: change(p, 2, inputs=[-1]),
+    "huge": lambda p: change(p, 2, channels=8192),
+    "negative": lambda p: change(p, 2, channels=-8),
+    "an input level": lambda p: change(p, 0, level=1),
+    "a level of no number": lambda p: change(p, 0, level=[]),
+    "far taps": lambda p: change(p, 1, taps=[[0, 17]] * 9),
+    "taps twice": lambda p: change(p, 1, taps=[[0, 0]] * len(p[0]["nodes"][1]["taps"])),
+    "deep": lambda p: json.loads("[" * 900 + "]" * 900),
+    "a map for itself": lambda p: [p[0] | {"output": "map"}],
+    "no bits": lambda p: [p[0] | {"bits": 4}],
+    "bits that the tensors have not": lambda p: [p[0] | {"bits": 8}],
+    "a lag of none": lambda p: [p[0] | {"lag": 0}],
+    "colours": lambda p: [p[0] | {"colours": 2}],
+    "classes": lambda p: [p[0] | {"classes": 257}],
+    "a mixture": lambda p: [p[0] | {"output": "mixture", "components": 3}],
+    "more members": lambda p: [p[0] | {"more": 1}],
+}
+
+
+def change(programs: list[Any], node: int, **members: Any) -> list[Any]:
+    changed = deepcopy(programs)
+    changed[0]["nodes"][node] |= members
+    return changed
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_programs_that_make_no_sense(what: str, tmp_path: Path) -> None:
+    programs, tensors = sound("pixelcnn-grey")
+    path = tmp_path / "bad.safetensors"
+    save(path, BAD[what](deepcopy(programs)), tensors)
+    assert refused(path)
+
+
+def filled(tensor: torch.Tensor, value: float) -> torch.Tensor:
+    changed = tensor.clone()
+    changed.view(-1)[0] = value
+    return changed
+
+
+TENSORS: dict[str, tuple[str, Callable[[torch.Tensor], torch.Tensor]]] = {
+    "other type": ("0.1.weight", lambda t: t.int()),
+    "brain floats": ("0.1.scale", lambda t: t.bfloat16()),
+    "single scales": ("0.1.scale", lambda t: t.float()),
+    "transposed": ("0.1.weight", lambda t: t.t()),
+    "one dimension more": ("0.1.bias", lambda t: t[None]),
+    "short": ("0.1.bias", lambda t: t[:-1]),
+    "empty": ("0.1.scale", lambda t: t[:0]),
+    "nan": ("0.1.scale", lambda t: filled(t, math.nan)),
+    "infinite": ("0.1.scale", lambda t: filled(t, math.inf)),
+    "zero": ("0.1.scale", lambda t: filled(t, 0)),
+    "negative": ("0.1.scale", lambda t: filled(t, -1)),
+    "vast": ("0.1.scale", lambda t: filled(t, 2.0**40)),
+    "overflow": ("0.1.bias", lambda t: filled(t, 2**53)),
+    "overflow below": ("0.1.bias", lambda t: filled(t, -(2**63))),
+    "state": ("0.{lstm}.hidden", lambda t: filled(t, 2**14 + 1)),
+    "most negative state": ("0.{lstm}.hidden", lambda t: filled(t, -(2**15))),
+    "cell": ("0.{lstm}.cell", lambda t: filled(t, 2**30 + 1)),
+    "most negative cell": ("0.{lstm}.cell", lambda t: filled(t, -(2**31))),
+}
+
+
+@pytest.mark.parametrize("what", TENSORS)
+def test_hostile_tensors(what: str, tmp_path: Path) -> None:
+    programs, tensors = sound("row-lstm")
+    lstm = next(i for i, node in enumerate(programs[0]["nodes"]) if node["op"] == "lstm")
+    name, damage = TENSORS[what]
+    name = name.format(lstm=lstm)
+    path = tmp_path / "hostile.safetensors"
+    save(path, programs, tensors | {name: damage(tensors[name])})
+    assert refused(path)
+    parts = [(frozen("row-lstm")[0][0], {n[2:]: t for n, t in tensors.items()})]
+    parts[0][1][name[2:]] = damage(tensors[name])
+    with pytest.raises(NetworkFileError):
+        integers.make("n", parts)
+
+
+def test_tensors_too_many_and_too_few(tmp_path: Path) -> None:
+    programs, tensors = sound("pixelcnn-grey")
+    path = tmp_path / "other.safetensors"
+    for more in ("1.1.weight", "0.2.weight", "weight"):
+        save(path, programs, tensors | {more: torch.zeros(1)})
+        assert refused(path)
+    save(path, programs, {n: t for n, t in tensors.items() if n != "0.1.bias"})
+    assert refused(path)
+    save(path, programs, tensors | {"0.1.bias": tensors["0.1.bias"] + 1})
+    assert not refused(path)  # another network, with a fingerprint of its own
+    save(path, programs, tensors)
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert refused(path)
+
+
+def test_three_programs_belong_together(tmp_path: Path) -> None:
+    programs, tensors = sound("multi-scale", 8)
+    path = tmp_path / "three.safetensors"
+    for changed in (
+        programs[:2], programs[::-1], [programs[2]], [programs[1]],
+        [programs[0], programs[1], programs[0]], [programs[2], programs[1], programs[2]],
+        [p | {"classes": 2} for p in programs], [programs[0] | {"lag": 3}, *programs[1:]],
+    ):  # fmt: skip
+        kept = {n: t for n, t in tensors.items() if int(n[0]) < len(changed)}
+        save(path, changed, kept)
+        assert refused(path)
+
+
+def test_headers_of_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "not.safetensors"
+    texts = [b"", b"[]", b"7", b'{"__metadata__": null}', b'{"__metadata__": []}', b"[" * 100_000]
+    for text in texts:
+        path.write_bytes(len(text).to_bytes(8, "little") + text)
+        for read in (integers.read, lambda path: zoo.load(str(path))):
+            with pytest.raises(NetworkFileError, match=r"not\.safetensors"):
+                read(path)
+
+
+# --- From a checkpoint to a file -----------------------------------------------------------------
+
+
+def decided(name: str) -> list[Part]:
+    """The network, but sure of what it says, so that pictures of its own making are small."""
+    parts = [(p, dict(tensors)) for p, tensors in frozen(name, 8)]
+    for p, tensors in parts:
+        if p.output != "map":
+            last = f"{len(p.nodes) - 1}.scale"
+            surer = torch.full_like(tensors[last], 16)
+            if p.output == "mixture":
+                surer = torch.where(heads.units(p) == cdf.SCALE_UNIT, 0.01, 1.0)
+            tensors[last] = tensors[last] * surer
+    return parts
+
+
+@pytest.mark.parametrize("name", ["gated-pixelcnn", "pixelcnn++-classes", "multi-scale"])
+def test_pictures_with_such_a_network(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    parts = decided(name)
+    freeze.write_program(path, parts, "n", tiny.config(name), "a test")
+    network = zoo.load(str(path))
+    (pixels,) = tiles.sample_tiles(network, [(10, 9)], 3, seed=1)
+    data = pixelzip.compress(pixels, network=str(path))
+    assert len(data) < 0.8 * pixels.size
+    assert pixelzip.info(data).network is not None
+    back = pixelzip.decompress_array(data, networks=[str(path)])
+    np.testing.assert_array_equal(back, pixels)
