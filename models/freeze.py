@@ -1,10 +1,10 @@
 """Freezing: a trained float network becomes integers, once.
 
-For ``photo``: weights become int8 with a scale for each output (the first layer and the linear predictor, whose
-zero-sum filters would not survive that, 16 bits). Activations become 7 bits and a sign, with a
-scale for each channel, calibrated on photographs: each channel's range is set by the largest
-values that it takes there. An activation's scale is folded into the weights that read it, so the
-integer network needs one multiplication per sum.
+For ``photo``: weights become int8 with a scale for each output (the first layer and the linear
+predictor, whose zero-sum filters would not survive that, 16 bits). Activations become 7 bits and a
+sign, with a scale for each channel, calibrated on photographs: each channel's range is set by the
+largest values that it takes there. An activation's scale is folded into the weights that read it,
+so the integer network needs one multiplication per sum.
 
 The papers' networks are traced into programs first (`pixelzip.models.tracing`). Their weights and
 activations have 16 bits or 8; with 16 there is room for values four times as large as any that
@@ -224,9 +224,7 @@ def freeze_program(
     return frozen
 
 
-def _calibrate(
-    network: nn.Module, parts: Sequence[integers.Part], images: Tensor
-) -> list[Ranges]:
+def _calibrate(network: nn.Module, parts: Sequence[integers.Part], images: Tensor) -> list[Ranges]:
     """How large the activations of each program get, in floats."""
     ranges = [Ranges() for _ in parts]
     real = []
@@ -251,7 +249,9 @@ def _calibrate(
                 if node.op == "given":
                     evaluation.tell(i, given)
 
-            def see(i: int, values: Any, program: Program = program, r: Ranges = part_ranges) -> None:
+            def see(
+                i: int, values: Any, program: Program = program, r: Ranges = part_ranges
+            ) -> None:
                 if program.nodes[i].op == "activate":
                     r.see(str(i), torch.from_numpy(np.abs(values)))
 
@@ -275,7 +275,9 @@ def _integers(
             assert given is not None
             unit = given
         elif node.op == "activate":
-            largest = ranges.top(str(i)) * HEADROOM if program.bits == 16 else ranges.largest(str(i))
+            largest = (
+                ranges.top(str(i)) * HEADROOM if program.bits == 16 else ranges.largest(str(i))
+            )
             unit = largest.double() / program.largest
             out[f"{i}.scale"] = 1 / (WIDE * unit)
         elif node.op == "linear":
@@ -300,9 +302,7 @@ def _integers(
     return out
 
 
-def _matrix(
-    weight: Tensor, bias: Tensor, source: Tensor, largest: int
-) -> tuple[Tensor, Tensor]:
+def _matrix(weight: Tensor, bias: Tensor, source: Tensor, largest: int) -> tuple[Tensor, Tensor]:
     """(inputs, outputs) weights in integers, and what a sum of 1 means (outputs,)."""
     folded = weight * source[:, None]
     biases = bias.reshape(-1, bias.shape[-1]).abs().amax(0)

@@ -176,16 +176,12 @@ class Integers:
         lag = self.program.lag
         return lagged(shape, shape[1] if lag is None else lag)
 
-    def parallel(
-        self, pixels: NDArray[np.uint8], label: int = 0
-    ) -> Iterator[NDArray[np.int32]]:
+    def parallel(self, pixels: NDArray[np.uint8], label: int = 0) -> Iterator[NDArray[np.int32]]:
         """See `pixelzip.codec.conditional.Conditional.parallel`."""
         network = self.networks[0]
         return bands(network, _last_map(network, pixels, label), pixels, pixels.shape[2])
 
-    def stepwise(
-        self, shapes: Sequence[Shape], channels: int, labels: Sequence[int]
-    ) -> Stepper:
+    def stepwise(self, shapes: Sequence[Shape], channels: int, labels: Sequence[int]) -> Stepper:
         """See `pixelzip.codec.conditional.Conditional.stepwise`."""
         return Steps(self.networks[0], shapes, channels, labels)
 
@@ -230,9 +226,7 @@ class MultiScale(Integers):
         evaluation.tell(0, image(small, network.program))
         return evaluation.run().reshape(*shape, -1)
 
-    def parallel(
-        self, pixels: NDArray[np.uint8], label: int = 0
-    ) -> Iterator[NDArray[np.int32]]:
+    def parallel(self, pixels: NDArray[np.uint8], label: int = 0) -> Iterator[NDArray[np.int32]]:
         """See `pixelzip.codec.conditional.Conditional.parallel`."""
         shape = pixels.shape[:2]
         small = np.ascontiguousarray(pixels[:: self.factor, :: self.factor])
@@ -241,9 +235,7 @@ class MultiScale(Integers):
         rows[self.networks[2].arithmetic.array(first)] = _last_map(self.networks[0], small)
         return bands(self.networks[2], rows, pixels, pixels.shape[2])
 
-    def stepwise(
-        self, shapes: Sequence[Shape], channels: int, labels: Sequence[int]
-    ) -> Stepper:
+    def stepwise(self, shapes: Sequence[Shape], channels: int, labels: Sequence[int]) -> Stepper:
         """See `pixelzip.codec.conditional.Conditional.stepwise`."""
         return MultiScaleSteps(self, shapes, channels)
 

@@ -9,10 +9,10 @@ Each *node* makes a map out of earlier nodes' maps. There are two kinds of maps:
 |---|---|---|
 | ``input`` | narrow | the pixels less 128, and a channel that tells inside from outside |
 | ``given`` | narrow | nothing: a map that comes from another program (PixelRNN, section 3.6) |
-| ``linear`` | wide | a narrow map, by a matrix: its entries at some *taps*, offsets of row and column |
+| ``linear`` | wide | a narrow map's entries at some *taps* (offsets), by a matrix |
 | ``add`` | either | maps of one kind, each at an offset |
 | ``activate`` | narrow | a wide map: ``identity``, ``relu``, ``elu`` or ``concat_elu`` |
-| ``gate`` | either | two halves of a wide map: ``tanh`` (narrow) or ``linear`` (wide), times a sigmoid |
+| ``gate`` | either | a wide map's halves: ``tanh`` (narrow) or ``linear``, times a sigmoid |
 | ``lstm`` | narrow | wide sums of four gates: ``row``, ``left`` or ``right`` |
 | ``slice``, ``cat`` | wide | some channels of a map; several maps' |
 
@@ -49,7 +49,11 @@ OPS = {
     "slice": (),
     "cat": (),
 }
-STATES = {"row": ((-1, -1), (-1, 0), (-1, 1)), "left": ((-1, 0), (0, -1)), "right": ((-1, 0), (0, 1))}
+STATES = {
+    "row": ((-1, -1), (-1, 0), (-1, 1)),
+    "left": ((-1, 0), (0, -1)),
+    "right": ((-1, 0), (0, 1)),
+}
 """Where each kind of LSTM finds the hidden states that it reads, in the order of its weights."""
 CELLS = {"row": (-1, 0), "left": (0, -1), "right": (0, 1)}
 """And where it finds the cell that it changes."""
@@ -74,7 +78,10 @@ class Node:
     @property
     def narrow(self) -> bool:
         """Whether its map is narrow; that of ``add`` is what its inputs are."""
-        return self.op in ("input", "given", "activate", "lstm") or (self.op, self.kind) == ("gate", "tanh")
+        return self.op in ("input", "given", "activate", "lstm") or (self.op, self.kind) == (
+            "gate",
+            "tanh",
+        )
 
 
 @dataclass(frozen=True)
@@ -162,8 +169,7 @@ def check(program: Program) -> None:
         and (program.output != "mixture" or (program.coupled and program.components > 0))
         and (program.lag is None or program.lag > 0)
         and 1 < len(program.nodes) <= _MOST_NODES
-        and program.nodes[0]
-        == Node("input", (), program.colours + 1, level=program.nodes[0].level)
+        and program.nodes[0] == Node("input", (), program.colours + 1, level=program.nodes[0].level)
         and program.nodes[0].level in (range(1, 1 + _COARSEST) if program.output == "map" else (0,))
     )
     if not sound:

@@ -74,7 +74,9 @@ class Tracer:
         if (source, kind) not in self.activations:
             node = self.nodes[source]
             channels = node.channels * (2 if kind == "concat_elu" else 1)
-            made = self._node("activate", [source], channels, kind=kind, parts=node.parts, blank=blank)
+            made = self._node(
+                "activate", [source], channels, kind=kind, parts=node.parts, blank=blank
+            )
             self.activations[source, kind] = made
         return self.activations[source, kind]
 
@@ -170,9 +172,7 @@ class Tracer:
         weight[:, -1] *= 2
         return self.linear(INPUT, weight, torch.zeros(len(weight)), taps)
 
-    def residual(
-        self, layer: layers.GatedResidual, x: int, shortcuts: Sequence[int] = ()
-    ) -> int:
+    def residual(self, layer: layers.GatedResidual, x: int, shortcuts: Sequence[int] = ()) -> int:
         y = self._either(layer.first, self.activate("concat_elu", x))
         if shortcuts:
             assert layer.shortcut is not None
@@ -373,7 +373,12 @@ def _multi_scale(network: MultiScale) -> list[tuple[Program, Tensors]]:
     between = Tracer(colours, level)
     x = _upsampling(between, network.upsampling)
     upsampling = replace(
-        first[0][0], output="map", coupled=True, beyond=0, components=0, nodes=tuple(between.nodes[: x + 1])
+        first[0][0],
+        output="map",
+        coupled=True,
+        beyond=0,
+        components=0,
+        nodes=tuple(between.nodes[: x + 1]),
     )
     rest = Tracer(colours)
     _pixelrnn(rest, network.conditional)

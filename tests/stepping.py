@@ -18,7 +18,9 @@ def known(network: Conditional, tile: Tile, label: int = 0) -> NDArray[np.int32]
     return np.concatenate(list(network.parallel(tile, label)))
 
 
-def learnt(network: Conditional, together: Sequence[Tile], label: int = 0) -> list[NDArray[np.int32]]:
+def learnt(
+    network: Conditional, together: Sequence[Tile], label: int = 0
+) -> list[NDArray[np.int32]]:
     """The same parameters, front by front, of several tiles in step."""
     shapes = [tile.shape[:2] for tile in together]
     channels = together[0].shape[2]

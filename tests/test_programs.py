@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -27,8 +26,18 @@ from stepping import Tile, known, learnt
 import pixelzip
 from pixelzip.codec import cdf, tiles
 from pixelzip.codec.errors import NetworkFileError
-from pixelzip.models import engine, freeze, heads, integers, mixture, outputs, program, tables
-from pixelzip.models import tracing, zoo
+from pixelzip.models import (
+    engine,
+    freeze,
+    heads,
+    integers,
+    mixture,
+    outputs,
+    program,
+    tables,
+    tracing,
+    zoo,
+)
 from pixelzip.models.arithmetic import CELL_UNIT, Compiled, Plain, Reals
 from pixelzip.models.integers import Integers, MultiScale, Part
 from pixelzip.models.kernels import LIMIT
@@ -61,8 +70,7 @@ def cut(name: str, channels: int | None = None) -> list[Tile]:
     """Tiles of odd shapes, with what the network can code."""
     pixels = tiny.random_pixels(name, len(SHAPES), 12, 12, 2).numpy()
     return [
-        np.ascontiguousarray(p[:h, :w, :channels])
-        for p, (h, w) in zip(pixels, SHAPES, strict=True)
+        np.ascontiguousarray(p[:h, :w, :channels]) for p, (h, w) in zip(pixels, SHAPES, strict=True)
     ]
 
 
@@ -86,7 +94,11 @@ def reals(found: tuple[Program, tracing.Tensors]) -> engine.Network:
 
 
 def last_map(
-    network: engine.Network, pixels: Tile, shape: tuple[int, int], given_: Any = None, label: int = 0
+    network: engine.Network,
+    pixels: Tile,
+    shape: tuple[int, int],
+    given_: Any = None,
+    label: int = 0,
 ) -> Any:
     """(H, W, channels): the last map of a program in floats."""
     evaluation = engine.Parallel(network, shape, label)
@@ -195,7 +207,7 @@ def test_carriers(name: str, carrier: str, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("name", CODING)
 @torch.no_grad()
 def test_what_freezing_costs(name: str, bits: int) -> None:
-    network, pixels = tiny.make(name), tiny.random_pixels(name, 2, 9, 11, 3)
+    network, pixels = tiny.make(name).float(), tiny.random_pixels(name, 2, 9, 11, 3)
     floats = -float(tiny.evaluate(network, network, pixels).sum()) / math.log(2)
     labels = [label_of(name)] * 2 if compiled(name).classes else None
     maps = tiles.score_tiles(compiled(name, bits), list(pixels.numpy()), labels=labels)
@@ -366,7 +378,9 @@ def test_places_and_products(seed: int) -> None:
         for outside in (0, 1, 2):
             arguments = (base, row, column, depth, height, width, taps, stride, outside)
             at = assert_same(16, "places", *arguments)
-            assert ((at < 2) | ((at >= base[:, None]) & (at < (base + depth * width)[:, None]))).all()
+            assert (
+                (at < 2) | ((at >= base[:, None]) & (at < (base + depth * width)[:, None]))
+            ).all()
     at = rng.integers(0, 30, (7, 5))
     for bits, kind in ((8, np.int8), (16, np.int16)):
         end = 2 ** (bits - 1)
@@ -478,8 +492,10 @@ def test_mixtures_in_integers(colours: int) -> None:
     rows = np.concatenate(blocks, 1).astype(np.int32)
     values = rng.integers(0, 256, (n, colours), dtype=np.uint8)
     values[:2] = [[0], [255]]
-    expected = outputs.Mixture(colours, k).double().log_probabilities(
-        in_floats(made, rows), torch.from_numpy(values).view(1, n, 1, colours)
+    expected = (
+        outputs.Mixture(colours, k)
+        .double()
+        .log_probabilities(in_floats(made, rows), torch.from_numpy(values).view(1, n, 1, colours))
     )
     every = torch.arange(256).double().view(1, 256, 1)
     for channel, found in enumerate(head(made, rows, values)):
@@ -526,8 +542,12 @@ def refused(path: Path) -> bool:
     try:
         parts = integers.read(path)
     except NetworkFileError as error:
-        assert str(path) in str(error)
-        assert time.process_time() - start < 2
+        said = str(error)
+    else:
+        said = ""
+    assert time.process_time() - start < 2
+    if said:
+        assert str(path) in said
         return True
     network = integers.make("n", parts)
     channels = network.program.colours
