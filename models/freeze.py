@@ -45,6 +45,7 @@ from pixelzip.models.frozen import (
 from pixelzip.models.multiscale import MultiScale
 from pixelzip.models.photo import LAG, NEIGHBOURS, Block, Photo, PhotoConfig
 from pixelzip.models.program import WIDE, Program
+from pixelzip.models.program import check as check_program
 
 STREAM_UNIT = 2048  # the residual stream is in 1/2048
 CONTRAST_UNIT = 32  # the companding table has 32 entries for each unit of contrast
@@ -205,7 +206,7 @@ def freeze_program(
 ) -> list[integers.Part]:
     """The programs of a network in integers, calibrated on (N, H, W, C) uint8 images.
 
-    Raises ValueError if its output cannot code.
+    Raises ValueError if its output cannot code, NetworkFileError if it is too large for integers.
     """
     parts = [
         (integers.with_bits(program, bits), tensors)
@@ -217,6 +218,7 @@ def freeze_program(
         given = None
         if len(parts) == 3 and k == 2:  # what it is given comes in the upsampling's units
             given = 1 / (frozen[1][1][f"{len(parts[1][0].nodes) - 1}.scale"] * WIDE)
+        check_program(program)
         frozen.append((program, _integers(program, tensors, ranges[k], given)))
     integers.check(frozen)
     return frozen
@@ -371,6 +373,6 @@ def freeze_checkpoint(checkpoint: Path, output: Path, bits: int | None = None) -
     images = images[:CALIBRATION]
     try:
         parts = freeze_program(network, config.field.lag, images, bits or 16)
-    except ValueError as error:
+    except (ValueError, NetworkFileError) as error:
         raise NetworkFileError(f"{checkpoint}: {error}") from error
     return write_program(output, parts, architecture.name, config, trained)

@@ -64,13 +64,13 @@ def check(parts: Sequence[Part]) -> None:
                 raise NetworkFileError(f"tensor {name} has the wrong shape or type")
             if dtype == torch.float64 and not bool(((tensor > 0) & (tensor < 2.0**40)).all()):
                 raise NetworkFileError(f"tensor {name} holds a scale that is not positive")
-            if name.endswith(".hidden") and int(tensor.abs().max()) > p.state_unit:
+            if name.endswith(".hidden") and _size(tensor) > p.state_unit:
                 raise NetworkFileError(f"tensor {name} holds a state out of range")
-            if name.endswith(".cell") and int(tensor.long().abs().max()) > 1 << 30:
+            if name.endswith(".cell") and _size(tensor) > 1 << 30:
                 raise NetworkFileError(f"tensor {name} holds a state out of range")
             if name.endswith(".weight"):
                 bias = tensors.get(name.removesuffix("weight") + "bias", torch.zeros(1).long())
-                most = carriers.bound(tensor, p.largest + 1) + int(bias.abs().max())
+                most = carriers.bound(tensor, p.largest + 1) + _size(bias)
                 if most >= (1 << 31 if p.bits == 8 else 1 << 53):
                     raise NetworkFileError(f"the sums of {name} could overflow")
     if len(parts) == 3:
@@ -84,11 +84,18 @@ def check(parts: Sequence[Part]) -> None:
             and first.colours == between.colours == rest.colours
             and first.bits == between.bits == rest.bits
             and first.output == rest.output != "map"
+            and not any(node.op == "given" for p in (first, between) for node in p.nodes)
+            and not any(p.classes for p, _ in parts)
         )  # fmt: skip
         if not whole:
             raise NetworkFileError("its three programs do not belong together")
     elif parts[0][0].output == "map" or any(n.op == "given" for n in parts[0][0].nodes):
         raise NetworkFileError("its program is only a part of one")
+
+
+def _size(tensor: Tensor) -> int:
+    """The largest absolute value; that of the most negative number does not fit its type."""
+    return max(int(tensor.max()), -int(tensor.min()))
 
 
 def _layout(p: Program) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:

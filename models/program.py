@@ -29,6 +29,7 @@ fingerprint covers: reading an old file needs no more than these few kinds of no
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -56,7 +57,7 @@ STATES = {
 """Where each kind of LSTM finds the hidden states that it reads, in the order of its weights."""
 CELLS = {"row": (-1, 0), "left": (0, -1), "right": (0, 1)}
 """And where it finds the cell that it changes."""
-_MOST_NODES, _MOST_CHANNELS, _FARTHEST, _COARSEST = 4096, 8192, 16, 4
+_MOST_NODES, _MOST_CHANNELS, _MOST_INPUTS, _FARTHEST, _COARSEST = 4096, 8192, 256, 16, 4
 
 
 @dataclass(frozen=True)
@@ -134,11 +135,13 @@ def from_dict(members: dict[str, Any]) -> Program:
         raise NetworkFileError("its program has other members than it should")
     nodes = []
     for found in members["nodes"]:
+        if not isinstance(found, dict):
+            raise NetworkFileError("its program holds what is no node")
         taps = tuple((_whole(r, _FARTHEST), _whole(c, _FARTHEST)) for r, c in found.get("taps", ()))
         inputs = tuple(_whole(i, _MOST_NODES) for i in found.get("inputs", ()))
         nodes.append(Node(**{**found, "taps": taps, "inputs": inputs}))
     program = Program(**{**members, "nodes": tuple(nodes)})
-    _check(program)
+    check(program)
     return program
 
 
@@ -148,7 +151,7 @@ def _whole(value: Any, largest: int) -> int:
     return value
 
 
-def _check(program: Program) -> None:
+def check(program: Program) -> None:
     """Raise NetworkFileError unless every node can be evaluated."""
     from pixelzip.models.heads import parameters
 
@@ -166,12 +169,16 @@ def _check(program: Program) -> None:
         and (program.lag is None or program.lag > 0)
         and 1 < len(program.nodes) <= _MOST_NODES
         and program.nodes[0] == Node("input", (), program.colours + 1, level=program.nodes[0].level)
+        and program.nodes[0].level in (range(1, 1 + _COARSEST) if program.output == "map" else (0,))
     )
     if not sound:
         raise NetworkFileError("its program is not one of this version")
     for i, node in enumerate(program.nodes[1:], 1):
         if not _fits(program, i, node):
             raise NetworkFileError(f"node {i} of its program does not fit the others")
+    readers = Counter(j for node in program.nodes for j in set(node.inputs))
+    if any(node.op == "lstm" and readers[node.inputs[0]] > 1 for node in program.nodes):
+        raise NetworkFileError("the sums of one of its LSTMs are read elsewhere")
     last = program.nodes[-1]
     if program.output == "map":
         return
@@ -193,6 +200,12 @@ def _fits(program: Program, i: int, node: Node) -> bool:
         return False
     if node.parts and node.channels % node.parts:
         return False
+    if len(node.inputs) > _MOST_INPUTS or len(set(node.taps)) < len(node.taps) * (node.op != "add"):
+        return False
+    if node.parts and (node.op in ("slice", "cat") or node.kind == "concat_elu"):
+        return False
+    if node.blank and (node.blank < 0 or node.op not in ("activate", "gate")):
+        return False
     sources = [program.nodes[j] for j in node.inputs]
     wide = [not program.narrow(j) for j in node.inputs]
     first, one = sources[0], len(sources) == 1
@@ -205,7 +218,9 @@ def _fits(program: Program, i: int, node: Node) -> bool:
         return one and not wide[0] and len(node.taps) > 0
     if node.op == "add":
         same = all(source.channels == node.channels for source in sources)
-        return same and len(set(wide)) == 1 and len(node.taps) == len(sources)
+        # Narrow ones do not fit their type unless they are two hidden states.
+        states = len(sources) == 2 and all(source.op == "lstm" for source in sources)
+        return same and (all(wide) or states) and len(node.taps) == len(sources)
     if node.op == "cat":
         return all(wide) and node.channels == sum(source.channels for source in sources)
     if not one or not wide[0] or node.taps:

@@ -60,17 +60,38 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }  # fmt: skip
 """Name -> architecture and hyper-parameters."""
+MORE: dict[str, tuple[str, dict[str, Any]]] = {
+    "pixelcnn-plain": ("pixelcnn", {"channels": 9, "layers": 2, "top": 24, "residual": False}),
+    "pixelcnn-binary": (
+        "pixelcnn", {"channels": 9, "layers": 1, "top": 8, "colours": 1, "output": "binary"},
+    ),
+    "row-lstm-skip": (
+        "row-lstm", {"channels": 9, "layers": 2, "top": 24, "residual": False, "skip": True},
+    ),
+    "multi-scale-quarter": (
+        "multi-scale", {"channels": 9, "layers": 1, "top": 24, "condition": 4, "factor": 4},
+    ),
+    "small-15x8-nin": (
+        "small-pixelcnn++", {"channels": 4, "components": 2, "size": "15x8", "variant": "nin"},
+    ),
+    "small-15x8-autoregressive": (
+        "small-pixelcnn++",
+        {"channels": 4, "components": 2, "size": "15x8", "variant": "autoregressive"},
+    ),
+    "small-11x5-softmax": ("small-pixelcnn++", {"channels": 4, "output": "softmax"}),
+}  # fmt: skip
+"""More combinations of what those above have, one by one."""
 
 
 def config(name: str) -> Config:
-    architecture, settings = SETTINGS[name]
+    architecture, settings = (SETTINGS | MORE)[name]
     return architectures.find(architecture).config(**settings)
 
 
 def make(name: str, seed: int = 0) -> nn.Module:
     """The network in double precision, random but alive in every part."""
     torch.manual_seed(seed)
-    network = architectures.find(SETTINGS[name][0]).build(config(name))
+    network = architectures.find((SETTINGS | MORE)[name][0]).build(config(name))
     with torch.no_grad():
         for parameter_name, parameter in network.named_parameters():
             if parameter_name.endswith(("bias", "hidden", "cell", "classes")):

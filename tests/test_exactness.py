@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import architectures
+import matrix
 import numpy as np
 import pytest
 import tiny
@@ -20,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+from stepping import Tile, known, learnt
 
 import pixelzip
 from pixelzip.codec import tiles
@@ -29,7 +32,6 @@ from pixelzip.models.frozen import Frozen
 from pixelzip.models.photo import PhotoConfig
 
 Crops = dict[str, NDArray[np.uint8]]
-Tile = NDArray[np.uint8]
 Network = tuple[dict[str, torch.Tensor], PhotoConfig]
 
 CPU = torch.device("cpu")
@@ -64,31 +66,6 @@ def cut(crops: Crops, channels: int = 3, shapes: Sequence[tuple[int, int]] = SHA
         found.append(picture[top : top + height, left : left + width, :channels])
     noise = np.random.default_rng(0).integers(0, 256, (6, 9, channels), dtype=np.uint8)
     return [*found, np.where(noise < 128, 0, 255).astype(np.uint8)]
-
-
-def known(network: Frozen, tile: Tile) -> NDArray[np.int32]:
-    """The parameters of a parallel pass, (height * width, channels, 3, K)."""
-    return np.concatenate(list(network.parallel(tile)))
-
-
-def learnt(network: Frozen, together: Sequence[Tile]) -> list[NDArray[np.int32]]:
-    """The same parameters, front by front, of several tiles in step."""
-    shapes = [tile.shape[:2] for tile in together]
-    channels, k = together[0].shape[2], network.config.components
-    stepper = network.stepwise(shapes, channels, [0] * len(shapes))
-    found = [np.zeros((h * w, channels, 3, k), np.int32) for h, w in shapes]
-    for spans in tiles.fronts(network, shapes):
-        members = np.concatenate([np.full(len(numbers), tile) for tile, numbers in spans])
-        widths = np.array([shapes[tile][1] for tile in members])
-        rows, columns = np.divmod(np.concatenate([numbers for _, numbers in spans]), widths)
-        stepper.select(members, rows, columns)
-        for channel in range(channels):
-            parameters = stepper.parameters(channel)
-            for i, (tile, r, c) in enumerate(zip(members, rows, columns, strict=True)):
-                found[tile][r * shapes[tile][1] + c, channel] = parameters[i]
-            places = zip(members, rows, columns, strict=True)
-            stepper.reveal(channel, np.array([together[t][r, c, channel] for t, r, c in places]))
-    return found
 
 
 # --- One network, evaluated in many ways ---------------------------------------------------------
@@ -513,13 +490,20 @@ def fixed(
     folder = tmp_path_factory.mktemp("matrix")
     for name in ("tiny", "photo"):
         freeze.write(folder / f"{name}.safetensors", *networks[name], "a test")
+    for name in ("row-lstm", "pixelcnn++"):
+        for bits in (8, 16):
+            config, images = architectures.config(name), architectures.random_pixels(name, 2, 9, 9)
+            made_of = architectures.make(name).float(), config.field.lag
+            parts = freeze.freeze_program(*made_of, images, bits)
+            path = folder / f"{name}-{bits}.safetensors"
+            freeze.write_program(path, parts, name, config, "a test")
     made = {}
     for name in ("parrot-32x32", "flower-64x48"):
         pixels = crops[name]
         Image.fromarray(pixels).save(folder / f"{name}.png")
         for path in folder.glob("*.safetensors"):
-            network = Frozen("n", *networks[path.stem])
-            payloads = tiles.encode_tiles(network, [pixels[:20], pixels[20:]])
+            network = zoo.load(str(path))
+            payloads = tiles.encode_tiles(network, matrix.halves(pixels, network))
             for i, payload in enumerate(payloads):
                 (folder / f"{name}.{path.stem}.{i}").write_bytes(payload)
             made[f"{name}.{path.stem}"] = hashlib.sha256(b"".join(payloads)).hexdigest()

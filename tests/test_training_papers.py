@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixelzip.cli import cli
-from pixelzip.codec.errors import TrainingError
-from pixelzip.models import architectures, freeze, images, train
+from pixelzip.codec.errors import NetworkFileError, TrainingError
+from pixelzip.models import architectures, freeze, images, train, zoo
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +111,14 @@ def test_runs_resume_exactly(
             assert torch.equal(resumed[part][key], tensor), key
     assert resumed["generators"] == expected["generators"]
     assert resumed["network_name"] == tiny.SETTINGS[name][0]
-    assert freeze.load_checkpoint(straight)[1]["step"] == 4
+    frozen = tmp_path / "frozen.safetensors"
+    if "continuous" in name:
+        with pytest.raises(NetworkFileError, match="a likelihood to compare"):
+            freeze.freeze_checkpoint(straight, frozen)
+        assert not frozen.exists()
+    else:
+        made = freeze.freeze_checkpoint(straight, frozen, 8)
+        assert zoo.load(str(frozen)).fingerprint == made
 
 
 @pytest.mark.parametrize("name", [n for n in tiny.SETTINGS if "grey" not in n])
@@ -270,6 +277,7 @@ def test_architectures_are_listed() -> None:
 
 
 def test_training_from_the_command_line(folder: Path, tmp_path: Path) -> None:
+    """And on to a frozen network, and a file that it made."""
     command = [
         "train", "--network", "row-lstm", "--set", "colours=1", "--set", "output=binary",
         "--set", "channels=4", "--set", "layers=1", "--set", "top=8", "--set", "skip=no",
@@ -283,6 +291,31 @@ def test_training_from_the_command_line(folder: Path, tmp_path: Path) -> None:
     assert found["architecture"]["skip"] is False
     assert found["architecture"]["channels"] == 4
     assert found["calibration"].shape == (2, 28, 28, 1)
+    assert "pixelzip freeze" in done.output
+    sizes = {}
+    for bits in (8, 16):
+        network = tmp_path / f"{bits}.safetensors"
+        command_ = ["freeze", "--bits", str(bits), "-o", str(network)]
+        frozen = CliRunner().invoke(cli, [*command_, str(tmp_path / "run" / "checkpoint.pt")])
+        assert frozen.exit_code == 0, frozen.output
+        made = zoo.load(str(network)).fingerprint.hex()
+        assert f"fingerprint {made[:16]}" in frozen.output
+        sizes[bits] = network.stat().st_size
+        again = CliRunner().invoke(cli, [*command_, str(tmp_path / "run" / "checkpoint.pt")])
+        assert again.exit_code == 1
+        assert "--force" in again.output
+    assert sizes[8] < sizes[16]
+    white = np.where(np.arange(64).reshape(8, 8) % 5 < 2, 255, 0).astype(np.uint8)
+    Image.fromarray(white).save(tmp_path / "digit.png")
+    for words in (
+        ["compress", str(tmp_path / "digit.png"), "--network", str(tmp_path / "8.safetensors")],
+        ["decompress", str(tmp_path / "digit.pxz"), "-o", str(tmp_path / "back.png"),
+         "--network", str(tmp_path / "8.safetensors")],
+    ):  # fmt: skip
+        coded = CliRunner().invoke(cli, words)
+        assert coded.exit_code == 0, coded.output
+    with Image.open(tmp_path / "back.png") as back:
+        np.testing.assert_array_equal(np.asarray(back), white)
     # Another network cannot go on with it.
     other = [{"row-lstm": "diagonal-bilstm"}.get(word, word) for word in command]
     done = CliRunner().invoke(cli, other)

@@ -75,9 +75,11 @@ def _header(path: Path) -> dict[str, Any]:
             length = int.from_bytes(file.read(8), "little")
             if length > _LARGEST_HEADER:
                 raise ValueError("its header is too long")
-            header: dict[str, Any] = json.loads(file.read(length))
+            header = json.loads(file.read(length))
+            if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
+                raise ValueError("its header is of another kind")
             return header
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise NetworkFileError(f"{path} is not a network file: {error}") from error
 
 

@@ -1,0 +1,773 @@
+"""The papers' networks as programs of integers: faithful, exact, and safe to read from files."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Callable
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import architectures as tiny
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from stepping import Tile, known, learnt
+
+import pixelzip
+from pixelzip.codec import cdf, tiles
+from pixelzip.codec.errors import NetworkFileError
+from pixelzip.models import (
+    engine,
+    freeze,
+    heads,
+    integers,
+    mixture,
+    outputs,
+    program,
+    tables,
+    tracing,
+    zoo,
+)
+from pixelzip.models.arithmetic import CELL_UNIT, Compiled, Plain, Reals
+from pixelzip.models.integers import Integers, MultiScale, Part
+from pixelzip.models.kernels import LIMIT
+from pixelzip.models.layers import scaled
+from pixelzip.models.program import WIDE, Program
+
+CODING = [name for name in tiny.SETTINGS | tiny.MORE if "continuous" not in name]
+KINDS = [
+    "pixelcnn", "row-lstm", "diagonal-bilstm", "multi-scale", "gated-pixelcnn", "pixelcnn++",
+    "pixelcnn++-classes", "small-11x5-autoregressive",
+]  # fmt: skip
+"""Networks that have every kind of node between them."""
+SHAPES = [(9, 11), (5, 3), (1, 7), (6, 1)]
+
+
+@cache
+def frozen(name: str, bits: int = 16) -> list[Part]:
+    """The programs and integers of a tiny network."""
+    network = tiny.make(name).float()
+    lag = tiny.config(name).field.lag
+    return freeze.freeze_program(network, lag, tiny.random_pixels(name, 3, 12, 12, 1), bits)
+
+
+@cache
+def compiled(name: str, bits: int = 16) -> Integers:
+    return integers.make(name, frozen(name, bits))
+
+
+def cut(name: str, channels: int | None = None) -> list[Tile]:
+    """Tiles of odd shapes, with what the network can code."""
+    pixels = tiny.random_pixels(name, len(SHAPES), 12, 12, 2).numpy()
+    return [
+        np.ascontiguousarray(p[:h, :w, :channels]) for p, (h, w) in zip(pixels, SHAPES, strict=True)
+    ]
+
+
+def label_of(name: str) -> int:
+    """The class that `architectures.evaluate` takes: the last one."""
+    return max(0, compiled(name).classes - 1)
+
+
+# --- The program is the network ------------------------------------------------------------------
+
+
+def reals(found: tuple[Program, tracing.Tensors]) -> engine.Network:
+    """A traced program that is evaluated in floats."""
+    traced, tensors = found
+    ones = {
+        f"{i}.scale": torch.ones(node.channels * (4 if node.op == "lstm" else 1))
+        for i, node in enumerate(traced.nodes)
+        if node.op in ("linear", "lstm", "activate")
+    }
+    return engine.Network(traced, ones | tensors, Reals(traced))
+
+
+def last_map(
+    network: engine.Network,
+    pixels: Tile,
+    shape: tuple[int, int],
+    given_: Any = None,
+    label: int = 0,
+) -> Any:
+    """(H, W, channels): the last map of a program in floats."""
+    evaluation = engine.Parallel(network, shape, label)
+    evaluation.tell(0, engine.image(pixels, network.program) / 128)
+    for i, node in enumerate(network.program.nodes):
+        if node.op == "given":
+            evaluation.tell(i, given_)
+    return evaluation.run().reshape(*shape, -1)
+
+
+@pytest.mark.parametrize("name", CODING)
+@torch.no_grad()
+def test_a_traced_program_is_its_network(name: str) -> None:
+    network: Any = tiny.make(name)
+    pixels = tiny.random_pixels(name, 1, 9, 11)
+    parts = [reals(part) for part in tracing.trace(network, tiny.config(name).field.lag)]
+
+    def same(found: Any, expected: torch.Tensor) -> None:
+        np.testing.assert_allclose(found, expected[0].permute(1, 2, 0), rtol=0, atol=1e-9)
+        assert expected.std() > 0.01
+
+    def on(x: torch.Tensor) -> torch.Tensor:
+        return scaled(x).double()
+
+    if len(parts) == 1:
+        classes = parts[0].program.classes
+        labels = [torch.tensor([classes - 1])] if classes else []
+        found = last_map(parts[0], pixels[0].numpy(), (9, 11), label=max(0, classes - 1))
+        same(found, network.trunk(on(pixels), *labels))
+        return
+    small = pixels[:, :: network.factor, :: network.factor].contiguous()
+    first = last_map(parts[0], small[0].numpy(), small.shape[1:3])
+    same(first, network.unconditional.trunk(on(small)))
+    given_ = last_map(parts[1], small[0].numpy(), (9, 11))
+    condition = network.upsampling(on(small), 9, 11)
+    same(given_, condition)
+    rest = last_map(parts[2], pixels[0].numpy(), (9, 11), given_)
+    same(rest, network.conditional(on(pixels), condition))
+
+
+@pytest.mark.parametrize("name", CODING)
+def test_programs_as_json(name: str) -> None:
+    for found, _ in frozen(name):
+        text = json.dumps(found.as_dict())
+        assert program.from_dict(json.loads(text)) == found
+
+
+def test_a_density_cannot_code() -> None:
+    with pytest.raises(ValueError, match="continuous"):
+        tracing.trace(tiny.make("pixelcnn++-continuous"), None)
+
+
+# --- Exactness -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bits", [16, 8])
+@pytest.mark.parametrize("name", CODING)
+def test_parallel_is_stepwise(name: str, bits: int) -> None:
+    """And what one arithmetic encodes, the other decodes."""
+    network = compiled(name, bits)
+    plain = integers.make(name, frozen(name, bits), plain=True, carrier="float64")
+    label = label_of(name)
+    for channels in sorted({network.program.colours, 1}):
+        together = cut(name, channels)
+        expected = [known(network, tile, label) for tile in together]
+        for one, other in zip(expected, learnt(network, together, label), strict=True):
+            np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(known(plain, together[0], label), expected[0])
+        assert len(np.unique(expected[0][:, 0], axis=0)) > 50  # it depends on the pixels
+        if channels < network.program.colours and bits == 8:
+            continue
+        payloads = tiles.encode_tiles(network, together)
+        shapes = [tile.shape[:2] for tile in together]
+        decoded = tiles.decode_tiles(plain, payloads, shapes, channels)
+        for tile, back in zip(together, decoded, strict=True):
+            np.testing.assert_array_equal(tile, back)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_files_do_not_depend_on_batches_threads_or_order(name: str) -> None:
+    network, together = compiled(name, 8), cut(name)
+    shapes = [tile.shape[:2] for tile in together]
+    payloads = [tiles.encode_tiles(network, [tile])[0] for tile in together]
+    assert tiles.encode_tiles(network, together[::-1], threads=2) == payloads[::-1]
+    for threads, order in ((1, slice(None, None, -1)), (3, slice(1, None))):
+        decoded = tiles.decode_tiles(
+            network, payloads[order], shapes[order], together[0].shape[2], threads=threads
+        )
+        for tile, back in zip(together[order], decoded, strict=True):
+            np.testing.assert_array_equal(tile, back)
+
+
+@pytest.mark.parametrize("carrier", ["int8", "float32", "float64"])
+@pytest.mark.parametrize("name", ["row-lstm", "pixelcnn++-classes"])
+def test_carriers(name: str, carrier: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = cut(name)[:2]
+    monkeypatch.setenv("PIXELZIP_CARRIER", carrier)
+    for bits in (8, 16):
+        expected = [known(compiled(name, bits), tile) for tile in together]
+        network = integers.make(name, frozen(name, bits))
+        for one, other in zip(expected, learnt(network, together), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("bits", [16, 8])
+@pytest.mark.parametrize("name", CODING)
+@torch.no_grad()
+def test_what_freezing_costs(name: str, bits: int) -> None:
+    network, pixels = tiny.make(name).float(), tiny.random_pixels(name, 2, 9, 11, 3)
+    floats = -float(tiny.evaluate(network, network, pixels).sum()) / math.log(2)
+    labels = [label_of(name)] * 2 if compiled(name).classes else None
+    maps = tiles.score_tiles(compiled(name, bits), list(pixels.numpy()), labels=labels)
+    found = sum(float(bits.sum(dtype=np.float64)) for bits in maps)
+    assert found == pytest.approx(floats, rel=0.001 if bits == 16 else 0.02)
+
+
+@pytest.mark.parametrize("name", CODING)
+def test_stepping_computes_each_activation_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    visited: dict[tuple[engine.Network, int, int], Counter[tuple[int, int, int]]] = {}
+    evaluate = engine.Evaluation.evaluate
+
+    def counting(self: engine.Evaluation, i: int, places: engine.Places, group: int) -> None:
+        if isinstance(self, engine.Steps):
+            columns = self.network.columns[i]
+            all_of_them = group == 0 and len(columns) > 1  # beyond the image: all colours at once
+            for k in range(1, len(columns)) if all_of_them else [group]:
+                found = columns[k]
+                if found is None or len(found):
+                    at = visited.setdefault((self.network, i, k), Counter())
+                    at.update(zip(places.tiles, places.rows, places.columns, strict=True))
+        evaluate(self, i, places, group)
+
+    monkeypatch.setattr(engine.Evaluation, "evaluate", counting)
+    network, together = compiled(name), cut(name)
+    learnt(network, together, label_of(name))
+    stepped = [network.networks[0]]
+    if isinstance(network, MultiScale):
+        stepped.append(network.networks[2])
+    assert {key[0] for key in visited} == set(stepped)
+    for part in stepped:
+        nodes = part.program.nodes
+        small = network.factor if isinstance(network, MultiScale) and part is stepped[0] else 1
+        for i, node in enumerate(nodes):
+            groups = [k for k, c in enumerate(part.columns[i]) if c is None or len(c)]
+            if part.groups > 1:
+                groups.remove(0)
+            for group in groups if node.op not in ("input", "given") else ():
+                at = visited[part, i, group]
+                assert set(at.values()) == {1}
+                for t, tile in enumerate(together):
+                    height, width = (-(-side // small) for side in tile.shape[:2])
+                    size = 1 << node.level
+                    rows, columns = -(-height // size), -(-width // size)
+                    if node.kind == "right":
+                        rows -= 1  # nothing reads the last one
+                    needed = {(t, r, c) for r in range(rows) for c in range(columns)}
+                    if small == 1 and len(stepped) == 2:
+                        # It stops at the last pixel that the first network has not coded.
+                        needed = {p for p in needed if p[1] < rows - 1}
+                    assert needed <= set(at)
+                beyond = [p for p in at if p[2] >= together[p[0]].shape[1]]
+                assert part.program.beyond or not beyond
+
+
+# --- Arithmetic: loops, their twins, and what they stand for -------------------------------------
+
+SEEDS = st.integers(0, 2**32)
+
+
+def plan(bits: int) -> Program:
+    return Program(1, "binary", 0, True, 1, bits=bits)
+
+
+def assert_same(bits: int, method: str, *arguments: Any) -> Any:
+    """Compiled and plain give the same, to the type; what they give."""
+    one, other = Compiled(plan(bits)), Plain(plan(bits))
+
+    def tensors(x: Any) -> Any:
+        if isinstance(x, list):
+            return [tensors(each) for each in x]
+        return torch.from_numpy(x.copy()) if isinstance(x, np.ndarray) else x
+
+    found = getattr(one, method)(*deepcopy(arguments))
+    twin = getattr(other, method)(*tensors(list(arguments)))
+    for mine, theirs in zip(
+        *((x if isinstance(x, tuple) else (x,)) for x in (found, twin)), strict=True
+    ):
+        assert mine.dtype == theirs.numpy().dtype
+        np.testing.assert_array_equal(mine, theirs.numpy())
+    return found
+
+
+def wild(rng: np.random.Generator, *shape: int, limit: int = LIMIT) -> NDArray[np.int32]:
+    """Wide numbers of all sizes, the extremes among them."""
+    x = rng.integers(-limit, limit + 1, shape) >> rng.integers(0, limit.bit_length(), shape)
+    x = np.where(rng.random(shape) < 0.1, rng.choice([-limit, limit, 0, -1], shape), x)
+    return x.astype(np.int32)
+
+
+def scales(rng: np.random.Generator, columns: int) -> NDArray[np.float64]:
+    """From the smallest to the largest; halves and quarters, so that ties come up."""
+    found = np.exp2(rng.uniform(-60, 39, columns))
+    return np.where(rng.random(columns) < 0.5, np.exp2(rng.integers(-14, 3, columns)), found)
+
+
+@given(SEEDS, st.sampled_from([8, 16]))
+def test_widen_add_and_activate(seed: int, bits: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, columns = 5, 6
+    reach = 31 if bits == 8 else 53
+    product = rng.integers(-(2**reach) // 2, 2**reach // 2, (n, columns))
+    product >>= rng.integers(0, reach, product.shape)
+    product = product.astype(np.int32 if bits == 8 else np.float64)
+    scale = scales(rng, columns)
+    for rows in (1, n):
+        bias = (rng.integers(-(2**52), 2**52, (rows, columns)) >> rng.integers(0, 52)).astype(float)
+        found = assert_same(bits, "widen", product, bias, scale)
+        exact = np.clip(np.rint((product + bias) * scale), -LIMIT, LIMIT)
+        np.testing.assert_array_equal(found, exact)
+    maps = [wild(rng, n, columns) for _ in range(3)]
+    found = assert_same(bits, "add", maps)
+    two = np.clip(maps[0] + maps[1], -LIMIT, LIMIT)
+    np.testing.assert_array_equal(found, np.clip(two + maps[2], -LIMIT, LIMIT))
+    narrow = np.int8 if bits == 8 else np.int16
+    unit = plan(bits).state_unit
+    states = [rng.integers(-unit, unit + 1, (n, columns)).astype(narrow) for _ in range(2)]
+    found = assert_same(bits, "add", states)
+    np.testing.assert_array_equal(found, states[0].astype(int) + states[1])
+    largest = plan(bits).largest
+    for kind in program.OPS["activate"]:
+        scale = scales(rng, columns * (2 if kind == "concat_elu" else 1))
+        found = assert_same(bits, "activate", kind, maps[0], scale)
+        assert np.abs(found.astype(int)).max() <= largest
+        if kind in ("identity", "relu"):
+            x = maps[0] if kind == "identity" else np.maximum(maps[0], 0)
+            np.testing.assert_array_equal(found, np.clip(np.rint(x * scale), -largest, largest))
+
+
+@given(SEEDS, st.sampled_from([8, 16]))
+def test_gates_and_cells(seed: int, bits: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, h = 5, 4
+    unit = plan(bits).state_unit
+
+    def sigmoid(wide: Any) -> Any:
+        return 1 / (1 + np.exp(-np.clip(wide / WIDE, -40, 40)))
+
+    x = wild(rng, n, 2 * h)
+    value, gate = x[:, :h], x[:, h:]
+    found = assert_same(bits, "gate", "tanh", x)
+    np.testing.assert_allclose(
+        found / unit, np.tanh(value / WIDE) * sigmoid(gate), rtol=0, atol=0.5 / unit + 1e-4
+    )
+    found = assert_same(bits, "gate", "linear", x)
+    exact = value * sigmoid(gate)
+    assert (np.abs(found - exact) <= 1 + 5e-6 * np.abs(value)).all()
+    sums, cell = wild(rng, n, 4 * h), wild(rng, n, h, limit=1 << 30)
+    hidden, new = assert_same(bits, "lstm", sums, cell)
+    out, forget, enter, content = np.split(sums, 4, 1)
+    expected = sigmoid(forget) * (cell / CELL_UNIT) + sigmoid(enter) * np.tanh(content / WIDE)
+    expected = np.clip(expected, -(2**14), 2**14)
+    error = np.abs(new / CELL_UNIT - expected)
+    assert (error <= 1e-4 + 4e-5 * np.abs(cell / CELL_UNIT)).all()
+    state = sigmoid(out) * np.tanh(new / CELL_UNIT)
+    np.testing.assert_allclose(hidden / unit, state, rtol=0, atol=0.5 / unit + 3e-4)
+
+
+@given(SEEDS)
+def test_places_and_products(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 20))
+    height, width = rng.integers(1, 9, (2, n))
+    depth = np.minimum(height, rng.integers(1, 9, n))
+    row, column = (rng.integers(0, side) for side in (height, width))
+    base, taps = rng.integers(2, 1000, n), rng.integers(-4, 5, (5, 2))
+    for stride in (1, 2, -2):
+        for outside in (0, 1, 2):
+            arguments = (base, row, column, depth, height, width, taps, stride, outside)
+            at = assert_same(16, "places", *arguments)
+            assert (
+                (at < 2) | ((at >= base[:, None]) & (at < (base + depth * width)[:, None]))
+            ).all()
+    at = rng.integers(0, 30, (7, 5))
+    for bits, kind in ((8, np.int8), (16, np.int16)):
+        end = 2 ** (bits - 1)
+        store = rng.integers(-end, end, (30, 4)).astype(kind)
+        rows = assert_same(bits, "gather", store, at)
+        weight = torch.from_numpy(rng.integers(-end + 1, end, (20, 3)).astype(kind))
+        rest = torch.zeros(3, dtype=torch.int64), torch.ones(3, dtype=torch.float64)
+        exact = rows.astype(object) @ weight.numpy().astype(object)
+        for arithmetic in (Compiled(plan(bits)), Plain(plan(bits))):
+            matrix = arithmetic.matrix(weight, *rest, end)
+            product = matrix.multiply(arithmetic.array(torch.from_numpy(rows)))
+            assert np.asarray(product).astype(object).tolist() == exact.tolist()
+
+
+def test_tables() -> None:
+    wide = torch.arange(-17 * WIDE, 17 * WIDE + 1)
+    exact = (wide.double() / WIDE).clamp(-16, 16)
+    error = (tables.sigmoid(wide) / 2.0**22 - torch.sigmoid(exact)).abs().max()
+    assert error < 3.5e-6
+    error = (tables.elu(wide) - torch.nn.functional.elu(wide.double() / WIDE) * WIDE).abs().max()
+    assert error < 0.65  # of a wide unit
+    assert (tables.elu(wide).diff() >= 0).all()
+    error = (heads.hyperbolic_tangent(wide) / 2.0**15 - torch.tanh(wide / WIDE)).abs().max()
+    assert error < 4e-5
+
+
+# --- Heads ---------------------------------------------------------------------------------------
+
+
+@settings(max_examples=30)
+@given(SEEDS)
+def test_log_probability(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    value = torch.from_numpy(rng.integers(0, 256, 50))
+    value[:2] = torch.tensor([0, 255])
+    means = torch.from_numpy(rng.integers(-40 * 256, 300 * 256, (50, 3)))
+    means[5:10] = torch.from_numpy(rng.choice([-cdf.MEAN_LIMIT, cdf.MEAN_LIMIT], (5, 3)))
+    scale = torch.from_numpy(rng.integers(cdf.LOG_SCALE_MIN, cdf.LOG_SCALE_MAX + 1, (50, 3)))
+    found = heads.log_probability(value, means, scale) / cdf.LOGIT_UNIT
+    expected = mixture.component_log_likelihood(
+        value[:, None].double(), means / cdf.MEAN_UNIT, scale.double() / cdf.SCALE_UNIT
+    )
+    error = (found - expected).abs()
+    # Far away the logarithm is linear, with a slope that has 20 bits behind the point.
+    assert (error <= 0.004 + 1e-6 * (value[:, None] - means / cdf.MEAN_UNIT).abs()).all()
+
+
+def head(made: Program, rows: NDArray[np.int32], values: Tile) -> list[torch.Tensor]:
+    """The parameters of each sub-pixel, as floats."""
+    reader = heads.Head(made, torch.device("cpu"))
+    reader.begin(torch.from_numpy(rows))
+    found = []
+    for channel in range(made.colours):
+        found.append(torch.from_numpy(reader.parameters(channel)).double())
+        reader.learn(values[:, channel])
+    return found
+
+
+def in_floats(made: Program, rows: NDArray[np.int32]) -> torch.Tensor:
+    """(1, columns, n, 1): what a float network would have said."""
+    floats = torch.from_numpy(rows) / heads.units(made) - heads.offsets(made)
+    return floats.t()[None, :, :, None]
+
+
+@pytest.mark.parametrize("coupled", [True, False])
+@pytest.mark.parametrize("colours", [3, 1])
+def test_softmax_in_integers(colours: int, coupled: bool) -> None:
+    rng = np.random.default_rng(0)
+    made = Program(colours, "softmax", 0, coupled, None)
+    n = 40
+    rows = rng.integers(-5 * 256, 5 * 256, (n, heads.parameters(made))).astype(np.int32)
+    values = rng.integers(0, 256, (n, colours), dtype=np.uint8)
+    values[:2] = [[0], [255]]
+    rows[:, 256 * colours :] *= 16
+    expected = outputs.Softmax(colours, coupled).log_probabilities(
+        in_floats(made, rows), torch.from_numpy(values).view(1, n, 1, colours)
+    )
+    for channel, logits in enumerate(head(made, rows, values)):
+        found = torch.log_softmax(logits / cdf.LOGIT_UNIT, 1)
+        torch.testing.assert_close(found, expected[0, :, 0, channel], rtol=0, atol=0.5 / 256 + 1e-3)
+
+
+def test_binary_in_integers() -> None:
+    made = Program(1, "binary", 0, True, None)
+    rows = np.arange(-2000, 2000, 17, dtype=np.int32)[:, None]
+    values = np.zeros((len(rows), 1), np.uint8)
+    (logits,) = head(made, rows, values)
+    expected = outputs.Binary(1).log_probabilities(
+        in_floats(made, rows), torch.from_numpy(values)[None, :, None]
+    )
+    found = torch.log_softmax(logits / cdf.LOGIT_UNIT, 1)
+    torch.testing.assert_close(found[:, [0, 255]], expected[0, :, 0, 0])
+    assert (found[:, 1:255] < -1000).all()
+
+
+@pytest.mark.parametrize("colours", [3, 1])
+def test_mixtures_in_integers(colours: int) -> None:
+    """Coupled means, and weights that are the posterior of the indicator."""
+    rng = np.random.default_rng(0)
+    n, k = 60, 3
+    made = Program(colours, "mixture", k, True, None)
+    pairs = colours * (colours - 1) // 2
+    blocks = [
+        rng.integers(-3 * 256, 3 * 256, (n, k)),
+        rng.integers(-(2**15), 2**15, (n, colours * k)),
+        rng.integers(32, 4 * 32, (n, colours * k)),
+        rng.integers(-2 * WIDE, 2 * WIDE, (n, pairs * k)),
+    ]
+    rows = np.concatenate(blocks, 1).astype(np.int32)
+    values = rng.integers(0, 256, (n, colours), dtype=np.uint8)
+    values[:2] = [[0], [255]]
+    expected = (
+        outputs.Mixture(colours, k)
+        .double()
+        .log_probabilities(in_floats(made, rows), torch.from_numpy(values).view(1, n, 1, colours))
+    )
+    every = torch.arange(256).double().view(1, 256, 1)
+    for channel, found in enumerate(head(made, rows, values)):
+        logits, means, log_scales = found.unbind(1)
+        component = mixture.component_log_likelihood(
+            every, means[:, None] / cdf.MEAN_UNIT, log_scales[:, None] / cdf.SCALE_UNIT
+        )
+        weights = torch.log_softmax(logits / cdf.LOGIT_UNIT, 1)
+        mixed = torch.logsumexp(weights[:, None] + component, 2)
+        error = (mixed - expected[0, :, 0, channel]).abs()
+        assert error.max() < 0.02
+        assert error.mean() < 0.004
+
+
+# --- Files ---------------------------------------------------------------------------------------
+
+Tensors = dict[str, torch.Tensor]
+
+
+def save(path: Path, programs: Any, tensors: Tensors) -> None:
+    """A file of these programs, with the fingerprint that they would have."""
+    try:
+        parts = [
+            (program.from_dict(p), {n[2:]: t for n, t in tensors.items() if n[0] == str(k)})
+            for k, p in enumerate(programs)
+        ]
+        name = integers.fingerprint(parts).hex()
+    except Exception:  # there is none, whatever the reason is
+        name = ""
+    metadata = {"format": integers.FORMAT, "programs": json.dumps(programs), "fingerprint": name}
+    save_file({key: t.contiguous() for key, t in tensors.items()}, path, metadata)
+
+
+def sound(name: str, bits: int = 16) -> tuple[list[Any], Tensors]:
+    """What `save` takes, of a network as it should be."""
+    parts = frozen(name, bits)
+    tensors = {f"{k}.{n}": t for k, (_, own) in enumerate(parts) for n, t in own.items()}
+    return json.loads(json.dumps([p.as_dict() for p, _ in parts])), tensors
+
+
+def refused(path: Path) -> bool:
+    """Whether the file is; fails on any other error, and on one that takes long."""
+    start = time.process_time()
+    try:
+        parts = integers.read(path)
+    except NetworkFileError as error:
+        said = str(error)
+    else:
+        said = ""
+    assert time.process_time() - start < 2
+    if said:
+        assert str(path) in said
+        return True
+    network = integers.make("n", parts)
+    channels = network.program.colours
+    tile = np.random.default_rng(0).integers(0, 256, (5, 4, channels), dtype=np.uint8)
+    if network.program.output == "binary":
+        tile = np.where(tile < 128, 0, 255).astype(np.uint8)
+    assert len(known(network, tile)) == 20
+    learnt(network, [tile, tile[:2, :3]])
+    return False
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_files_are_read_back(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    made = freeze.write_program(path, frozen(name, 8), "n", tiny.config(name), "a test")
+    parts = integers.read(path)
+    assert integers.fingerprint(parts) == made == compiled(name, 8).fingerprint
+    assert made != compiled(name, 16).fingerprint
+    for (one, mine), (other, theirs) in zip(parts, frozen(name, 8), strict=True):
+        assert one == other
+        assert mine.keys() == theirs.keys()
+        for key in mine:
+            assert torch.equal(mine[key], theirs[key])
+    network = zoo.load(str(path))
+    assert isinstance(network, Integers)
+    assert (network.name, network.fingerprint) == ("mine", made)
+    save(path, *sound(name))
+    assert not refused(path)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_hostile_programs(name: str, tmp_path: Path) -> None:
+    """Any change of the JSON is refused, or gives another network that can be evaluated."""
+    programs, tensors = sound(name, 8)
+    path, random = tmp_path / "hostile.safetensors", Random(name)
+    values: list[Callable[[Any], Any]] = [
+        lambda x: x + 1 if isinstance(x, int) else [], lambda _: -1, lambda _: 0, lambda _: 2,
+        lambda _: 7, lambda _: 8193, lambda _: 10**30, lambda _: None, lambda _: "row",
+        lambda _: "concat_elu", lambda _: "linear", lambda _: "add", lambda _: "cat",
+        lambda _: "slice", lambda _: "given", lambda _: [], lambda _: {}, lambda _: True,
+        lambda _: 1.5, lambda _: float("nan"), lambda x: [x], lambda x: x * 2,
+        lambda _: [[0, 16]], lambda _: [[1, 0]], lambda _: [0], lambda _: [1, 1],
+    ]  # fmt: skip
+
+    def places(x: Any) -> list[tuple[Any, Any]]:
+        keys = list(x) if isinstance(x, dict) else range(len(x)) if isinstance(x, list) else []
+        return [(x, key) for key in keys] + [p for key in keys for p in places(x[key])]
+
+    count = 0
+    for _ in range(60):
+        changed = deepcopy(programs)
+        for _ in range(random.choice([1, 1, 2])):
+            inside, key = random.choice(places(changed))
+            try:
+                match random.randrange(6):
+                    case 0:
+                        del inside[key]
+                    case 1 if isinstance(inside, dict) and "op" in inside:
+                        members = ["kind", "stride", "level", "parts", "start", "blank", "channels"]
+                        inside[random.choice(members)] = random.choice(values)(1)
+                    case _:
+                        inside[key] = random.choice(values)(inside[key])
+            except TypeError:
+                inside[key] = None
+        save(path, changed, tensors)
+        count += refused(path) or changed == programs
+    assert count > 20
+
+
+BAD = {
+    "no list": lambda p: 7,
+    "a member": lambda p: {"nodes": p},
+    "nothing": lambda p: [],
+    "two of them": lambda p: p * 2,
+    "numbers for nodes": lambda p: [p[0] | {"nodes": [1, 2]}],
+    "a program of numbers": lambda p: [3],
+    "no nodes": lambda p: [p[0] | {"nodes": []}],
+    "nodes without end": lambda p: [p[0] | {"nodes": p[0]["nodes"] * 300}],
+    "a cycle": lambda p: change(p, 2, inputs=[2]),
+    "a later node": lambda p: change(p, 2, inputs=[5]),
+    "an earlier one than the first": lambda p: change(p, 2, inputs=[-1]),
+    "huge": lambda p: change(p, 2, channels=8192),
+    "negative": lambda p: change(p, 2, channels=-8),
+    "an input level": lambda p: change(p, 0, level=1),
+    "a level of no number": lambda p: change(p, 0, level=[]),
+    "far taps": lambda p: change(p, 1, taps=[[0, 17]] * 9),
+    "taps twice": lambda p: change(p, 1, taps=[[0, 0]] * len(p[0]["nodes"][1]["taps"])),
+    "deep": lambda p: json.loads("[" * 900 + "]" * 900),
+    "a map for itself": lambda p: [p[0] | {"output": "map"}],
+    "no bits": lambda p: [p[0] | {"bits": 4}],
+    "bits that the tensors have not": lambda p: [p[0] | {"bits": 8}],
+    "a lag of none": lambda p: [p[0] | {"lag": 0}],
+    "colours": lambda p: [p[0] | {"colours": 2}],
+    "classes": lambda p: [p[0] | {"classes": 257}],
+    "a mixture": lambda p: [p[0] | {"output": "mixture", "components": 3}],
+    "more members": lambda p: [p[0] | {"more": 1}],
+}
+
+
+def change(programs: list[Any], node: int, **members: Any) -> list[Any]:
+    changed = deepcopy(programs)
+    changed[0]["nodes"][node] |= members
+    return changed
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_programs_that_make_no_sense(what: str, tmp_path: Path) -> None:
+    programs, tensors = sound("pixelcnn-grey")
+    path = tmp_path / "bad.safetensors"
+    save(path, BAD[what](deepcopy(programs)), tensors)
+    assert refused(path)
+
+
+def filled(tensor: torch.Tensor, value: float) -> torch.Tensor:
+    changed = tensor.clone()
+    changed.view(-1)[0] = value
+    return changed
+
+
+TENSORS: dict[str, tuple[str, Callable[[torch.Tensor], torch.Tensor]]] = {
+    "other type": ("0.1.weight", lambda t: t.int()),
+    "brain floats": ("0.1.scale", lambda t: t.bfloat16()),
+    "single scales": ("0.1.scale", lambda t: t.float()),
+    "transposed": ("0.1.weight", lambda t: t.t()),
+    "one dimension more": ("0.1.bias", lambda t: t[None]),
+    "short": ("0.1.bias", lambda t: t[:-1]),
+    "empty": ("0.1.scale", lambda t: t[:0]),
+    "nan": ("0.1.scale", lambda t: filled(t, math.nan)),
+    "infinite": ("0.1.scale", lambda t: filled(t, math.inf)),
+    "zero": ("0.1.scale", lambda t: filled(t, 0)),
+    "negative": ("0.1.scale", lambda t: filled(t, -1)),
+    "vast": ("0.1.scale", lambda t: filled(t, 2.0**40)),
+    "overflow": ("0.1.bias", lambda t: filled(t, 2**53)),
+    "overflow below": ("0.1.bias", lambda t: filled(t, -(2**63))),
+    "state": ("0.{lstm}.hidden", lambda t: filled(t, 2**14 + 1)),
+    "most negative state": ("0.{lstm}.hidden", lambda t: filled(t, -(2**15))),
+    "cell": ("0.{lstm}.cell", lambda t: filled(t, 2**30 + 1)),
+    "most negative cell": ("0.{lstm}.cell", lambda t: filled(t, -(2**31))),
+}
+
+
+@pytest.mark.parametrize("what", TENSORS)
+def test_hostile_tensors(what: str, tmp_path: Path) -> None:
+    programs, tensors = sound("row-lstm")
+    lstm = next(i for i, node in enumerate(programs[0]["nodes"]) if node["op"] == "lstm")
+    name, damage = TENSORS[what]
+    name = name.format(lstm=lstm)
+    path = tmp_path / "hostile.safetensors"
+    save(path, programs, tensors | {name: damage(tensors[name])})
+    assert refused(path)
+    parts = [(frozen("row-lstm")[0][0], {n[2:]: t for n, t in tensors.items()})]
+    parts[0][1][name[2:]] = damage(tensors[name])
+    with pytest.raises(NetworkFileError):
+        integers.make("n", parts)
+
+
+def test_tensors_too_many_and_too_few(tmp_path: Path) -> None:
+    programs, tensors = sound("pixelcnn-grey")
+    path = tmp_path / "other.safetensors"
+    for more in ("1.1.weight", "0.2.weight", "weight"):
+        save(path, programs, tensors | {more: torch.zeros(1)})
+        assert refused(path)
+    save(path, programs, {n: t for n, t in tensors.items() if n != "0.1.bias"})
+    assert refused(path)
+    save(path, programs, tensors | {"0.1.bias": tensors["0.1.bias"] + 1})
+    assert not refused(path)  # another network, with a fingerprint of its own
+    save(path, programs, tensors)
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert refused(path)
+
+
+def test_three_programs_belong_together(tmp_path: Path) -> None:
+    programs, tensors = sound("multi-scale", 8)
+    path = tmp_path / "three.safetensors"
+    for changed in (
+        programs[:2], programs[::-1], [programs[2]], [programs[1]],
+        [programs[0], programs[1], programs[0]], [programs[2], programs[1], programs[2]],
+        [p | {"classes": 2} for p in programs], [programs[0] | {"lag": 3}, *programs[1:]],
+    ):  # fmt: skip
+        kept = {n: t for n, t in tensors.items() if int(n[0]) < len(changed)}
+        save(path, changed, kept)
+        assert refused(path)
+
+
+def test_headers_of_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "not.safetensors"
+    texts = [b"", b"[]", b"7", b'{"__metadata__": null}', b'{"__metadata__": []}', b"[" * 100_000]
+    for text in texts:
+        path.write_bytes(len(text).to_bytes(8, "little") + text)
+        for read in (integers.read, lambda path: zoo.load(str(path))):
+            with pytest.raises(NetworkFileError, match=r"not\.safetensors"):
+                read(path)
+
+
+# --- From a checkpoint to a file -----------------------------------------------------------------
+
+
+def decided(name: str) -> list[Part]:
+    """The network, but sure of what it says, so that pictures of its own making are small."""
+    parts = [(p, dict(tensors)) for p, tensors in frozen(name, 8)]
+    for p, tensors in parts:
+        if p.output != "map":
+            last = f"{len(p.nodes) - 1}.scale"
+            surer = torch.full_like(tensors[last], 16)
+            if p.output == "mixture":
+                surer = torch.where(heads.units(p) == cdf.SCALE_UNIT, 0.01, 1.0)
+            tensors[last] = tensors[last] * surer
+    return parts
+
+
+@pytest.mark.parametrize("name", ["gated-pixelcnn", "pixelcnn++-classes", "multi-scale"])
+def test_pictures_with_such_a_network(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    parts = decided(name)
+    freeze.write_program(path, parts, "n", tiny.config(name), "a test")
+    network = zoo.load(str(path))
+    (pixels,) = tiles.sample_tiles(network, [(10, 9)], 3, seed=1)
+    data = pixelzip.compress(pixels, network=str(path))
+    assert len(data) < 0.8 * pixels.size
+    assert pixelzip.info(data).network is not None
+    back = pixelzip.decompress_array(data, networks=[str(path)])
+    np.testing.assert_array_equal(back, pixels)
