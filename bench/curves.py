@@ -77,7 +77,8 @@ def distributions(checkpoints: Mapping[str, Path], image: NDArray[np.uint8]) -> 
     chosen = _choose(next(iter(predicted.values())))
 
     figure = Figure(figsize=(11, 1 + 1.8 * len(predicted)), layout="constrained")
-    left, right = np.ravel(figure.subfigures(1, 2, width_ratios=(1, 3)))
+    grid = figure.add_gridspec(1, 2, width_ratios=(1, 3))
+    left, right = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     picture = left.subplots()
     picture.imshow(image, interpolation="nearest")
     picture.set_axis_off()
