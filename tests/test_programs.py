@@ -162,15 +162,13 @@ def test_parallel_is_stepwise(name: str, bits: int) -> None:
     network = compiled(name, bits)
     plain = integers.make(name, frozen(name, bits), plain=True, carrier="float64")
     label = label_of(name)
-    for channels in sorted({network.program.colours, 1}):
+    for channels in {network.program.colours, 1} if bits == 16 else {network.program.colours}:
         together = cut(name, channels)
         expected = [known(network, tile, label) for tile in together]
         for one, other in zip(expected, learnt(network, together, label), strict=True):
             np.testing.assert_array_equal(one, other)
         np.testing.assert_array_equal(known(plain, together[0], label), expected[0])
         assert len(np.unique(expected[0][:, 0], axis=0)) > 50  # it depends on the pixels
-        if channels < network.program.colours and bits == 8:
-            continue
         payloads = tiles.encode_tiles(network, together)
         shapes = [tile.shape[:2] for tile in together]
         decoded = tiles.decode_tiles(plain, payloads, shapes, channels)
@@ -217,14 +215,16 @@ def test_what_freezing_costs(name: str) -> None:
     if config.output == "binary":
         steps = (steps > 128) * 255
     pixels = steps.clamp(0, 255).to(torch.uint8)
-    floats = -float(tiny.evaluate(network, network, pixels).double().sum()) / math.log(2)
+    floats = -tiny.evaluate(network, network, pixels).double().numpy() / math.log(2)
+    likely = floats.max(3) < 16  # the coder has a floor under what is not
+    assert likely.mean() > 0.95
     for bits, near in ((16, 5e-4), (8, 4e-3)):
         parts = freeze.freeze_program(network, config.field.lag, pixels, bits)
         made = integers.make(name, parts)
         labels = [made.classes - 1] * 3 if made.classes else None
         maps = tiles.score_tiles(made, list(pixels.numpy()), labels=labels)
-        found = sum(float(m.sum(dtype=np.float64)) for m in maps)
-        assert found == pytest.approx(floats, rel=near)
+        found = np.stack(maps)[likely].sum(dtype=np.float64)
+        assert found == pytest.approx(floats[likely].sum(), rel=near)
 
 
 @pytest.mark.parametrize("name", CODING)
