@@ -4,3 +4,10 @@ A network is trained in floats and *frozen* once; only the frozen, integer netwo
 package knows no image file and no container: it meets the codec at one interface, the conditional
 (`pixelzip.codec.conditional`).
 """
+
+import os
+
+# MKL keeps freed memory in a list for each thread, and a forked process has been seen to follow a
+# broken one for ever. Without them it asks the system, which costs next to nothing here. It has to
+# be said before its first matrix product.
+os.environ.setdefault("MKL_DISABLE_FAST_MM", "1")
