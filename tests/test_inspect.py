@@ -63,7 +63,8 @@ def test_the_map_adds_up_to_the_payloads(path: Path) -> None:
     sizes = payloads(container)
     overhead = 8 * sum(size for _, size in sizes) - bits.sum(dtype=np.float64)
     network_tiles = sum(method == Method.NETWORK for method, _ in sizes)
-    assert -0.01 < overhead < 0.01 + 40 * network_tiles
+    # The coder takes the shortest number of its last interval, which can be a byte of luck.
+    assert -0.01 - 8 * network_tiles < overhead < 0.01 + 40 * network_tiles
 
 
 def test_joined_and_grey_components_add_up() -> None:
