@@ -79,7 +79,7 @@ def test_sizes_are_those_of_the_files(measured: tuple[Path, dict[str, Any]]) -> 
     photo = codec(figures, "pixelzip photo")
     for image in photo["per_image"]:
         with Image.open(folder / "pictures" / image["name"]) as opened:
-            data = pixelzip.compress(np.asarray(opened))
+            data = pixelzip.compress(np.asarray(opened), network="photo")
             stream.seek(0)
             opened.save(stream, "PNG", optimize=True)
             stream.truncate()

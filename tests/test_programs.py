@@ -383,15 +383,16 @@ def test_places_and_products(seed: int) -> None:
     rng = np.random.default_rng(seed)
     n = int(rng.integers(1, 20))
     height, width = rng.integers(1, 9, (2, n))
-    depth = np.minimum(height, rng.integers(1, 9, n))
+    depth, pitch = (np.minimum(side, rng.integers(1, 9, n)) for side in (height, width))
     row, column = (rng.integers(0, side) for side in (height, width))
     base, taps = rng.integers(2, 1000, n), rng.integers(-4, 5, (5, 2))
     for stride in (1, 2, -2):
         for outside in (0, 1, 2):
-            arguments = (base, row, column, depth, height, width, taps, stride, outside)
+            sizes = height, width, depth, pitch
+            arguments = (base, row, column, *sizes, taps, stride, outside)
             at = assert_same(16, "places", *arguments)
             assert (
-                (at < 2) | ((at >= base[:, None]) & (at < (base + depth * width)[:, None]))
+                (at < 2) | ((at >= base[:, None]) & (at < (base + depth * pitch)[:, None]))
             ).all()
     at = rng.integers(0, 30, (7, 5))
     for bits, kind in ((8, np.int8), (16, np.int16)):
