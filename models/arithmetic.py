@@ -308,23 +308,18 @@ class Plain:
         value, gate = x.long().chunk(2, 1)
         if kind == "linear":
             return ((value * tables.sigmoid(gate) + (1 << 21)) >> 22).to(torch.int32)
-        return self._state(_tangent(value), gate)
+        return self._state(tables.hyperbolic_tangent(value), gate)
 
     def lstm(self, sums: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
         out, forget, enter, content = sums.long().chunk(4, 1)
         kept = ((tables.sigmoid(forget) >> 7) * cell) >> 15
-        new = kept + (((tables.sigmoid(enter) >> 7) * _tangent(content)) >> 14)
+        new = kept + (((tables.sigmoid(enter) >> 7) * tables.hyperbolic_tangent(content)) >> 14)
         new = new.clamp(-_CELL_LIMIT, _CELL_LIMIT)
-        return self._state(_tangent(new >> 4), out), new.to(torch.int32)
+        return self._state(tables.hyperbolic_tangent(new >> 4), out), new.to(torch.int32)
 
     def _state(self, value: Tensor, gate: Tensor) -> Tensor:
         product = value * (tables.sigmoid(gate) >> 7)
         return ((product * self.program.state_unit + (1 << 29)) >> 30).to(self.types["narrow"])
-
-
-def _tangent(wide: Tensor) -> Tensor:
-    """tanh, in units of 2^-15."""
-    return (tables.sigmoid(2 * wide) - (1 << 21)) >> 6
 
 
 # --- Reals ---------------------------------------------------------------------------------------

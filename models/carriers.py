@@ -57,12 +57,15 @@ def _carried(weight: Tensor, carrier: str) -> Product:
     dtype = torch.float32 if carrier == "float32" else torch.float64
     held = weight.to(dtype)
 
-    def floats(x: Tensor) -> Tensor:
-        # A program around us may have turned autocast on, which would round the sums.
-        with torch.autocast(x.device.type, enabled=False):
-            return (x.to(dtype) @ held).to(torch.int32)
+    return lambda x: _as_floats(x, held).to(torch.int32)
 
-    return floats
+
+def _as_floats(x: Tensor, held: Tensor) -> Tensor:
+    """The product with a float matrix (K, N) of integers, in its type."""
+    if torch.is_autocast_enabled(x.device.type):  # by a program around us: it would round the sums
+        with torch.autocast(x.device.type, enabled=False):
+            return x.to(held.dtype) @ held
+    return x.to(held.dtype) @ held
 
 
 def _on_cpu(weight: Tensor) -> Product:
@@ -137,11 +140,4 @@ def integer_product(
     if weight.dtype == torch.int8:
         return product(weight, largest, carrier, device)
     held = weight.to(device, torch.float64)
-
-    def floats(x: Tensor) -> Tensor:
-        if torch.is_autocast_enabled(device.type):  # by a program around us; it costs to turn off
-            with torch.autocast(device.type, enabled=False):
-                return x.to(torch.float64) @ held
-        return x.to(torch.float64) @ held
-
-    return floats
+    return lambda x: _as_floats(x, held)

@@ -324,7 +324,7 @@ class Evaluation:
         columns = net.columns[i][group]
         if columns is not None and not len(columns):
             return
-        if node.op == "lstm" and len(places):
+        if node.op == "lstm":
             values = self._lstm(i, node, places, group)
         else:
             values = self._make(i, node, places, group, columns)
@@ -372,8 +372,7 @@ class Evaluation:
             return do.gate(node.kind, _pick(read[0], columns))
         if node.op == "slice":
             return read[0][:, node.start : node.start + node.channels]
-        joined = torch.cat(read, 1) if isinstance(read[0], Tensor) else np.concatenate(read, 1)
-        return joined
+        return _joined(read, 1)
 
     def _linear(self, i: int, node: Node, places: Places, matrix: Any) -> Any:
         do, j = self.arithmetic, node.inputs[0]
@@ -393,20 +392,18 @@ class Evaluation:
                 bias = matrix.bias[do.array(labels)]
             wide.append(do.widen(product, bias, matrix.scale))
             first += BAND
-        if len(wide) == 1:
-            return wide[0]
-        return torch.cat(wide) if isinstance(wide[0], Tensor) else np.concatenate(wide)
+        return wide[0] if len(wide) == 1 else _joined(wide, 0)
 
     def _lstm(self, i: int, node: Node, places: Places, group: int) -> Any:
         """One step of an LSTM, or all of them in order if the positions depend on each other."""
         columns = self.network.columns[i][group]
+        (j,) = node.inputs
+        if node.kind == "right" and not self.together:  # found while the row was decoded
+            sums = self.stores[j][self.own(places, j)]
+        else:
+            sums = self.made[j]
         if not self.together:
-            if node.kind == "right":  # its sums were found while the row was decoded
-                sums = self.stores[node.inputs[0]][self.own(places, node.inputs[0])]
-            else:
-                sums = self.made[node.inputs[0]]
             return self._step(i, node, places, sums, group, columns)
-        sums = self.made[node.inputs[0]]
         out = self.arithmetic.empty((len(places), node.channels), "narrow")
         for chosen in self._waves(node, places):
             at = self.arithmetic.array(chosen)
@@ -447,6 +444,10 @@ class Evaluation:
             self.stores[i][own[:, None], chosen] = hidden
             self.cells[i][own[:, None], chosen] = cell
         return hidden
+
+
+def _joined(maps: list[Any], axis: int) -> Any:
+    return torch.cat(maps, axis) if isinstance(maps[0], Tensor) else np.concatenate(maps, axis)
 
 
 def _pick(x: Any, columns: Any) -> Any:

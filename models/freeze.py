@@ -18,7 +18,7 @@ import math
 import os
 import pickle
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -209,8 +209,7 @@ def freeze_program(
     Raises ValueError if its output cannot code, NetworkFileError if it is too large for integers.
     """
     parts = [
-        (integers.with_bits(program, bits), tensors)
-        for program, tensors in tracing.trace(network, lag)
+        (replace(program, bits=bits), tensors) for program, tensors in tracing.trace(network, lag)
     ]
     ranges = _calibrate(network, parts, images)
     frozen: list[integers.Part] = []

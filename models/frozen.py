@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
@@ -385,25 +386,35 @@ def read(path: Path) -> tuple[dict[str, Tensor], PhotoConfig]:
 
     Raises NetworkFileError for a file that is damaged, hostile or not a frozen network.
     """
+    with opened(path, FORMAT) as (metadata, tensors):
+        config = _architecture(json.loads(metadata["architecture"]))
+        check(tensors, config)
+        if fingerprint(tensors, config).hex() != metadata.get("fingerprint"):
+            raise NetworkFileError("its integers do not match its fingerprint")
+    return tensors, config
+
+
+@contextmanager
+def opened(path: Path, expected: str) -> Iterator[tuple[dict[str, str], dict[str, Tensor]]]:
+    """The metadata and tensors of a network's file of the ``expected`` format.
+
+    Whatever turns out to be wrong with them inside of the context becomes a NetworkFileError.
+    """
     try:
         if path.stat().st_size > _LARGEST_FILE:
             raise NetworkFileError("it is too large")
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
+            if metadata.get("format") != expected:
                 raise NetworkFileError("it is not a frozen network of this version")
-            config = _architecture(json.loads(metadata["architecture"]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        check(tensors, config)
-        if fingerprint(tensors, config).hex() != metadata.get("fingerprint"):
-            raise NetworkFileError("its integers do not match its fingerprint")
+        yield metadata, tensors
     except OSError as error:
         raise NetworkFileError(f"{path}: {error.strerror or error}") from error
-    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise NetworkFileError(f"{path} is not a sound network file: {error}") from error
     except NetworkFileError as error:
         raise NetworkFileError(f"{path} is not a sound network file: {error}") from None
-    return tensors, config
 
 
 def _architecture(members: dict[str, Any]) -> PhotoConfig:

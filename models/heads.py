@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pixelzip.codec import cdf
 from pixelzip.models.program import WIDE, Program
+from pixelzip.models.tables import hyperbolic_tangent
 
 _FINE = 16 * cdf.LOGIT_UNIT  # of what values are multiplied with before they are added to logits
 _NEVER = -(2**30)
@@ -122,13 +123,6 @@ class Head:
         scales = blocks[:, 1 + colours + channel]
         self.log_scales = scales.clamp(cdf.LOG_SCALE_MIN, cdf.LOG_SCALE_MAX)
         return torch.stack([self.logits, self.means, self.log_scales], 1)
-
-
-def hyperbolic_tangent(wide: Tensor) -> Tensor:
-    """tanh of wide numbers, in units of 2^-15."""
-    from pixelzip.models.tables import sigmoid
-
-    return (sigmoid(2 * wide) - (1 << 21)) >> 6
 
 
 def log_probability(value: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:

@@ -10,14 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pixelzip.codec.conditional import Conditional, Shape, Stepper, lagged
@@ -25,13 +23,13 @@ from pixelzip.codec.errors import DeviceError, NetworkFileError
 from pixelzip.models import carriers, program, zoo
 from pixelzip.models.arithmetic import Arithmetic, Compiled, Plain
 from pixelzip.models.engine import Network, Parallel, Steps, bands, image
+from pixelzip.models.frozen import opened
 from pixelzip.models.program import Program
 
 FORMAT = zoo.PROGRAMS
 Part = tuple[Program, Mapping[str, Tensor]]
 """A program and its tensors, named as `pixelzip.models.engine.Network` wants them."""
 
-_LARGEST_FILE = 1 << 28
 _MOST_MATRIX = 1 << 24  # numbers in one
 
 
@@ -329,37 +327,18 @@ def read(path: Path) -> list[Part]:
 
     Raises NetworkFileError for a file that is damaged, hostile or not a frozen network.
     """
-    try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise NetworkFileError("it is too large")
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise NetworkFileError("it is not a frozen network of this version")
-            programs = [program.from_dict(p) for p in json.loads(metadata["programs"])]
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        parts: list[Part] = []
-        for k, found in enumerate(programs):
+    parts: list[Part] = []
+    with opened(path, FORMAT) as (metadata, tensors):
+        for k, found in enumerate(json.loads(metadata["programs"])):
             start = f"{k}."
             own = {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
-            parts.append((found, own))
+            parts.append((program.from_dict(found), own))
         if sum(len(own) for _, own in parts) != len(tensors):
             raise NetworkFileError("it holds tensors of no program")
         check(parts)
         if fingerprint(parts).hex() != metadata.get("fingerprint"):
             raise NetworkFileError("its integers do not match its fingerprint")
-    except OSError as error:
-        raise NetworkFileError(f"{path}: {error.strerror or error}") from error
-    except (SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
-        raise NetworkFileError(f"{path} is not a sound network file: {error}") from error
-    except NetworkFileError as error:
-        raise NetworkFileError(f"{path} is not a sound network file: {error}") from None
     return parts
-
-
-def with_bits(p: Program, bits: int) -> Program:
-    """The same program with narrow maps and weights of so many bits."""
-    return replace(p, bits=bits)
 
 
 _: type[Conditional] = Integers

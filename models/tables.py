@@ -52,6 +52,11 @@ def sigmoid(wide: Tensor) -> Tensor:
     return table[at] + ((slope[at] * (z & (1 << FRACTION_BITS) - 1)) >> FRACTION_BITS)
 
 
+def hyperbolic_tangent(wide: Tensor) -> Tensor:
+    """tanh of wide numbers (int64), in units of 2^-15."""
+    return (sigmoid(2 * wide) - (1 << 21)) >> 6
+
+
 def elu(wide: Tensor) -> Tensor:
     """ELU of wide numbers (int64), wide."""
     _, _, table, slope = _on(str(wide.device))

@@ -26,7 +26,6 @@ from __future__ import annotations
 import csv
 import math
 import os
-import pickle
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -41,9 +40,10 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pixelzip.codec.errors import DeviceError, TrainingError
+from pixelzip.codec.errors import DeviceError, NetworkFileError, TrainingError
 from pixelzip.models import architectures, images, photographs
 from pixelzip.models.architectures import Config
+from pixelzip.models.freeze import load_checkpoint
 from pixelzip.models.photo import Photo, PhotoConfig
 
 EMA_DECAY = 0.999
@@ -289,18 +289,16 @@ def begin(network: nn.Module, start: Path, config: TrainConfig) -> None:
     Raises TrainingError if that is none, or of another network.
     """
     try:
-        state = torch.load(start, map_location=config.device, weights_only=True)
-        found = state["network_name"], state["architecture"]
-        if found != (config.network, asdict(config.architecture)):
-            raise TrainingError(
-                f"{start} is of another network ({found[0]}, {found[1]}):"
-                " choose the same network with the same settings"
-            )
-        network.load_state_dict(state["average"])
-    except OSError as error:
-        raise TrainingError(f"{start}: {error.strerror or error}") from error
-    except (pickle.UnpicklingError, RuntimeError, LookupError, TypeError, EOFError) as error:
-        raise TrainingError(f"{start} is not a checkpoint of a network") from error
+        begun, state = load_checkpoint(start)
+    except NetworkFileError as error:
+        raise TrainingError(str(error)) from error
+    found = state["network_name"], state["architecture"]
+    if found != (config.network, asdict(config.architecture)):
+        raise TrainingError(
+            f"{start} is of another network ({found[0]}, {found[1]}):"
+            " choose the same network with the same settings"
+        )
+    network.load_state_dict(begun.state_dict())
 
 
 def load(config: TrainConfig, rng: np.random.Generator) -> Data:

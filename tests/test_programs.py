@@ -416,7 +416,7 @@ def test_tables() -> None:
     error = (tables.elu(wide) - torch.nn.functional.elu(wide.double() / WIDE) * WIDE).abs().max()
     assert error < 0.65  # of a wide unit
     assert (tables.elu(wide).diff() >= 0).all()
-    error = (heads.hyperbolic_tangent(wide) / 2.0**15 - torch.tanh(wide / WIDE)).abs().max()
+    error = (tables.hyperbolic_tangent(wide) / 2.0**15 - torch.tanh(wide / WIDE)).abs().max()
     assert error < 4e-5
 
 
