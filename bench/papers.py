@@ -81,6 +81,7 @@ COMPARISONS: dict[str, tuple[Entry, ...]] = {
         Entry("small-15x8-plain", "15x8, plain", 3.07),
         Entry("small-15x8-nin", "15x8, NIN", 3.04),
         Entry("small-15x8-autoregressive", "15x8, autoregressive channels", 3.03),
+        Entry("photo", "`photo`'s"),
     ),
     "mnist": (
         Entry("mnist-pixelcnn", "PixelCNN", 81.30),
@@ -219,8 +220,9 @@ def _comparison(table: str, found: Found) -> str:
     nats = table == "mnist"
     unit, digits = ("nats", 2) if nats else ("bits/dim", 3)
     columns = (
-        "network", "parameters", "field", f"float, {unit}", f"frozen, {unit}", f"file, {unit}",
-        *(["file, bits/dim"] if nats else []), "encode, ms", "decode, ms", f"the paper, {unit}",
+        "network", "parameters", "field", f"float, {unit}", f"frozen, {unit}",
+        f"payload, {unit}", f"file, {unit}", *(["file, bits/dim"] if nats else []),
+        "encode, ms", "decode, ms", f"the paper, {unit}",
     )  # fmt: skip
     lines: list[tuple[str, ...]] = []
     for entry in entries:
@@ -230,9 +232,9 @@ def _comparison(table: str, found: Found) -> str:
         def size(value: float, run: Measured = run) -> str:
             return f"{run.nats(value) if nats else value:.{digits}f}"
 
-        frozen = ["-"] * (4 + nats)
+        frozen = ["-"] * (5 + nats)
         if coding is not None:
-            frozen = [size(coding.theory), size(coding.file)]
+            frozen = [size(coding.theory), size(coding.payload), size(coding.file)]
             frozen += [f"{coding.file:.4f}"] * nats
             frozen += [_milliseconds(coding.encode), _milliseconds(coding.decode)]
         paper = "" if entry.paper is None else f"{entry.paper:.2f}"

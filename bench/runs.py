@@ -11,7 +11,7 @@ import csv
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,17 +28,21 @@ from pixelzip.bench.datasets import DatasetError
 from pixelzip.bench.run import LossError, machine
 from pixelzip.bench.tables import count
 from pixelzip.codec import cdf, coder, tiles
+from pixelzip.codec.conditional import Conditional
 from pixelzip.codec.container import Method, unpack
 from pixelzip.models import architectures, integers
 from pixelzip.models.arithmetic import Compiled, Matrix
 from pixelzip.models.freeze import freeze_checkpoint, load_checkpoint
 from pixelzip.models.heads import Head
 from pixelzip.models.images import Images
+from pixelzip.models.integers import Integers
 
 Pixels = NDArray[np.uint8]
 
 BITS = 16
-"""Of the weights and activations that the tables are about."""
+"""Of the weights and activations that the tables are about ..."""
+ONLY_BITS = {"photo": 8}
+"""... but for architectures that are not frozen otherwise."""
 ALONE = 3
 """So many images are also coded each on its own."""
 BATCH = 16
@@ -77,23 +81,26 @@ class Coding:
     """Of the frozen network."""
     theory: float
     """The frozen network's negative log-likelihood in bits/dim."""
+    payload: float
+    """Of what the network itself makes of the images, in bits/dim."""
     file: float
     """Of whole files, in bits/dim."""
     by_network: int
-    """How many of the files the network codes; in the others a simpler form was smaller."""
+    """How many of the files hold that; in the others a simpler form was smaller."""
     encode: float
-    """All images together."""
+    """From pixels to the network's payloads, all images together."""
     decode: float
     encode_alone: float
     """One image at a time: the median of a few."""
     decode_alone: float
     kinds: dict[str, float]
-    """Seconds of decoding by kind of work, all images together, in one thread."""
+    """Seconds of decoding by kind of work, all images together, in one thread. Empty for networks
+    that are not programs."""
 
     @property
-    def slowest(self) -> str:
+    def slowest(self) -> str | None:
         """The kind of work that decoding spends most time on."""
-        return max(self.kinds, key=self.kinds.__getitem__)
+        return max(self.kinds, key=self.kinds.__getitem__, default=None)
 
 
 @dataclass(frozen=True)
@@ -122,13 +129,15 @@ class Measured:
     codings: tuple[Coding, ...]
     machine: dict[str, Any]
 
-    def coding(self, bits: int = BITS) -> Coding | None:
-        """What the network frozen to so many bits does, if that was measured."""
+    def coding(self, bits: int | None = None) -> Coding | None:
+        """What the network frozen to so many bits does, if that was measured; else the usual."""
+        if bits is None:
+            bits = ONLY_BITS.get(self.network, BITS)
         return next((coding for coding in self.codings if coding.bits == bits), None)
 
     def has(self, bits: Sequence[int]) -> bool:
-        """Whether all of these were measured, or nothing can code."""
-        return self.output == "continuous" or all(self.coding(b) for b in bits)
+        """Whether all of these were measured that can be."""
+        return all(self.coding(b) for b in widths(self.network, self.output, bits))
 
     def nats(self, bits_per_dim: float) -> float:
         """Nats per image."""
@@ -148,6 +157,13 @@ class Measured:
     def to_json(self) -> str:
         """Everything, to be read again."""
         return json.dumps(asdict(self), indent=1)
+
+
+def widths(network: str, output: str, bits: Sequence[int]) -> Sequence[int]:
+    """To which of these numbers of bits an architecture is frozen: a continuous output to none."""
+    if output == "continuous":
+        return ()
+    return [ONLY_BITS[network]] if network in ONLY_BITS else bits
 
 
 def finished(run: Path) -> bool:
@@ -184,19 +200,19 @@ def measure(
     architecture, chosen = architectures.find(state["network_name"]), state["architecture"]
     config = architecture.config(**chosen)
     defaults = asdict(architecture.config())
-    if chosen["colours"] not in images:
-        raise DatasetError(f"{run} needs images of {count(chosen['colours'], 'colour')}")
-    suited = images[chosen["colours"]]
-    if chosen["output"] == "binary":
+    colours, output = chosen.get("colours", 3), chosen.get("output", "mixture")
+    if colours not in images:
+        raise DatasetError(f"{run} needs images of {count(colours, 'colour')}")
+    suited = images[colours]
+    if output == "binary":
         suited = suited.binarised(np.random.default_rng(0))
     pixels = suited.pixels
-    codes = chosen["output"] != "continuous"
     found = Measured(
         run=run.name,
         network=architecture.name,
         settings={k: v for k, v in chosen.items() if v != defaults[k]},
-        output=chosen["output"],
-        colours=chosen["colours"],
+        output=output,
+        colours=colours,
         parameters=architecture.parameters(config),
         field=str(config.field),
         steps=int(state["step"]),
@@ -205,7 +221,10 @@ def measure(
         images=len(pixels),
         subpixels=pixels[0].size,
         theory=float_theory(network, pixels, chosen.get("classes", 0)),
-        codings=tuple(coding(frozen(run, b), b, pixels, threads) for b in (bits if codes else ())),
+        codings=tuple(
+            coding(frozen(run, b), b, pixels, threads)
+            for b in widths(architecture.name, output, bits)
+        ),
         machine=machine(threads, repeat=1),
     )
     kept.write_text(found.to_json())
@@ -240,44 +259,54 @@ def _nats(network: nn.Module, batch: Tensor, label: int | None) -> Tensor:
 
 
 def coding(path: Path, bits: int, images: Pixels, threads: int) -> Coding:
-    """Compress, restore and compare images, together and alone; then see what takes how long."""
+    """Compress, restore and compare images; then see what the network's part takes how long.
+
+    Raises LossError if a file or a payload is not its image.
+    """
     network = str(path)
     conditional = api.load_network(network)
     assert conditional is not None
-    _there_and_back(network, images[:1], threads)  # compiles, and proves carriers
+    files = api.compress_many(_planes(images), network=network, threads=threads)
+    restored = api.decompress_many(files, networks=[network], threads=threads)
+    _compare(network, _planes(images), restored)
+    first = [unpack(data).components[0].tiles[0] for data in files]
     scores = tiles.score_tiles(conditional, list(images), threads=threads)
-    files, encode, decode = _there_and_back(network, images, threads)
-    alone = [_there_and_back(network, image[None], threads)[1:] for image in images[:ALONE]]
-    parts = [unpack(data).components[0] for data in files]
-    by_network = [part.tiles[0].method == Method.NETWORK for part in parts]
-    # A colour image may be grey, and is then coded so.
-    whole = [part.channels == images.shape[3] for part in parts]
-    timed = np.flatnonzero(np.logical_and(by_network, whole))
+    _there_and_back(conditional, images[:1], threads)  # compiles what the files did not need
+    payloads, encode, decode = _there_and_back(conditional, images, threads)
+    alone = [_there_and_back(conditional, image[None], 1)[1:] for image in images[:ALONE]]
     return Coding(
         bits=bits,
         megabytes=path.stat().st_size / 1e6,
         theory=sum(float(score.sum(dtype=np.float64)) for score in scores) / images.size,
+        payload=8 * sum(map(len, payloads)) / images.size,
         file=8 * sum(map(len, files)) / images.size,
-        by_network=sum(by_network),
+        by_network=sum(tile.method == Method.NETWORK for tile in first),
         encode=encode,
         decode=decode,
         encode_alone=median(seconds for seconds, _ in alone),
         decode_alone=median(seconds for _, seconds in alone),
-        kinds=decoding(path, [parts[i].tiles[0].payload for i in timed], images[timed]),
+        kinds=decoding(path, payloads, images) if isinstance(conditional, Integers) else {},
     )
 
 
-def _there_and_back(network: str, images: Pixels, threads: int) -> tuple[list[bytes], float, float]:
-    """The images' files, and the seconds an image took to encode and to decode."""
+def _there_and_back(
+    conditional: Conditional, images: Pixels, threads: int
+) -> tuple[list[bytes], float, float]:
+    """The images' payloads, and the seconds an image took to encode and to decode."""
+    shapes = [image.shape[:2] for image in images]
     started = time.perf_counter()
-    files = api.compress_many(_planes(images), network=network, threads=threads)
+    payloads = tiles.encode_tiles(conditional, list(images), threads=threads)
     between = time.perf_counter()
-    restored = api.decompress_many(files, networks=[network], threads=threads)
+    restored = tiles.decode_tiles(conditional, payloads, shapes, images.shape[3], threads=threads)
     ended = time.perf_counter()
-    for image, found in zip(_planes(images), restored, strict=True):
+    _compare("the network", images, restored)
+    return payloads, (between - started) / len(images), (ended - between) / len(images)
+
+
+def _compare(network: str, images: Iterable[Pixels], restored: Iterable[object]) -> None:
+    for image, found in zip(images, restored, strict=True):
         if not np.array_equal(image, np.asarray(found)):
             raise LossError(f"{network} did not bring the pixels back")
-    return files, (between - started) / len(images), (ended - between) / len(images)
 
 
 def _planes(images: Pixels) -> list[Pixels]:
@@ -291,15 +320,12 @@ def _planes(images: Pixels) -> list[Pixels]:
 def decoding(path: Path, payloads: Sequence[bytes], images: Pixels) -> dict[str, float]:
     """The seconds an image takes to decode, by kind of work: all payloads together, one thread."""
     seconds = dict.fromkeys(ALL_KINDS, 0.0)
-    if not payloads:
-        return seconds
+    shapes = [image.shape[:2] for image in images]
     with _watched(seconds):
         network = integers.make(path.stem, integers.read(path))
         seconds.update(dict.fromkeys(seconds, 0.0))  # loading does not count
         started = time.perf_counter()
-        tiles.decode_tiles(
-            network, payloads, [image.shape[:2] for image in images], images.shape[3]
-        )
+        tiles.decode_tiles(network, payloads, shapes, images.shape[3])
         total = time.perf_counter() - started
     seconds[REST] = total - sum(seconds.values())
     return {kind: spent / len(payloads) for kind, spent in seconds.items()}

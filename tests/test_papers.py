@@ -67,7 +67,8 @@ def page(folder: Path) -> Path:
 
 def measured(run: str, theory: float = 3.5, **others: object) -> Measured:
     """Made-up figures."""
-    coding = Coding(16, 1.5, theory + 0.01, theory + 0.1, 9, 0.011, 0.022, 0.033, 0.044,
+    sizes = theory + 0.01, theory + 0.02, theory + 0.1
+    coding = Coding(16, 1.5, *sizes, 9, 0.011, 0.022, 0.033, 0.044,
                     {"products": 3.0, "gathers": 1.0, runs.REST: 0.0})  # fmt: skip
     coding = replace(coding, kinds=dict.fromkeys(runs.ALL_KINDS, 0.0) | coding.kinds)
     machine = {
@@ -101,7 +102,9 @@ def test_a_run_is_measured_once(folder: Path, rows: Path, monkeypatch: pytest.Mo
     assert coding.file > 0
     text = path.read_text()
     assert f"| PixelCNN | {found.parameters:,} |" in text
-    assert f"| {found.theory:.3f} | {coding.theory:.3f} | {coding.file:.3f} |" in text
+    assert f"| {found.theory:.3f} | {coding.theory:.3f} |" in text
+    assert f"| {coding.payload:.3f} | {coding.file:.3f} |" in text
+    assert coding.theory < coding.payload < 1.01 * coding.theory
     assert "old" not in text
     assert text.endswith("After.\n")
     training = Image.open(path.with_suffix("") / "training.png")
@@ -136,7 +139,7 @@ def test_decoding_is_split_into_kinds(folder: Path, rows: Path) -> None:
 def test_the_tables_say_what_was_measured() -> None:
     found = {"row-none": measured("row-none", 3.4), "row-skip": measured("row-skip", 3.6)}
     made = papers.tables(found)
-    row = "| neither | 1,234 | all above | 3.400 | 3.410 | 3.500 | 11 | 22 | 3.22 |"
+    row = "| neither | 1,234 | all above | 3.400 | 3.410 | 3.420 | 3.500 | 11 | 22 | 3.22 |"
     assert row in made["connections"].splitlines()
     assert "best first: skip, neither. Ours: neither, skip." in made["connections"]
     assert "| Row LSTM, skip | 11 | 33 | 22 | 44 |" in made["speed"]
@@ -149,7 +152,7 @@ def test_the_tables_say_what_was_measured() -> None:
     assert f"| {0.2 * 784 * np.log(2):.2f} |" in mnist
     alone = papers.tables({"pp-continuous": measured("pp-continuous", codings=())})
     assert (
-        "| continuous mixture | 1,234 | all above | 3.500 | - | - | - | - | 3.11 |"
+        "| continuous mixture | 1,234 | all above | 3.500 | - | - | - | - | - | 3.11 |"
         in alone["plusplus"]
     )
 
