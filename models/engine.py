@@ -58,6 +58,10 @@ class Network:
         self.program, self.arithmetic = program, arithmetic
         self.groups = 1 if program.coupled else program.colours
         self.columns = [_columns(node, self.groups) for node in program.nodes]
+        self.gates = [
+            [None if some is None else _gates(some, node) for some in columns]
+            for node, columns in zip(program.nodes, self.columns, strict=True)
+        ]
         self.leads = _leads(program)
         self.here = _here(program, self.leads)
         self.stored = _stored(program, self.here)
@@ -73,9 +77,7 @@ class Network:
                 found = {name: tensors[f"{i}.{name}"] for name in names}
                 weight = found["weight"]
                 bias = found.get("bias", torch.zeros(1, weight.shape[1]))
-                for columns in self.columns[i]:
-                    if columns is not None and node.op == "lstm":
-                        columns = _gates(columns, node.channels)
+                for columns in (self.gates if node.op == "lstm" else self.columns)[i]:
                     some, *rest = (_some(x, columns) for x in (weight, bias, found["scale"]))
                     matrix = None
                     if some.shape[1]:
@@ -106,16 +108,16 @@ class Network:
         return self._numbers[taps]
 
 
-def _some(x: Tensor, columns: Indices | None) -> Tensor:
-    return x if columns is None else x[..., torch.from_numpy(columns)].contiguous()
+Columns = Indices | slice | None
+"""Some of a map's channels: a slice where they lie side by side, which is faster; None for all."""
+NOTHING = slice(0, 0)
 
 
-def _gates(columns: Indices, channels: int) -> Indices:
-    """The columns of all four gates that belong to some units of an LSTM."""
-    return (np.arange(4)[:, None] * channels + columns).ravel()
+def _some(x: Tensor, columns: Columns) -> Tensor:
+    return x if columns is None else x[..., columns].contiguous()
 
 
-def _columns(node: Node, groups: int) -> list[Indices | None]:
+def _columns(node: Node, groups: int) -> list[Columns]:
     """Of all channels (None), and then of each colour's: which of a node's channels are found.
 
     A node of no parts is found whole with the first colour.
@@ -123,9 +125,22 @@ def _columns(node: Node, groups: int) -> list[Indices | None]:
     if groups == 1:
         return [None]
     if not node.parts:
-        return [None, None, *[np.arange(0)] * (groups - 1)]
+        return [None, None, *[NOTHING] * (groups - 1)]
     colour = colours_of(node.channels, groups, node.parts).numpy()
-    return [None, *(np.flatnonzero(colour == group) for group in range(groups))]
+    return [None, *(_sliced(np.flatnonzero(colour == group)) for group in range(groups))]
+
+
+def _gates(columns: Indices | slice, node: Node) -> Indices | slice:
+    """Of the two halves that a gate reads, or of an LSTM's four gates, what belongs to these."""
+    count = 4 if node.op == "lstm" else 2
+    return _sliced(np.arange(count * node.channels).reshape(count, -1)[:, columns].ravel())
+
+
+def _sliced(columns: Indices) -> Indices | slice:
+    if not len(columns):
+        return NOTHING
+    first, last = int(columns[0]), int(columns[-1])
+    return slice(first, last + 1) if last - first + 1 == len(columns) else columns
 
 
 def _leads(program: Program) -> list[int]:
@@ -322,12 +337,10 @@ class Evaluation:
         """Node i at these positions: all its channels (0), or a colour's (from 1 on)."""
         net, node = self.network, self.program.nodes[i]
         columns = net.columns[i][group]
-        if columns is not None and not len(columns):
+        if columns is NOTHING:
             return
-        if node.op == "lstm":
-            values = self._lstm(i, node, places, group)
-        else:
-            values = self._make(i, node, places, group, columns)
+        make = self._lstm if node.op == "lstm" else self._make
+        values = make(i, node, places, group)
         if node.blank:
             values[self.arithmetic.array(np.flatnonzero(places.rows < node.blank))] = 0
         if columns is None:
@@ -339,9 +352,8 @@ class Evaluation:
                     shape, "narrow" if self.program.narrow(i) else "wide"
                 )
             self.made[i][:, columns] = values
-            values = self.made[i]
         if i in self.stores and node.op != "lstm":
-            self.stores[i][self.own(places, i)] = values
+            _put(self.stores[i], self.own(places, i), columns, values)
 
     def _read(self, i: int, k: int, places: Places) -> Any:
         """What node i reads of its k-th input at its own positions, or at an offset."""
@@ -352,9 +364,9 @@ class Evaluation:
         at = self.at(places, j, self.network.taps[i][k])
         return self.arithmetic.gather(self.stores[j], at)
 
-    def _make(self, i: int, node: Node, places: Places, group: int, columns: Any) -> Any:
+    def _make(self, i: int, node: Node, places: Places, group: int) -> Any:
         """The channels asked for of a node that is no LSTM."""
-        do = self.arithmetic
+        do, columns = self.arithmetic, self.network.columns[i][group]
         if node.op == "linear":
             return self._linear(i, node, places, self.network.matrices[i][group])
         if node.op == "add":
@@ -367,9 +379,7 @@ class Evaluation:
                 node.kind, _pick(read[0], columns), scales if columns is None else scales[columns]
             )
         if node.op == "gate":
-            if columns is not None:
-                columns = np.concatenate([columns, columns + node.channels])
-            return do.gate(node.kind, _pick(read[0], columns))
+            return do.gate(node.kind, _pick(read[0], self.network.gates[i][group]))
         if node.op == "slice":
             return read[0][:, node.start : node.start + node.channels]
         return _joined(read, 1)
@@ -396,18 +406,17 @@ class Evaluation:
 
     def _lstm(self, i: int, node: Node, places: Places, group: int) -> Any:
         """One step of an LSTM, or all of them in order if the positions depend on each other."""
-        columns = self.network.columns[i][group]
         (j,) = node.inputs
         if node.kind == "right" and not self.together:  # found while the row was decoded
             sums = self.stores[j][self.own(places, j)]
         else:
             sums = self.made[j]
         if not self.together:
-            return self._step(i, node, places, sums, group, columns)
+            return self._step(i, node, places, sums, group)
         out = self.arithmetic.empty((len(places), node.channels), "narrow")
         for chosen in self._waves(node, places):
             at = self.arithmetic.array(chosen)
-            out[at] = self._step(i, node, places.some(chosen), sums[at], group, columns)
+            out[at] = self._step(i, node, places.some(chosen), sums[at], group)
         return out
 
     def _waves(self, node: Node, places: Places) -> list[Indices]:
@@ -424,25 +433,21 @@ class Evaluation:
     together = False
     """Whether positions come together that depend on each other: all of a tile."""
 
-    def _step(self, i: int, node: Node, places: Places, sums: Any, group: int, columns: Any) -> Any:
+    def _step(self, i: int, node: Node, places: Places, sums: Any, group: int) -> Any:
         do, matrix = self.arithmetic, self.network.matrices[i][group]
+        columns = self.network.columns[i][group]
         states, cell_taps = self.network.state_taps[node.kind]
         at = self.at(places, i, states, 1, node.kind)
         before = self.at(places, i, cell_taps, 1, node.kind)[:, 0]
-        gates = None if columns is None else _gates(columns, node.channels)
         recurrent = do.widen(
             matrix.multiply(do.gather(self.stores[i], at)), matrix.bias, matrix.scale
         )
         cells = self.cells[i][before]
-        total = do.add([_pick(sums, gates), recurrent])
+        total = do.add([_pick(sums, self.network.gates[i][group]), recurrent])
         hidden, cell = do.lstm(total, _pick(cells, columns))
         own = self.own(places, i)
-        if columns is None:
-            self.stores[i][own], self.cells[i][own] = hidden, cell
-        else:
-            chosen = do.array(columns)
-            self.stores[i][own[:, None], chosen] = hidden
-            self.cells[i][own[:, None], chosen] = cell
+        _put(self.stores[i], own, columns, hidden)
+        _put(self.cells[i], own, columns, cell)
         return hidden
 
 
@@ -450,8 +455,17 @@ def _joined(maps: list[Any], axis: int) -> Any:
     return torch.cat(maps, axis) if isinstance(maps[0], Tensor) else np.concatenate(maps, axis)
 
 
-def _pick(x: Any, columns: Any) -> Any:
+def _pick(x: Any, columns: Columns) -> Any:
     return x if columns is None else x[:, columns]
+
+
+def _put(store: Any, rows: Any, columns: Columns, values: Any) -> None:
+    if columns is None:
+        store[rows] = values
+    elif isinstance(columns, slice):
+        store[rows, columns] = values
+    else:
+        store[rows[:, None], columns] = values
 
 
 class Parallel(Evaluation):

@@ -238,7 +238,7 @@ def test_stepping_computes_each_activation_once(name: str, monkeypatch: pytest.M
             all_of_them = group == 0 and len(columns) > 1  # beyond the image: all colours at once
             for k in range(1, len(columns)) if all_of_them else [group]:
                 found = columns[k]
-                if found is None or len(found):
+                if found is not engine.NOTHING:
                     at = visited.setdefault((self.network, i, k), Counter())
                     at.update(zip(places.tiles, places.rows, places.columns, strict=True))
         evaluate(self, i, places, group)
@@ -254,7 +254,7 @@ def test_stepping_computes_each_activation_once(name: str, monkeypatch: pytest.M
         nodes = part.program.nodes
         small = network.factor if isinstance(network, MultiScale) and part is stepped[0] else 1
         for i, node in enumerate(nodes):
-            groups = [k for k, c in enumerate(part.columns[i]) if c is None or len(c)]
+            groups = [k for k, c in enumerate(part.columns[i]) if c is not engine.NOTHING]
             if part.groups > 1:
                 groups.remove(0)
             for group in groups if node.op not in ("input", "given") else ():
