@@ -247,10 +247,11 @@ class MultiScaleSteps:
     def __init__(self, network: MultiScale, shapes: Sequence[Shape], channels: int) -> None:
         self.network, self.shapes, self.channels = network, shapes, channels
         self.factor = network.factor
-        halves = [(-(-h // self.factor), -(-w // self.factor)) for h, w in shapes]
+        self.halves = [(-(-h // self.factor), -(-w // self.factor)) for h, w in shapes]
         labels = [0] * len(shapes)
-        self.small = [np.zeros((*half, channels), np.uint8) for half in halves]
-        self.first = Steps(network.networks[0], halves, channels, labels)
+        largest = np.max(self.halves, axis=0)
+        self.small = np.zeros((len(shapes), *largest, channels), np.uint8)
+        self.first = Steps(network.networks[0], self.halves, channels, labels)
         self.rest = Steps(network.networks[2], shapes, channels, labels)
         self.widths = np.array([w for _, w in shapes])
         self.done = np.full(len(shapes), -1)  # of each tile's pixels, by the second network
@@ -280,10 +281,7 @@ class MultiScaleSteps:
             late = tiles[behind]
             row, column = np.divmod(self.done[late], self.widths[late])
             self.rest.select(late, row, column)
-            known = np.stack(
-                [self.small[t][r // self.factor, c // self.factor]
-                 for t, r, c in zip(late, row, column, strict=True)]
-            )  # fmt: skip
+            known = self.small[late, row // self.factor, column // self.factor]
             for channel in range(self.channels):
                 self.rest.parameters(channel)
                 self.rest.reveal(channel, known[:, channel])
@@ -292,7 +290,9 @@ class MultiScaleSteps:
 
     def _upsample(self, tile: int) -> None:
         """Give the second network what the subsampled image tells of the whole one."""
-        found = self.network.given(self.small[tile], self.shapes[tile])
+        height, width = self.halves[tile]
+        small = np.ascontiguousarray(self.small[tile, :height, :width])
+        found = self.network.given(small, self.shapes[tile])
         self.rest.tell(self.given, found, tile)
 
     def parameters(self, channel: int) -> NDArray[np.int32]:
@@ -311,9 +311,8 @@ class MultiScaleSteps:
             self.first.reveal(channel, values[self.early])
         if len(self.late):
             self.rest.reveal(channel, values[self.late])
-        for at in self.early:
-            place = rows[at] // self.factor, columns[at] // self.factor
-            self.small[tiles[at]][(*place, channel)] = values[at]
+        row, column = rows[self.early] // self.factor, columns[self.early] // self.factor
+        self.small[tiles[self.early], row, column, channel] = values[self.early]
 
 
 def make(name: str, parts: Sequence[Part], **settings: Any) -> Integers:
