@@ -298,7 +298,7 @@ def wild_parts(name: str, bits: int, seed: int) -> list[integers.Part]:
                 limit = 2**30 if key.endswith("cell") else program.state_unit
                 array = random.integers(-limit, limit + 1, tensor.shape)
                 changed[key] = torch.from_numpy(array).to(tensor.dtype)
-        # Nothing but the first and the third program's own pixels is in columns beyond.
+        # A column beyond is allowed in every program, though only Diagonal BiLSTMs need it.
         found.append((replace(program, beyond=1), changed))
     return found
 
