@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pixelzip.models import architectures
+from pixelzip.models import architectures, freeze
 from pixelzip.models.architectures import Config
+from pixelzip.models.integers import Part
 
 SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "pixelcnn": ("pixelcnn", {"channels": 9, "layers": 2, "top": 24}),
@@ -81,6 +83,12 @@ MORE: dict[str, tuple[str, dict[str, Any]]] = {
     "small-11x5-softmax": ("small-pixelcnn++", {"channels": 4, "output": "softmax"}),
 }  # fmt: skip
 """More combinations of what those above have, one by one."""
+CODING = [name for name in SETTINGS | MORE if "continuous" not in name]
+KINDS = [
+    "pixelcnn", "row-lstm", "diagonal-bilstm", "multi-scale", "gated-pixelcnn", "pixelcnn++",
+    "pixelcnn++-classes", "small-11x5-autoregressive",
+]  # fmt: skip
+"""Networks that have every kind of node between them."""
 
 
 def config(name: str) -> Config:
@@ -109,6 +117,13 @@ def random_pixels(name: str, count: int, height: int, width: int, seed: int = 0)
     if settings.output == "binary":
         return 255 * torch.randint(0, 2, shape, generator=drawn).to(torch.uint8)
     return torch.randint(0, 256, shape, generator=drawn).to(torch.uint8)
+
+
+@cache
+def frozen(name: str, bits: int = 16) -> list[Part]:
+    """The programs and integers of the network."""
+    calibration = random_pixels(name, 3, 12, 12, 1)
+    return freeze.freeze_program(make(name).float(), config(name).field.lag, calibration, bits)
 
 
 def evaluate(network: nn.Module, method: Callable[..., Tensor], pixels: Tensor) -> Tensor:

@@ -37,13 +37,14 @@ TAPS = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 0)]
 getcontext().prec = 40
 
 
-def _table(values: list[Decimal]) -> list[int]:
+def rounded(values: list[Decimal]) -> list[int]:
+    """A table of these."""
     return [int(value.to_integral_value()) for value in values]
 
 
-EXP = _table([2**20 * (Decimal(-i) / 256).exp() for i in range(3073)])
-INVERSE_SCALE = _table([2**20 * (Decimal(128 - i) / 32).exp() for i in range(289)])
-SIGMOID = _table([2**22 / (1 + (Decimal(1024 - i) / 64).exp()) for i in range(2049)])
+EXP = rounded([2**20 * (Decimal(-i) / 256).exp() for i in range(3073)])
+INVERSE_SCALE = rounded([2**20 * (Decimal(128 - i) / 32).exp() for i in range(289)])
+SIGMOID = rounded([2**22 / (1 + (Decimal(1024 - i) / 64).exp()) for i in range(2049)])
 
 
 # Frequencies.
@@ -84,8 +85,8 @@ def frequencies(mixture: Mixture, high: int | None = None) -> list[int]:
 
 def frequencies_of_logits(logits: Sequence[int], high: int | None = None) -> list[int]:
     """The same where there are logits of all values."""
-    distances = [max(logits) - logit for logit in logits]
-    e = [EXP[d] if d <= 3072 else 0 for d in distances]
+    top = max(logits)
+    e = [EXP[top - logit] if top - logit <= 3072 else 0 for logit in logits]
     return nibble_frequencies(lambda x: sum(e[:x]), high)
 
 
@@ -137,6 +138,35 @@ class RangeDecoder:
 
 # Frozen networks.
 
+TYPES = {
+    "I8": ("<i1", "int8"),
+    "I16": ("<i2", "int16"),
+    "I32": ("<i4", "int32"),
+    "I64": ("<i8", "int64"),
+    "F32": ("<f4", "float32"),
+    "F64": ("<f8", "float64"),
+}
+"""What safetensors calls a type -> how it is stored, what fingerprints call it."""
+
+
+def read(data: bytes) -> tuple[dict[str, str], dict[str, NDArray[Any]], bytes]:
+    """Metadata and tensors of a safetensors file, and what a fingerprint takes of the tensors."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    metadata = header.pop("__metadata__")
+    tensors, content = {}, b""
+    for name in sorted(header):
+        entry = header[name]
+        stored, called = TYPES[entry["dtype"]]
+        first, last = entry["data_offsets"]
+        raw, shape = data[end + first : end + last], entry["shape"]
+        tensor = np.frombuffer(raw, stored).reshape(shape)
+        # Integers in 64 bits, scales as they are.
+        tensors[name] = tensor.astype(np.int64 if "int" in called else called)
+        sides = f"({shape[0]},)" if len(shape) == 1 else f"({', '.join(map(str, shape))})"
+        content += f"{name} torch.{called} {sides}\n".encode("ascii") + raw
+    return metadata, tensors, content
+
 
 def scaled(t: NDArray[np.int64], s: NDArray[np.float32]) -> NDArray[np.int64]:
     rounded: NDArray[np.float32] = np.rint(t.astype(np.float32) * s)
@@ -155,9 +185,7 @@ class Network:
     """The content of a frozen network's file."""
 
     def __init__(self, data: bytes) -> None:
-        end = 8 + int.from_bytes(data[:8], "little")
-        header = json.loads(data[8:end])
-        metadata = header.pop("__metadata__")
+        metadata, self.tensors, content = read(data)
         assert metadata["format"] == "pixelzip frozen network 1"
         architecture = json.loads(metadata["architecture"])
         self.channels: int = architecture["channels"]
@@ -165,29 +193,11 @@ class Network:
         self.head: int = architecture["head"]
         self.components: int = architecture["components"]
         self.fingerprint = bytes.fromhex(metadata["fingerprint"])
-        self.tensors: dict[str, NDArray[Any]] = {}
         text = (
             f'pixelzip frozen network 1\n{{"blocks": "{self.blocks}", "channels": {self.channels}, '
             f'"components": {self.components}, "head": {self.head}}}\n'
         )
-        digest = hashlib.sha256(text.encode("ascii"))
-        types = {
-            "I8": ("<i1", "int8"),
-            "I16": ("<i2", "int16"),
-            "I32": ("<i4", "int32"),
-            "F32": ("<f4", "float32"),
-        }
-        for name in sorted(header):
-            entry = header[name]
-            stored, called = types[entry["dtype"]]
-            first, last = entry["data_offsets"]
-            raw, shape = data[end + first : end + last], entry["shape"]
-            tensor = np.frombuffer(raw, stored).reshape(shape)
-            # Integers in 64 bits, scales in binary32.
-            self.tensors[name] = tensor.astype(np.float32 if called == "float32" else np.int64)
-            sides = f"({shape[0]},)" if len(shape) == 1 else f"({', '.join(map(str, shape))})"
-            digest.update(f"{name} torch.{called} {sides}\n".encode("ascii") + raw)
-        assert digest.digest() == self.fingerprint
+        assert hashlib.sha256(text.encode("ascii") + content).digest() == self.fingerprint
         self.check()
 
     def check(self) -> None:
@@ -315,7 +325,9 @@ def decode_tile(
     return out
 
 
-def decode_plain(data: bytes, network: Network) -> NDArray[np.uint8]:
+def decode_plain(
+    data: bytes, network: Any, decode: Callable[..., NDArray[np.uint8]] = decode_tile
+) -> NDArray[np.uint8]:
     """(height, width, channels) pixels of a plain file of mode L or RGB."""
     assert data[:2] == b"\xf5\x7a"
     channels = {0x91: 1, 0x94: 3}[data[2]]
@@ -338,6 +350,6 @@ def decode_plain(data: bytes, network: Network) -> NDArray[np.uint8]:
     header = data[:at]
     length = 3 if small else 4
     (check,) = struct.unpack("<I", data[at : at + length].ljust(4, b"\0"))
-    pixels = decode_tile(network, data[at + length :], height, width, channels)
+    pixels = decode(network, data[at + length :], height, width, channels)
     assert (crc32(header) ^ crc32(pixels.tobytes())) & (256**length - 1) == check
     return pixels

@@ -17,6 +17,7 @@ import architectures as tiny
 import numpy as np
 import pytest
 import torch
+from architectures import CODING, KINDS, frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -45,21 +46,7 @@ from pixelzip.models.kernels import LIMIT
 from pixelzip.models.layers import scaled
 from pixelzip.models.program import WIDE, Program
 
-CODING = [name for name in tiny.SETTINGS | tiny.MORE if "continuous" not in name]
-KINDS = [
-    "pixelcnn", "row-lstm", "diagonal-bilstm", "multi-scale", "gated-pixelcnn", "pixelcnn++",
-    "pixelcnn++-classes", "small-11x5-autoregressive",
-]  # fmt: skip
-"""Networks that have every kind of node between them."""
 SHAPES = [(9, 11), (5, 3), (1, 7), (6, 1)]
-
-
-@cache
-def frozen(name: str, bits: int = 16) -> list[Part]:
-    """The programs and integers of a tiny network."""
-    network = tiny.make(name).float()
-    lag = tiny.config(name).field.lag
-    return freeze.freeze_program(network, lag, tiny.random_pixels(name, 3, 12, 12, 1), bits)
 
 
 @cache

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import reference_decoder as reference
+import reference_programs as programs
 import torch
+from architectures import CODING, KINDS, config, frozen, random_pixels
+from make_golden import GOLDEN, INDEX, digest
 from numpy.typing import NDArray
 
 import pixelzip
 from pixelzip.codec import cdf, coder
 from pixelzip.codec.container import Method, unpack
 from pixelzip.codec.tiles import encode_tiles
-from pixelzip.models import freeze, frozen, kernels, zoo
+from pixelzip.models import freeze, integers, kernels, zoo
+from pixelzip.models.frozen import layout
 from pixelzip.models.photo import PhotoConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,12 +41,15 @@ def test_the_network_file_says_the_same_to_both(network: reference.Network) -> N
     assert network.fingerprint == zoo.load("photo").fingerprint
 
 
+def sha256(table: list[int]) -> str:
+    return hashlib.sha256(struct.pack(f"<{len(table)}q", *table)).hexdigest()
+
+
 @pytest.mark.parametrize("name", ["EXP", "INVERSE_SCALE", "SIGMOID"])
 def test_tables(name: str) -> None:
     table = getattr(reference, name)
     assert table == getattr(cdf, name).tolist()
-    digest = hashlib.sha256(struct.pack(f"<{len(table)}q", *table)).hexdigest()
-    assert f"| {name} | `{digest}` |" in FORMAT
+    assert f"| {name} | `{sha256(table)}` |" in FORMAT
     assert f"| {name} | {len(table)} | `2^" in FORMAT
     assert f" | {table[0]} | {table[-1]} |\n" in FORMAT
 
@@ -148,9 +157,9 @@ def wild_network(seed: int) -> tuple[dict[str, torch.Tensor], PhotoConfig]:
     random = np.random.default_rng(seed)
     # Large biases reach the clamps of the sums; small ones let the trunk be heard.
     least = 2 if seed % 2 else 14
-    config = PhotoConfig(channels=10, blocks="NMM", head=6, components=3)
+    wild = PhotoConfig(channels=10, blocks="NMM", head=6, components=3)
     tensors = {}
-    for name, (shape, dtype) in frozen.layout(config).items():
+    for name, (shape, dtype) in layout(wild).items():
         size = tuple(
             {"first.table": 41, "code.bins": 900, "code.rows": 61}.get(name, 0) if n < 0 else n
             for n in shape
@@ -170,7 +179,7 @@ def wild_network(seed: int) -> tuple[dict[str, torch.Tensor], PhotoConfig]:
         else:
             array = random.integers(-127, 128, size)
         tensors[name] = torch.from_numpy(np.asarray(array)).to(dtype)
-    return tensors, config
+    return tensors, wild
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -219,3 +228,83 @@ def test_damage_is_noticed(network: reference.Network, crops: Crops) -> None:
     data[-20] ^= 4
     with pytest.raises((ValueError, AssertionError)):
         reference.decode_plain(bytes(data), network)
+
+
+# --- Frozen programs -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["DECAY", "LOG_SIGMOID", "WIDTH"])
+def test_tables_of_programs(name: str) -> None:
+    table = getattr(programs, name)
+    assert f"| {name} | {len(table)} | `" in FORMAT
+    assert f"` | {table[0]} | {table[-1]} | `{sha256(table)}` |\n" in FORMAT
+
+
+def test_the_golden_digit() -> None:
+    network = programs.Network((ROOT / "models" / "zoo" / "mnist.safetensors").read_bytes())
+    assert network.fingerprint == zoo.load("mnist").fingerprint
+    data = (GOLDEN / "digit.pxz").read_bytes()
+    decoded = reference.decode_plain(data, network, programs.decode_tile)
+    assert digest(decoded[:, :, 0]) == json.loads(INDEX.read_text())["digit"]
+
+
+SHAPES = [(7, 6), (1, 5), (4, 1)]
+
+
+def read_back(path: Path, name: str, parts: list[integers.Part], label: int | None = None) -> None:
+    """What pixelzip writes with a network, of all and of one channel, and the pixels again."""
+    freeze.write_program(path, parts, name, config(name), "not at all")
+    network, independent = integers.make(name, parts), programs.Network(path.read_bytes())
+    assert independent.fingerprint == network.fingerprint
+    for channels in {network.program.colours, 1}:
+        pixels = random_pixels(name, len(SHAPES), 7, 6, 2).numpy()[:, :, :, :channels]
+        tiles = [np.ascontiguousarray(p[:h, :w]) for p, (h, w) in zip(pixels, SHAPES, strict=True)]
+        payloads = encode_tiles(network, tiles, label=label)
+        for tile, payload in zip(tiles, payloads, strict=True):
+            decoded = programs.decode_tile(independent, payload, *tile.shape)
+            assert np.array_equal(decoded, tile)
+
+
+@pytest.mark.parametrize("name", CODING)
+def test_programs(tmp_path: Path, name: str) -> None:
+    read_back(tmp_path / "mine.safetensors", name, frozen(name))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_programs_of_few_bits(tmp_path: Path, name: str) -> None:
+    read_back(tmp_path / "mine.safetensors", name, frozen(name, 8))
+
+
+def test_every_class(tmp_path: Path) -> None:
+    path, name = tmp_path / "mine.safetensors", "pixelcnn++-classes"
+    for label in range(3):
+        read_back(path, name, frozen(name), label)
+    with pytest.raises(ValueError, match="damaged"):
+        programs.decode_tile(programs.Network(path.read_bytes()), b"\3\1", 1, 1, 3)
+
+
+def wild_parts(name: str, bits: int, seed: int) -> list[integers.Part]:
+    """The network with some of its numbers far too large, so that clamps are reached."""
+    random = np.random.default_rng(seed)
+    found = []
+    for program, tensors in frozen(name, bits):
+        changed = dict(tensors)
+        for key, tensor in tensors.items():
+            if key.endswith("scale"):
+                some = random.random(tensor.shape) < 0.2
+                factor = np.where(some, np.exp2(random.uniform(-4, 20, tensor.shape)), 1)
+                changed[key] = tensor * torch.from_numpy(factor)
+            elif key.endswith(("hidden", "cell")):
+                limit = 2**30 if key.endswith("cell") else program.state_unit
+                array = random.integers(-limit, limit + 1, tensor.shape)
+                changed[key] = torch.from_numpy(array).to(tensor.dtype)
+        # A column beyond is allowed in every program, though only Diagonal BiLSTMs need it.
+        found.append((replace(program, beyond=1), changed))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("name", [*KINDS, "pixelcnn++-softmax"])
+def test_wild_programs(tmp_path: Path, name: str, seed: int) -> None:
+    bits = 16 if seed else 8
+    read_back(tmp_path / "wild.safetensors", name, wild_parts(name, bits, seed))
