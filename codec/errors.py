@@ -28,7 +28,7 @@ class UnsuitableNetworkError(PixelzipError):
 
 
 class DeviceError(PixelzipError):
-    """The device that was asked for is not in this machine."""
+    """The device that was asked for is not in this machine, or does not compute exactly."""
 
 
 class UnsupportedImageError(PixelzipError):

@@ -11,7 +11,8 @@ carrier       exact because                               holds sums up to
 Whatever the carrier, the result is the same int32 numbers. Before one is used in a process it has
 to prove itself on inputs that saturate: some processors add pairs of int8 products in 16 bits.
 Among those that pass, the fastest carries each matrix; ``PIXELZIP_CARRIER`` or an argument
-overrides that.
+overrides that. Products of 16-bit integers are float64 everywhere, and that has to be proven too:
+a library might make do with fewer bits.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pixelzip.codec.errors import PixelzipError
+from pixelzip.codec.errors import DeviceError, PixelzipError
 
 CARRIERS = {"int8": 2**31, "float32": 2**24, "float64": 2**53}
 """Each carrier and the size that no sum may reach in it."""
@@ -85,14 +86,14 @@ def _on_cuda(weight: Tensor) -> Product:
     return multiply
 
 
-def _test_matrices() -> tuple[Tensor, Tensor]:
-    """Inputs and weights (all within what 24 bits hold) that break a carrier that saturates."""
-    x = torch.full((64, 640), -127, dtype=torch.int8)
-    weight = torch.full((640, 128), 127, dtype=torch.int8)
-    x[1::2] = 127
-    x[2::4, ::2] = 127
-    weight[:, 1::2] = -127
-    weight[1::2, 2::4] = -127
+def _test_matrices(largest: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Inputs and weights that break a carrier that saturates; int8 sums are within 24 bits."""
+    x = torch.full((64, 640), -largest, dtype=dtype)
+    weight = torch.full((640, 128), largest, dtype=dtype)
+    x[1::2] = largest
+    x[2::4, ::2] = largest
+    weight[:, 1::2] = -largest
+    weight[1::2, 2::4] = -largest
     weight[::3, 3::4] = 1
     return x, weight
 
@@ -106,7 +107,7 @@ def _seconds(multiply: Product, x: Tensor) -> float:
 @cache
 def ranking(device: torch.device) -> tuple[str, ...]:
     """The carriers that are exact on this device, fastest first."""
-    x, weight = _test_matrices()
+    x, weight = _test_matrices(127, torch.int8)
     exact = (x.long() @ weight.long()).to(torch.int32)
     times = {}
     for carrier in CARRIERS:
@@ -119,6 +120,14 @@ def ranking(device: torch.device) -> tuple[str, ...]:
         except (RuntimeError, NotImplementedError):
             continue  # this build of torch has no such product
     return tuple(sorted(times, key=times.__getitem__))
+
+
+@cache
+def float64_is_exact(device: torch.device) -> bool:
+    """Whether float64 carries products of 16-bit integers on this device."""
+    x, weight = _test_matrices(2**15 - 1, torch.int16)
+    found = _as_floats(x.to(device), weight.to(device, torch.float64)).cpu()
+    return torch.equal(found, (x.long() @ weight.long()).double())
 
 
 def asked_for() -> str | None:
@@ -135,9 +144,11 @@ def integer_product(
     """The product with an int8 or int16 matrix (K, N), for inputs within +-``largest``.
 
     int8 matrices are carried as by `product`. The sums of 16-bit ones come as the float64 numbers
-    that carry them, and must stay below 2^53.
+    that carry them, and must stay below 2^53. Raises DeviceError where these are not exact.
     """
     if weight.dtype == torch.int8:
         return product(weight, largest, carrier, device)
+    if not float64_is_exact(device):
+        raise DeviceError(f"float64 products are not exact on {device}: choose another device")
     held = weight.to(device, torch.float64)
     return lambda x: _as_floats(x, held)

@@ -26,7 +26,7 @@ from stepping import Tile, known, learnt
 
 import pixelzip
 from pixelzip.codec import tiles
-from pixelzip.codec.errors import FormatError, PixelzipError
+from pixelzip.codec.errors import DeviceError, FormatError, PixelzipError
 from pixelzip.models import carriers, freeze, frozen, kernels, twins, zoo
 from pixelzip.models.frozen import Frozen
 from pixelzip.models.photo import PhotoConfig
@@ -286,6 +286,21 @@ def test_a_carrier_that_saturates_is_left_out(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(carriers, "_carried", saturating)
     assert set(carriers.ranking.__wrapped__(CPU)) == {"float32", "float64"}
+
+
+def test_float64_has_to_hold_53_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = torch.full((4, 2), 3, dtype=torch.int16)
+    product = carriers.integer_product(weight, 2**15, None, CPU)
+    assert product(torch.full((1, 4), 5, dtype=torch.int16)).tolist() == [[60.0, 60.0]]
+
+    def rough(x: torch.Tensor, held: torch.Tensor) -> torch.Tensor:
+        return (x.float() @ held.float()).double()
+
+    monkeypatch.setattr(carriers, "_as_floats", rough)
+    unproven = carriers.float64_is_exact.__wrapped__
+    monkeypatch.setattr(carriers, "float64_is_exact", unproven)
+    with pytest.raises(DeviceError, match="not exact on cpu"):
+        carriers.integer_product(weight, 2**15, None, CPU)
 
 
 def test_the_environment_chooses_a_carrier(
