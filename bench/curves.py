@@ -42,15 +42,20 @@ def training(logs: Mapping[str, Path]) -> bytes:
         with log.open(newline="") as file:
             lines = list(csv.DictReader(file))
         steps = np.array([int(line["step"]) for line in lines])
-        sizes = [float(line["train_bits_per_dim"]) for line in lines]
-        curves.append((sizes[-1], name, BUDGET * steps / steps[-1], sizes))
+        sizes = np.array([float(line["train_bits_per_dim"]) for line in lines])
+        since = np.diff(steps, prepend=0)
+        told = since >= np.median(since) / 2  # the mean of a few steps says little
+        name = name.replace("`", "")
+        curves.append((sizes[told][-1], name, BUDGET * steps[told] / steps[-1], sizes[told]))
     figure = Figure(figsize=(10, 5.5), layout="constrained")
     axes = figure.subplots()
     # The legend has the order in which the curves end.
-    for number, (_, name, seconds, sizes) in enumerate(sorted(curves, reverse=True)):
+    for number, (_, name, seconds, sizes) in enumerate(sorted(curves, key=lambda curve: -curve[0])):
         style = ("-", "--", ":")[number // 10 % 3]
         colour = colormaps["tab10"](number % 10)
-        axes.plot(seconds, sizes, color=colour, linestyle=style, lw=1.5, label=name)
+        axes.plot(
+            seconds, sizes, color=colour, linestyle=style, lw=1.5, label=name.replace("`", "")
+        )
     axes.set(
         xlabel="seconds of the budget", ylabel="bits/dim on training images",
         xlim=(0, BUDGET), ylim=(None, HIGHEST),

@@ -251,7 +251,7 @@ def _orders(entries: Sequence[Entry], found: Found) -> str:
         return ""
 
     def order(key: Callable[[Entry], float]) -> str:
-        return ", ".join(entry.name for entry in sorted(compared, key=key))
+        return "; ".join(entry.name for entry in sorted(compared, key=key))
 
     theirs = order(lambda entry: entry.paper or 0)
     ours = order(lambda entry: found[entry.run].theory)

@@ -141,7 +141,7 @@ def test_the_tables_say_what_was_measured() -> None:
     made = papers.tables(found)
     row = "| neither | 1,234 | all above | 3.400 | 3.410 | 3.420 | 3.500 | 11 | 22 | 3.22 |"
     assert row in made["connections"].splitlines()
-    assert "best first: skip, neither. Ours: neither, skip." in made["connections"]
+    assert "best first: skip; neither. Ours: neither; skip." in made["connections"]
     assert "| Row LSTM, skip | 11 | 33 | 22 | 44 |" in made["speed"]
     assert "1 of Row LSTM, neither" in made["speed"]
     assert "| **75** | 25 |" in made["decoding"]
