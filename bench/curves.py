@@ -53,9 +53,7 @@ def training(logs: Mapping[str, Path]) -> bytes:
     for number, (_, name, seconds, sizes) in enumerate(sorted(curves, key=lambda curve: -curve[0])):
         style = ("-", "--", ":")[number // 10 % 3]
         colour = colormaps["tab10"](number % 10)
-        axes.plot(
-            seconds, sizes, color=colour, linestyle=style, lw=1.5, label=name.replace("`", "")
-        )
+        axes.plot(seconds, sizes, color=colour, linestyle=style, lw=1.5, label=name)
     axes.set(
         xlabel="seconds of the budget", ylabel="bits/dim on training images",
         xlim=(0, BUDGET), ylim=(None, HIGHEST),

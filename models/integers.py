@@ -249,8 +249,9 @@ class MultiScaleSteps:
         self.factor = network.factor
         self.halves = [(-(-h // self.factor), -(-w // self.factor)) for h, w in shapes]
         labels = [0] * len(shapes)
-        largest = np.max(self.halves, axis=0)
-        self.small = np.zeros((len(shapes), *largest, channels), np.uint8)
+        ends = np.cumsum([h * w for h, w in self.halves])
+        self.small = np.zeros((ends[-1], channels), np.uint8)  # one tile after the other
+        self.starts = np.append(0, ends)
         self.first = Steps(network.networks[0], self.halves, channels, labels)
         self.rest = Steps(network.networks[2], shapes, channels, labels)
         self.widths = np.array([w for _, w in shapes])
@@ -281,17 +282,25 @@ class MultiScaleSteps:
             late = tiles[behind]
             row, column = np.divmod(self.done[late], self.widths[late])
             self.rest.select(late, row, column)
-            known = self.small[late, row // self.factor, column // self.factor]
+            known = self.small[self._within(late, row, column)]
             for channel in range(self.channels):
                 self.rest.parameters(channel)
                 self.rest.reveal(channel, known[:, channel])
             self.done[late] += 1
         self.done[tiles] = pixels + 1
 
+    def _within(
+        self, tiles: NDArray[np.intp], rows: NDArray[np.intp], columns: NDArray[np.intp]
+    ) -> NDArray[np.intp]:
+        """Where pixels of the subsampled images lie, given their places in the whole ones."""
+        widths = -(-self.widths[tiles] // self.factor)
+        found: NDArray[np.intp] = rows // self.factor * widths + columns // self.factor
+        return self.starts[tiles] + found
+
     def _upsample(self, tile: int) -> None:
         """Give the second network what the subsampled image tells of the whole one."""
-        height, width = self.halves[tile]
-        small = np.ascontiguousarray(self.small[tile, :height, :width])
+        small = self.small[self.starts[tile] : self.starts[tile + 1]]
+        small = small.reshape(*self.halves[tile], self.channels)
         found = self.network.given(small, self.shapes[tile])
         self.rest.tell(self.given, found, tile)
 
@@ -311,8 +320,8 @@ class MultiScaleSteps:
             self.first.reveal(channel, values[self.early])
         if len(self.late):
             self.rest.reveal(channel, values[self.late])
-        row, column = rows[self.early] // self.factor, columns[self.early] // self.factor
-        self.small[tiles[self.early], row, column, channel] = values[self.early]
+        early = self.early
+        self.small[self._within(tiles[early], rows[early], columns[early]), channel] = values[early]
 
 
 def make(name: str, parts: Sequence[Part], **settings: Any) -> Integers:
