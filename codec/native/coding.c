@@ -1,0 +1,132 @@
+/* What pixelzip.codec.native calls: tables, intervals and the range coder over whole arrays. */
+
+#include "coding.h"
+
+#include <stdlib.h>
+
+#if defined(_WIN32)
+#define EXPORT __declspec(dllexport)
+#else
+#define EXPORT __attribute__((visibility("default")))
+#endif
+
+enum { MOST_COMPONENTS = 1024 };
+
+EXPORT void coding_tables(const int64_t *exp, const int64_t *inverse, const int64_t *sigmoids)
+{
+    fill_tables(exp, inverse, sigmoids);
+}
+
+/* (n, 3, k) mixtures and (n) values -> (n, 2 nibbles, 3). */
+EXPORT void mixture_intervals(
+    const int32_t *parameters, int64_t n, int k, const uint8_t *values, float *out)
+{
+    struct component found[MOST_COMPONENTS];
+    for (int64_t i = 0; i < n; i++, parameters += 3 * k, out += 6) {
+        int count = mixture(parameters, k, found);
+        mixture_interval(found, count, values[i], out, out + 3);
+    }
+}
+
+/* (n, 256) logits and (n) values -> (n, 2 nibbles, 3). */
+EXPORT void softmax_intervals(
+    const int32_t *logits, int64_t n, const uint8_t *values, float *out)
+{
+    for (int64_t i = 0; i < n; i++, logits += 256) {
+        int32_t top = largest(logits);
+        int nibbles[2] = {values[i] >> 4, values[i] & 15};
+        for (int which = 0; which < 2; which++, out += 3) {
+            int64_t c[NIBBLES + 1];
+            int j = nibbles[which];
+            softmax_sums(logits, top, which ? 16 * nibbles[0] : 0, which ? 1 : 16, c);
+            interval(j, spread(c[j], 0, c[NIBBLES], j), spread(c[j + 1], 0, c[NIBBLES], j + 1), out);
+        }
+    }
+}
+
+/* (n, 3, k) mixtures -> (n, 18): the high nibbles' tables; the low ones' if `high` (n) is given. */
+EXPORT void mixture_tables(
+    const int32_t *parameters, int64_t n, int k, const int32_t *high, float *out)
+{
+    struct component found[MOST_COMPONENTS];
+    for (int64_t i = 0; i < n; i++, parameters += 3 * k, out += SYMBOLS) {
+        int count = mixture(parameters, k, found);
+        int first = high ? 16 * high[i] : 0, step = high ? 1 : 16;
+        int64_t c[NIBBLES + 1];
+        for (int j = 0; j <= NIBBLES; j++)
+            c[j] = cdf(found, count, first + j * step);
+        table(c, out);
+    }
+}
+
+/* (n, 256) logits -> (n, 18), likewise. */
+EXPORT void softmax_tables(const int32_t *logits, int64_t n, const int32_t *high, float *out)
+{
+    for (int64_t i = 0; i < n; i++, logits += 256, out += SYMBOLS) {
+        int64_t c[NIBBLES + 1];
+        softmax_sums(logits, largest(logits), high ? 16 * high[i] : 0, high ? 1 : 16, c);
+        table(c, out);
+    }
+}
+
+/* --- The range coder --------------------------------------------------------------------------- */
+
+/* `state` is offset, range, and how many bytes have been read. */
+EXPORT void decoder_start(const uint8_t *payload, int64_t length, uint64_t *state)
+{
+    struct decoder decoder;
+    start(&decoder, payload, (size_t)length);
+    state[0] = decoder.offset;
+    state[1] = decoder.range;
+    state[2] = (uint64_t)(decoder.next - payload);
+}
+
+/* (n, 18) frequencies less one -> n nibbles. Returns 1 if one of them cannot be there. */
+EXPORT int decoder_decode(const uint8_t *payload, int64_t length, uint64_t *state,
+    const float *tables, int64_t n, int32_t *nibbles)
+{
+    struct decoder decoder = {state[0], state[1], payload + state[2], payload + length};
+    for (int64_t i = 0; i < n; i++, tables += SYMBOLS) {
+        int64_t q = quantile(&decoder), below = 1;
+        int j = 0;
+        if (is_damaged(q))
+            return 1;
+        for (; j < NIBBLES - 1; j++) {
+            int64_t above = below + (int64_t)tables[j + 1] + 1;
+            if (q < above)
+                break;
+            below = above;
+        }
+        advance(&decoder, below, (int64_t)tables[j + 1] + 1);
+        nibbles[i] = j;
+    }
+    state[0] = decoder.offset;
+    state[1] = decoder.range;
+    state[2] = (uint64_t)(decoder.next - payload);
+    return 0;
+}
+
+/* Encode (n, 3) intervals into `words`, which has room for 4 bytes each. Returns how many bytes are
+ * written; `state` becomes lower and range, from which the last bytes follow. */
+EXPORT int64_t encode(const float *intervals, int64_t n, uint8_t *words, uint64_t *state)
+{
+    uint64_t lower = 0, range = UINT64_MAX;
+    uint8_t *next = words;
+    for (int64_t i = 0; i < n; i++, intervals += 3) {
+        uint64_t scale = range >> TOTAL_BITS, before = lower;
+        lower += scale * ((uint64_t)intervals[0] + 1);
+        if (lower < before)
+            for (uint8_t *carry = next; carry > words && ++*--carry == 0;)
+                ;
+        range = scale * ((uint64_t)intervals[1] + 1);
+        if (range >> 32 == 0) {
+            for (int byte = 0; byte < 4; byte++)
+                *next++ = (uint8_t)(lower >> (56 - 8 * byte));
+            lower <<= 32;
+            range <<= 32;
+        }
+    }
+    state[0] = lower;
+    state[1] = range;
+    return next - words;
+}

@@ -1,0 +1,326 @@
+/* Products, one instruction set after the other.
+ *
+ * Each is a function
+ *
+ *     product(layer, taps, x, pitch, n, block, sums)
+ *
+ * that sets sums[i][c], for n rows i (at most ROWS) and the WIDTH columns c of a block, to the bias
+ * and the products of row i of the inputs. These lie at x[tap] + i * pitch, `layer->inputs` bytes
+ * for each of the taps.
+ *
+ * Weights are laid out (block, inputs / GROUP, WIDTH, GROUP). The vector product of the int8 sets
+ * multiplies 4 bytes by 4 signed bytes and adds all to 32 bits, exactly. vpmaddubsw, which is older,
+ * saturates in 16 bits; where it would be needed, bytes are widened to 16 bits and multiplied as
+ * such. */
+
+#define CONCATENATED(a, b) a##_##b
+#define NAMED(a, b) CONCATENATED(a, b)
+#define BACKEND(function) NAMED(function, ISA)
+#define QUOTED(x) #x
+#define QUOTE(x) QUOTED(x)
+#define BACKEND_NAME QUOTE(ISA)
+
+#define PRODUCT                                                                                    \
+    static inline void BACKEND(product)(const struct layer *layer, int taps,                       \
+        const uint8_t *const *x, ptrdiff_t pitch, int n, int block, int32_t sums[ROWS][WIDTH])
+
+static void no_state(void) {}
+
+/* --- C, whatever the machine ------------------------------------------------------------------- */
+
+#define ISA portable
+#define GROUP 1
+PRODUCT
+{
+    const int16_t *weights = layer->weights;
+    weights += (ptrdiff_t)block * taps * layer->inputs * WIDTH;
+    for (int i = 0; i < n; i++) {
+        int32_t total[WIDTH];
+        memcpy(total, layer->bias + WIDTH * block, sizeof total);
+        const int16_t *w = weights;
+        for (int tap = 0; tap < taps; tap++)
+            for (int k = 0; k < layer->inputs; k++, w += WIDTH) {
+                int16_t value = x[tap][i * pitch + k];
+                for (int c = 0; c < WIDTH; c++)
+                    total[c] += value * w[c];
+            }
+        memcpy(sums[i], total, sizeof total);
+    }
+}
+#define enter_portable no_state
+#define leave_portable no_state
+#include "walk.h"
+#undef ISA
+#undef GROUP
+
+#ifdef X86
+
+/* Runs `rows(r)` for n rows, in pieces of the given sizes. */
+#define IN_PIECES(call)                                                                            \
+    for (int i = 0; i < n;) {                                                                      \
+        int left = n - i;                                                                          \
+        call                                                                                       \
+    }
+
+/* --- AVX2 --------------------------------------------------------------------------------------- */
+
+#define ISA avx2
+#define GROUP 2
+BEGIN_TARGET("avx2,fma")
+
+static inline __attribute__((always_inline)) void rows_avx2(int rows, const int16_t *x,
+    ptrdiff_t pitch, int inputs, const int16_t *weights, int32_t (*sums)[WIDTH], int half)
+{
+    __m256i total[4][2];
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < 2; v++)
+            total[r][v] = _mm256_loadu_si256((const __m256i *)(sums[r] + 16 * half + 8 * v));
+    for (int k = 0; k < inputs; k += 2) {
+        const int16_t *w = weights + k * WIDTH + 32 * half;
+        __m256i w0 = _mm256_loadu_si256((const __m256i *)w);
+        __m256i w1 = _mm256_loadu_si256((const __m256i *)(w + 16));
+        for (int r = 0; r < rows; r++) {
+            int32_t pair;
+            memcpy(&pair, x + r * pitch + k, 4);
+            __m256i both = _mm256_set1_epi32(pair);
+            total[r][0] = _mm256_add_epi32(total[r][0], _mm256_madd_epi16(both, w0));
+            total[r][1] = _mm256_add_epi32(total[r][1], _mm256_madd_epi16(both, w1));
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < 2; v++)
+            _mm256_storeu_si256((__m256i *)(sums[r] + 16 * half + 8 * v), total[r][v]);
+}
+
+PRODUCT
+{
+    enum { PART = 256 }; /* so many inputs are widened at once */
+    const int16_t *weights = layer->weights;
+    weights += (ptrdiff_t)block * taps * layer->inputs * WIDTH;
+    for (int i = 0; i < n; i++)
+        memcpy(sums[i], layer->bias + WIDTH * block, sizeof sums[i]);
+    for (int tap = 0; tap < taps; tap++)
+        for (int k = 0; k < layer->inputs; k += PART) {
+            int inputs = layer->inputs - k < PART ? layer->inputs - k : PART;
+            int16_t wide[ROWS][PART];
+            for (int i = 0; i < n; i++)
+                for (int j = 0; j < inputs; j++)
+                    wide[i][j] = x[tap][i * pitch + k + j];
+            for (int half = 0; half < 2; half++)
+                for (int i = 0; i < n;) {
+                    int rows = n - i >= 4 ? 4 : 1;
+                    if (rows == 4)
+                        rows_avx2(4, wide[i], PART, inputs, weights, sums + i, half);
+                    else
+                        rows_avx2(1, wide[i], PART, inputs, weights, sums + i, half);
+                    i += rows;
+                }
+            weights += inputs * WIDTH;
+        }
+}
+#define enter_avx2 no_state
+#define leave_avx2 no_state
+#include "walk.h"
+END_TARGET
+#undef ISA
+#undef GROUP
+
+/* --- AVX-VNNI: 256 bits ------------------------------------------------------------------------- */
+
+#ifdef HAS_AVXVNNI
+#define ISA avxvnni
+#define GROUP 4
+BEGIN_TARGET("avx2,fma,avxvnni")
+
+static inline __attribute__((always_inline)) void rows_avxvnni(int rows, const uint8_t *x,
+    ptrdiff_t pitch, int inputs, const int8_t *weights, int32_t (*sums)[WIDTH], int half)
+{
+    __m256i total[6][2];
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < 2; v++)
+            total[r][v] = _mm256_loadu_si256((const __m256i *)(sums[r] + 16 * half + 8 * v));
+    for (int k = 0; k < inputs; k += 4) {
+        const int8_t *w = weights + k * WIDTH + 64 * half;
+        __m256i w0 = _mm256_loadu_si256((const __m256i *)w);
+        __m256i w1 = _mm256_loadu_si256((const __m256i *)(w + 32));
+        for (int r = 0; r < rows; r++) {
+            int32_t four;
+            memcpy(&four, x + r * pitch + k, 4);
+            __m256i all = _mm256_set1_epi32(four);
+            total[r][0] = _mm256_dpbusd_avx_epi32(total[r][0], all, w0);
+            total[r][1] = _mm256_dpbusd_avx_epi32(total[r][1], all, w1);
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < 2; v++)
+            _mm256_storeu_si256((__m256i *)(sums[r] + 16 * half + 8 * v), total[r][v]);
+}
+
+PRODUCT
+{
+    const int8_t *weights = layer->weights;
+    weights += (ptrdiff_t)block * taps * layer->inputs * WIDTH;
+    for (int i = 0; i < n; i++)
+        memcpy(sums[i], layer->bias + WIDTH * block, sizeof sums[i]);
+    for (int tap = 0; tap < taps; tap++, weights += layer->inputs * WIDTH)
+        for (int half = 0; half < 2; half++)
+            for (int i = 0; i < n;) {
+                const uint8_t *some = x[tap] + i * pitch;
+                int rows = n - i >= 6 ? 6 : n - i >= 3 ? 3 : 1;
+                if (rows == 6)
+                    rows_avxvnni(6, some, pitch, layer->inputs, weights, sums + i, half);
+                else if (rows == 3)
+                    rows_avxvnni(3, some, pitch, layer->inputs, weights, sums + i, half);
+                else
+                    rows_avxvnni(1, some, pitch, layer->inputs, weights, sums + i, half);
+                i += rows;
+            }
+}
+#define enter_avxvnni no_state
+#define leave_avxvnni no_state
+#include "walk.h"
+END_TARGET
+#undef ISA
+#undef GROUP
+#endif
+
+/* --- AVX512-VNNI -------------------------------------------------------------------------------- */
+
+#ifdef HAS_AVX512VNNI
+#define ISA avx512vnni
+#define GROUP 4
+BEGIN_TARGET("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,prefer-vector-width=512")
+
+static inline __attribute__((always_inline)) void rows_avx512vnni(int rows, int taps,
+    const uint8_t *const *x, ptrdiff_t pitch, int inputs, const int8_t *weights,
+    const int32_t *bias, int32_t (*sums)[WIDTH])
+{
+    __m512i total[12][2];
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < 2; v++)
+            total[r][v] = _mm512_loadu_si512(bias + 16 * v);
+    for (int tap = 0; tap < taps; tap++) {
+        const uint8_t *some = x[tap];
+        for (int k = 0; k < inputs; k += 4, weights += 4 * WIDTH) {
+            __m512i w0 = _mm512_loadu_si512(weights), w1 = _mm512_loadu_si512(weights + 64);
+            for (int r = 0; r < rows; r++) {
+                int32_t four;
+                memcpy(&four, some + r * pitch + k, 4);
+                __m512i all = _mm512_set1_epi32(four);
+                total[r][0] = _mm512_dpbusd_epi32(total[r][0], all, w0);
+                total[r][1] = _mm512_dpbusd_epi32(total[r][1], all, w1);
+            }
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < 2; v++)
+            _mm512_storeu_si512(sums[r] + 16 * v, total[r][v]);
+}
+
+PRODUCT
+{
+    const int8_t *weights = layer->weights;
+    weights += (ptrdiff_t)block * taps * layer->inputs * WIDTH;
+    for (int i = 0; i < n;) {
+        const uint8_t *some[TAPS];
+        for (int tap = 0; tap < taps; tap++)
+            some[tap] = x[tap] + i * pitch;
+        int left = n - i, rows = left >= 12 ? 12 : left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+#define SOME(r)                                                                                    \
+    case r:                                                                                        \
+        rows_avx512vnni(r, taps, some, pitch, layer->inputs, weights, layer->bias + WIDTH * block, \
+            sums + i);                                                                             \
+        break;
+        switch (rows) {
+            SOME(12)
+            SOME(8)
+            SOME(4)
+            SOME(2)
+            SOME(1)
+        }
+#undef SOME
+        i += rows;
+    }
+}
+#define enter_avx512vnni no_state
+#define leave_avx512vnni no_state
+#include "walk.h"
+END_TARGET
+#undef ISA
+#undef GROUP
+#endif
+
+/* --- AMX: tiles of 16 rows by 64 bytes ---------------------------------------------------------- */
+
+#ifdef HAS_AMX
+#define ISA amx
+#define GROUP 4
+BEGIN_TARGET("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,amx-tile,amx-int8,"
+             "prefer-vector-width=512")
+
+/* Tiles 0 to 3 are sums, 4 and 5 rows of inputs, 6 and 7 columns of weights; all of them whole.
+ * Rows of inputs beyond the n that are asked for are read, and what becomes of them is not used. */
+PRODUCT
+{
+    const int8_t *w = layer->weights;
+    w += (ptrdiff_t)block * taps * layer->inputs * WIDTH;
+    const int32_t *bias = layer->bias + WIDTH * block;
+    __asm__ volatile("" ::: "memory"); /* loading a tile is no access to memory for some compilers */
+    _tile_loadd(0, bias, 0);
+    _tile_loadd(1, bias + 16, 0);
+    if (n > 16) {
+        _tile_loadd(2, bias, 0);
+        _tile_loadd(3, bias + 16, 0);
+        for (int tap = 0; tap < taps; tap++)
+            for (int k = 0; k < layer->inputs; k += 64, w += 64 * WIDTH) {
+                _tile_loadd(4, x[tap] + k, pitch);
+                _tile_loadd(5, x[tap] + 16 * pitch + k, pitch);
+                _tile_loadd(6, w, 4 * WIDTH);
+                _tile_loadd(7, w + 64, 4 * WIDTH);
+                _tile_dpbusd(0, 4, 6);
+                _tile_dpbusd(1, 4, 7);
+                _tile_dpbusd(2, 5, 6);
+                _tile_dpbusd(3, 5, 7);
+            }
+        _tile_stored(2, sums[16], 4 * WIDTH);
+        _tile_stored(3, sums[16] + 16, 4 * WIDTH);
+    } else {
+        for (int tap = 0; tap < taps; tap++)
+            for (int k = 0; k < layer->inputs; k += 64, w += 64 * WIDTH) {
+                _tile_loadd(4, x[tap] + k, pitch);
+                _tile_loadd(6, w, 4 * WIDTH);
+                _tile_loadd(7, w + 64, 4 * WIDTH);
+                _tile_dpbusd(0, 4, 6);
+                _tile_dpbusd(1, 4, 7);
+            }
+    }
+    _tile_stored(0, sums[0], 4 * WIDTH);
+    _tile_stored(1, sums[0] + 16, 4 * WIDTH);
+}
+
+static void enter_amx(void)
+{
+    struct {
+        uint8_t palette, start, reserved[14];
+        uint16_t bytes[16];
+        uint8_t rows[16];
+    } config = {.palette = 1};
+    for (int i = 0; i < 8; i++) {
+        config.bytes[i] = 64;
+        config.rows[i] = 16;
+    }
+    __asm__ volatile("" : : "r"(&config) : "memory");
+    _tile_loadconfig(&config);
+}
+
+static void leave_amx(void)
+{
+    _tile_release();
+}
+#include "walk.h"
+END_TARGET
+#undef ISA
+#undef GROUP
+#endif
+
+#endif /* X86 */
