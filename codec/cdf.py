@@ -25,267 +25,35 @@ The coder wants each frequency less one, as a float (see `pixelzip.codec.coder`)
 
 from __future__ import annotations
 
-from decimal import Decimal, localcontext
+from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-LOGIT_UNIT = 256  # per nat
+from pixelzip.codec import native
+from pixelzip.codec.tables import (
+    EXP,
+    INVERSE_SCALE,
+    LOG_SCALE_MAX,
+    LOG_SCALE_MIN,
+    LOGIT_UNIT,
+    SCALE_UNIT,
+    SIGMOID,
+)
+
+__all__ = [
+    "EXP", "INVERSE_SCALE", "LOGIT_UNIT", "LOG_SCALE_MAX", "LOG_SCALE_MIN", "SCALE_UNIT", "SIGMOID",
+]  # fmt: skip
 MEAN_UNIT = 256  # per pixel value
-SCALE_UNIT = 32  # per nat
-LOG_SCALE_MIN = -4 * SCALE_UNIT
-LOG_SCALE_MAX = 5 * SCALE_UNIT
 MEAN_LIMIT = 1 << 18
 SYMBOLS = 18  # of a nibble: 16 and two guards
 TOTAL_BITS = 24
 
-_WEIGHT_BITS = 14
-_SIGMOID_BITS = 22
-_UNIT_BITS = _WEIGHT_BITS + _SIGMOID_BITS  # of the CDF
-_SPREAD = (1 << TOTAL_BITS) - SYMBOLS  # what is left when each symbol and guard has its one
-_INVERSE_BITS = 20
-_STEP_BITS = 6  # the sigmoid's table has 2^6 steps for each unit of its argument
-_FRACTION_BITS = 8  # between two steps it is a straight line
-_ARGUMENT_BITS = _STEP_BITS + _FRACTION_BITS
-_REACH = 16  # the table spans -16 to 16
-_EXP_RANGE = 12 * LOGIT_UNIT  # components e^-12 times less likely than the first have no weight
 
+def _loops() -> Any:
+    from pixelzip.codec import loops  # slow to load, and only used where nothing is compiled
 
-def _tables() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    # Decimal's exp is correctly rounded by definition, on every machine; libm's is not.
-    with localcontext() as context:
-        context.prec = 30
-
-        def scaled(x: Decimal, bits: int) -> int:
-            return int((x * (1 << bits)).to_integral_value())
-
-        exp = [scaled((Decimal(-i) / LOGIT_UNIT).exp(), 20) for i in range(_EXP_RANGE + 1)]
-        inverse = [
-            scaled((Decimal(-i) / SCALE_UNIT).exp(), _INVERSE_BITS)
-            for i in range(LOG_SCALE_MIN, LOG_SCALE_MAX + 1)
-        ]
-        half = _REACH << _STEP_BITS
-        sigmoid = [
-            scaled(1 / (1 + (Decimal(-i) / (1 << _STEP_BITS)).exp()), _SIGMOID_BITS)
-            for i in range(-half, half + 1)
-        ]
-    return np.array(exp), np.array(inverse), np.array(sigmoid)
-
-
-EXP, INVERSE_SCALE, SIGMOID = _tables()
-"""exp(-i / LOGIT_UNIT), exp(-log-scale), and the logistic function, as integers."""
-SLOPE = np.append(np.diff(SIGMOID), 0)
-
-_kernel = numba.njit(nogil=True, cache=True)
-
-
-@_kernel
-def _weights(logits, weight):  # type: ignore[no-untyped-def]
-    """Softmax in integers; the weights add up to 2^14 exactly."""
-    components = logits.shape[0]
-    top = 0
-    for k in range(1, components):
-        if logits[k] > logits[top]:
-            top = k
-    total = np.int64(0)
-    for k in range(components):
-        below = np.int64(logits[top]) - np.int64(logits[k])
-        weight[k] = EXP[below] if below <= _EXP_RANGE else 0
-        total += weight[k]
-    rest = np.int64(1) << _WEIGHT_BITS
-    for k in range(components):
-        weight[k] = (weight[k] << _WEIGHT_BITS) // total
-        rest -= weight[k]
-    weight[top] += rest
-
-
-@_kernel
-def _clamp(x, lowest, highest):  # type: ignore[no-untyped-def]
-    return min(max(x, lowest), highest)
-
-
-@_kernel
-def _line(edge, step, parameters, k):  # type: ignore[no-untyped-def]
-    """The sigmoid's argument at ``edge``, and how much ``step`` more edges add to it.
-
-    Mean and inverse scale have 8 and 20 bits behind the point, so these numbers have 28.
-    """
-    mean = _clamp(np.int64(parameters[1, k]), -MEAN_LIMIT, MEAN_LIMIT)
-    log_scale = _clamp(np.int64(parameters[2, k]), LOG_SCALE_MIN, LOG_SCALE_MAX)
-    inverse = INVERSE_SCALE[np.uint64(log_scale - LOG_SCALE_MIN)]
-    return (edge * MEAN_UNIT - MEAN_UNIT // 2 - mean) * inverse, step * MEAN_UNIT * inverse
-
-
-@_kernel
-def _sigmoid(z):  # type: ignore[no-untyped-def]
-    """The logistic function of z / 2^28 in units of 2^-22, on straight lines between steps."""
-    limit = np.int64(_REACH) << _ARGUMENT_BITS
-    z = _clamp(z >> (8 + _INVERSE_BITS - _ARGUMENT_BITS), -limit, limit) + limit
-    at = np.uint64(z >> _FRACTION_BITS)
-    fraction = z & ((1 << _FRACTION_BITS) - 1)
-    return SIGMOID[at] + ((SLOPE[at] * fraction) >> _FRACTION_BITS)
-
-
-@_kernel
-def _cdf(edge, weight, parameters):  # type: ignore[no-untyped-def]
-    """C(edge) in units of 2^-36, for an edge from 0 to 256."""
-    if edge == 0:
-        return np.int64(0)
-    if edge == 256:
-        return np.int64(1) << _UNIT_BITS
-    total = np.int64(0)
-    for k in range(weight.shape[0]):
-        if weight[k] > 0:
-            z, _ = _line(edge, 0, parameters, k)
-            total += weight[k] * _sigmoid(z)
-    return total
-
-
-@_kernel
-def _cdfs(first, step, weight, parameters, out):  # type: ignore[no-untyped-def]
-    """C at the sixteen edges first, first + step, ...; the last one is of no meaning."""
-    out[:] = 0
-    for k in range(weight.shape[0]):
-        if weight[k] > 0:
-            z, stride = _line(first, step, parameters, k)
-            for i in range(16):  # a constant, so that the compiler can unroll it
-                out[i] += weight[k] * _sigmoid(z + i * stride)
-
-
-@_kernel
-def _high(c):  # type: ignore[no-untyped-def]
-    """The cumulative frequency that a CDF value stands for among the high nibbles."""
-    return (c * _SPREAD) >> _UNIT_BITS
-
-
-@_kernel
-def _low(c, bottom, top, nibble):  # type: ignore[no-untyped-def]
-    """The same among the low nibbles of a high nibble that spans bottom to top."""
-    if top == bottom:
-        return (np.int64(nibble) * _SPREAD) >> 4
-    return ((c - bottom) * _SPREAD) // (top - bottom)
-
-
-@_kernel
-def _fill_interval(symbol, start, end, out):  # type: ignore[no-untyped-def]
-    """A nibble's interval, from what its two edges stand for: below, the symbol, above."""
-    # Below: a guard and one for each lower symbol. The interval itself has its own one.
-    below = start + symbol + 1
-    frequency = end - start + 1
-    out[0] = below - 1
-    out[1] = frequency - 1
-    out[2] = (1 << TOTAL_BITS) - below - frequency - 1
-
-
-@_kernel
-def _fill_table(ends, out):  # type: ignore[no-untyped-def]
-    """A nibble's table, from what the upper edges of its first 15 symbols stand for."""
-    out[0] = 0
-    start = np.int64(0)
-    for symbol in range(15):
-        out[symbol + 1] = ends[symbol] - start
-        start = ends[symbol]
-    out[16] = _SPREAD - start
-    out[17] = 0
-
-
-# Mixtures.
-
-
-@_kernel
-def _mixture_intervals(parameters, values, out):  # type: ignore[no-untyped-def]
-    weight = np.empty(parameters.shape[2], np.int64)
-    for i in range(parameters.shape[0]):
-        _weights(parameters[i, 0], weight)
-        value = np.int64(values[i])
-        high, low = value >> 4, value & 15
-        bottom = _cdf(16 * high, weight, parameters[i])
-        top = _cdf(16 * high + 16, weight, parameters[i])
-        first = _cdf(value, weight, parameters[i])
-        last = _cdf(value + 1, weight, parameters[i])
-        _fill_interval(high, _high(bottom), _high(top), out[i, 0])
-        start, end = _low(first, bottom, top, low), _low(last, bottom, top, low + 1)
-        _fill_interval(low, start, end, out[i, 1])
-
-
-@_kernel
-def _mixture_high_table(parameters, out):  # type: ignore[no-untyped-def]
-    weight, c = np.empty(parameters.shape[2], np.int64), np.empty(16, np.int64)
-    for i in range(parameters.shape[0]):
-        _weights(parameters[i, 0], weight)
-        _cdfs(16, 16, weight, parameters[i], c)
-        for symbol in range(15):
-            c[symbol] = _high(c[symbol])
-        _fill_table(c, out[i])
-
-
-@_kernel
-def _mixture_low_table(parameters, high, out):  # type: ignore[no-untyped-def]
-    weight, c = np.empty(parameters.shape[2], np.int64), np.empty(16, np.int64)
-    for i in range(parameters.shape[0]):
-        _weights(parameters[i, 0], weight)
-        edge = 16 * np.int64(high[i])
-        bottom = _cdf(edge, weight, parameters[i])
-        top = _cdf(edge + 16, weight, parameters[i])
-        _cdfs(edge + 1, 1, weight, parameters[i], c)
-        for symbol in range(15):
-            c[symbol] = _low(c[symbol], bottom, top, symbol + 1)
-        _fill_table(c, out[i])
-
-
-# Logits. C is not scaled to 2^36: with a bottom of 0 and a top of C(256), the rule of the low
-# nibbles is that of the high ones.
-
-
-@_kernel
-def _largest(logits):  # type: ignore[no-untyped-def]
-    top = logits[0]
-    for value in range(1, 256):
-        top = max(top, logits[value])
-    return np.int64(top)
-
-
-@_kernel
-def _sums(logits, top, first, step, out):  # type: ignore[no-untyped-def]
-    """What C grows by, up to the edges ``first + step``, ``first + 2 * step``, ... of ``out``."""
-    total = np.int64(0)
-    value = first
-    for i in range(out.shape[0]):
-        for _ in range(step):
-            below = top - np.int64(logits[value])
-            if below <= _EXP_RANGE:
-                total += EXP[np.uint64(below)]
-            value += 1
-        out[i] = total
-
-
-@_kernel
-def _softmax_intervals(logits, values, out):  # type: ignore[no-untyped-def]
-    highs, lows = np.empty(16, np.int64), np.empty(16, np.int64)
-    for i in range(logits.shape[0]):
-        value = np.int64(values[i])
-        high, low = value >> 4, value & 15
-        top = _largest(logits[i])
-        _sums(logits[i], top, 0, 16, highs)
-        _sums(logits[i], top, 16 * high, 1, lows)
-        for nibble, symbol, c in ((0, high, highs), (1, low, lows)):
-            before = c[symbol - 1] if symbol > 0 else np.int64(0)
-            start = _low(before, np.int64(0), c[15], symbol)
-            _fill_interval(symbol, start, _low(c[symbol], np.int64(0), c[15], symbol + 1),
-                           out[i, nibble])  # fmt: skip
-
-
-@_kernel
-def _softmax_table(logits, first, step, out):  # type: ignore[no-untyped-def]
-    """Of the nibbles whose symbols span ``step`` values each, from ``first`` (n,) on."""
-    c = np.empty(16, np.int64)
-    for i in range(logits.shape[0]):
-        _sums(logits[i], _largest(logits[i]), np.int64(first[i]), step, c)
-        whole = c[15]
-        for symbol in range(15):
-            c[symbol] = _low(c[symbol], np.int64(0), whole, symbol + 1)
-        _fill_table(c, out[i])
+    return loops
 
 
 # Of either form: (n, 3, K) mixture parameters or (n, 256) logits.
@@ -296,32 +64,54 @@ def intervals(parameters: NDArray[np.int32], values: NDArray[np.uint8]) -> NDArr
 
     Each is a frequency less one, and the three add up to 2^24 - 3.
     """
-    out = np.empty((len(values), 2, 3), np.float32)
-    if parameters.ndim == 3:
-        _mixture_intervals(parameters, values, out)
+    n, mixture, library = len(values), parameters.ndim == 3, native.coding()
+    out = np.empty((n, 2, 3), np.float32)
+    if library is None:
+        loops = _loops()
+        (loops.mixture_intervals if mixture else loops.softmax_intervals)(parameters, values, out)
+        return out
+    parameters, values = np.ascontiguousarray(parameters), np.ascontiguousarray(values)
+    if mixture:
+        library.mixture_intervals(parameters, n, parameters.shape[2], values, out)
     else:
-        _softmax_intervals(parameters, values, out)
+        library.softmax_intervals(parameters, n, values, out)
     return out
 
 
 def high_table(parameters: NDArray[np.int32]) -> NDArray[np.float32]:
     """Parameters -> (n, 18) frequencies less one of the high nibbles and the guards."""
     out = np.empty((len(parameters), SYMBOLS), np.float32)
-    if parameters.ndim == 3:
-        _mixture_high_table(parameters, out)
+    library = native.coding()
+    if library is not None:
+        _library_tables(library, parameters, None, out)
+    elif parameters.ndim == 3:
+        _loops().mixture_high_table(parameters, out)
     else:
-        _softmax_table(parameters, np.zeros(len(parameters), np.int32), 16, out)
+        _loops().softmax_table(parameters, np.zeros(len(parameters), np.int32), 16, out)
     return out
 
 
 def low_table(parameters: NDArray[np.int32], high: NDArray[np.int32]) -> NDArray[np.float32]:
     """The same of the low nibbles, given the high ones (n,)."""
     out = np.empty((len(parameters), SYMBOLS), np.float32)
-    if parameters.ndim == 3:
-        _mixture_low_table(parameters, high, out)
+    library = native.coding()
+    if library is not None:
+        _library_tables(library, parameters, np.ascontiguousarray(high), out)
+    elif parameters.ndim == 3:
+        _loops().mixture_low_table(parameters, high, out)
     else:
-        _softmax_table(parameters, 16 * high, 1, out)
+        _loops().softmax_table(parameters, 16 * high, 1, out)
     return out
+
+
+def _library_tables(
+    library: Any, parameters: NDArray[np.int32], high: NDArray[np.int32] | None, out: Any
+) -> None:
+    parameters = np.ascontiguousarray(parameters)
+    if parameters.ndim == 3:
+        library.mixture_tables(parameters, len(out), parameters.shape[2], high, out)
+    else:
+        library.softmax_tables(parameters, len(out), high, out)
 
 
 def symbol_bits(frequencies_less_one: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -15,33 +15,56 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import constriction
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelzip.codec import native
 from pixelzip.codec.cdf import TOTAL_BITS
 from pixelzip.codec.errors import FormatError
 
-_MODEL = constriction.stream.model.Categorical(perfect=False)
+try:
+    import constriction
+except ImportError:  # it is not to be had everywhere
+    constriction = None
 _WORD = np.dtype(">u4")
 _STATE_BYTES = 8  # lower and range are 64-bit numbers
 
 
 def encode(intervals: NDArray[np.float32]) -> bytes:
     """Code (n, 3) intervals of `pixelzip.codec.cdf.intervals`, in order, into a payload."""
-    coder = constriction.stream.queue.RangeEncoder()
-    coder.encode(np.ones(len(intervals), np.int32), _MODEL, intervals)
-    sealed: bytes = coder.get_compressed().astype(_WORD).tobytes()
-    words, (lower, width) = coder.pos()
-    head, tail = sealed[: words * _WORD.itemsize], sealed[words * _WORD.itemsize :]
-    settled = int.from_bytes(head, "big")
-    if int.from_bytes(tail.ljust(_STATE_BYTES, b"\0"), "big") < lower:
-        settled -= 1  # constriction ended the stream with a carry
-    lower += settled << 8 * _STATE_BYTES
+    head, lower, width = (encoded if constriction is None else encoded_by_constriction)(intervals)
+    lower += int.from_bytes(head, "big") << 8 * _STATE_BYTES
     # Any number in [lower, lower + width) ends the stream: take the one with the fewest bytes.
     ends = (-(-lower >> bits) << bits for bits in range(8 * _STATE_BYTES, -1, -8))
     end: int = next(end for end in ends if end < lower + width)
     return end.to_bytes(len(head) + _STATE_BYTES, "big").rstrip(b"\0")
+
+
+def encoded_by_constriction(intervals: NDArray[np.float32]) -> tuple[bytes, int, int]:
+    """The bytes that are settled, and the coder's lower and range after them."""
+    model = constriction.stream.model.Categorical(perfect=False)
+    coder = constriction.stream.queue.RangeEncoder()
+    coder.encode(np.ones(len(intervals), np.int32), model, intervals)
+    sealed: bytes = coder.get_compressed().astype(_WORD).tobytes()
+    words, (lower, width) = coder.pos()
+    head, tail = sealed[: words * _WORD.itemsize], sealed[words * _WORD.itemsize :]
+    if int.from_bytes(tail.ljust(_STATE_BYTES, b"\0"), "big") < lower:
+        # constriction ended the stream with a carry
+        head = (int.from_bytes(head, "big") - 1).to_bytes(len(head), "big")
+    return head, lower, width
+
+
+def encoded(intervals: NDArray[np.float32]) -> tuple[bytes, int, int]:
+    """The same, by our own reading of what constriction does."""
+    words, state = np.empty(_WORD.itemsize * len(intervals), np.uint8), np.empty(2, np.uint64)
+    library = native.coding()
+    if library is not None:
+        written = library.encode(np.ascontiguousarray(intervals), len(intervals), words, state)
+    else:
+        from pixelzip.codec import loops
+
+        written = loops.encode(intervals, words, state)
+    return words[:written].tobytes(), int(state[0]), int(state[1])
 
 
 class Decoder:
@@ -49,21 +72,39 @@ class Decoder:
 
     def __init__(self, payload: bytes) -> None:
         """FormatError for a payload that no encoder writes."""
-        if payload.endswith(b"\0"):
-            raise FormatError("the compressed data is damaged")
-        padded = payload + bytes(_STATE_BYTES + -len(payload) % _WORD.itemsize)
-        words = np.frombuffer(padded, _WORD).astype(np.uint32)
-        self._coder = constriction.stream.queue.RangeDecoder(words)
+        check_end(payload)
+        self._payload, self._state = payload, np.zeros(3, np.uint64)
+        library = native.coding()
+        if library is not None:
+            library.decoder_start(payload, len(payload), self._state)
+        else:
+            from pixelzip.codec import loops
+
+            loops.decoder_start(np.frombuffer(payload, np.uint8), self._state)
 
     def decode(self, table: NDArray[np.float32]) -> NDArray[np.int32]:
         """(n, 18) frequencies less one -> the n nibbles. FormatError if none can be there."""
-        try:
-            symbols: NDArray[np.int32] = self._coder.decode(_MODEL, table) - 1
-        except (AssertionError, ValueError) as error:
-            raise FormatError("the compressed data is damaged") from error
-        if symbols.view(np.uint32).max() > 15:  # a guard: -1 is a large number there
+        payload, library = self._payload, native.coding()
+        nibbles = np.empty(len(table), np.int32)
+        if library is not None:
+            table = np.ascontiguousarray(table)
+            damaged = library.decoder_decode(
+                payload, len(payload), self._state, table, *table.shape, nibbles
+            )
+        else:
+            from pixelzip.codec import loops
+
+            read = np.frombuffer(payload, np.uint8)
+            damaged = loops.decoder_decode(read, self._state, table, nibbles)
+        if damaged:
             raise FormatError("the compressed data is damaged")
-        return symbols
+        return nibbles
+
+
+def check_end(payload: bytes) -> None:
+    """FormatError if a payload ends as no encoder ends it."""
+    if payload.endswith(b"\0"):
+        raise FormatError("the compressed data is damaged")
 
 
 class RandomBits:

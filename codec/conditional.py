@@ -19,13 +19,18 @@ in `pixelzip.codec.cdf`, which tells the kinds apart by their shapes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 Shape = tuple[int, int]
 """(height, width) of a tile, in pixels."""
+
+
+Given = NDArray[np.uint8]
+"""(height, width, 4 or 5): samples of earlier planes, *whole*, over each pixel of a tile: four of
+the luma, and that of the first chroma plane if it is the second."""
 
 
 class Stepper(Protocol):
@@ -80,6 +85,30 @@ class Conditional(Protocol):
 
     def stepwise(self, shapes: Sequence[Shape], channels: int, labels: Sequence[int]) -> Stepper:
         """Start to decode tiles of these shapes in step; each has a label, 0 without classes."""
+
+
+@runtime_checkable
+class WholeTiles(Protocol):
+    """What a conditional may have besides: all of a tile in one call, fast and side by side.
+
+    Threads that are in these calls do not wait for each other. All is as the codec does it with
+    `Conditional.parallel` and `Conditional.stepwise`.
+    """
+
+    def score_tile(
+        self, pixels: NDArray[np.uint8], label: int = 0, given: Given | None = None
+    ) -> NDArray[np.float32]:
+        """(nibbles, 3) intervals of `pixelzip.codec.cdf`, in the order of decoding."""
+
+    def decode_tile(
+        self,
+        payload: bytes,
+        shape: Shape,
+        channels: int,
+        label: int = 0,
+        given: Given | None = None,
+    ) -> NDArray[np.uint8]:
+        """(height, width, channels), from a message of the coder. FormatError if it is damaged."""
 
 
 def lagged(shape: Shape, lag: int) -> NDArray[np.int32]:

@@ -13,14 +13,16 @@ independent of the others, so the result does not depend on it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Protocol, TypeVar
+from threading import Lock
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixelzip.codec import cdf, coder
-from pixelzip.codec.conditional import Conditional, Shape
+from pixelzip.codec.conditional import Conditional, Shape, WholeTiles
 from pixelzip.codec.errors import FormatError
 from pixelzip.codec.workers import share_out
 
@@ -76,8 +78,7 @@ def encode_tiles(
 
     def encode(number: int, tally: _Tally) -> bytes:
         tile = tiles[number]
-        order = remembered(tile.shape[:2])
-        tried = [_encode(conditional, tile, label, order, tally) for label in labels]
+        tried = [_encode(conditional, tile, label, remembered, tally) for label in labels]
         return min(tried, key=len)  # the first one of several
 
     shapes = [tile.shape[:2] for tile in tiles]
@@ -85,20 +86,31 @@ def encode_tiles(
 
 
 def _encode(
-    conditional: Conditional, tile: NDArray[np.uint8], label: int, order: Order, tally: _Tally
+    conditional: Conditional,
+    tile: NDArray[np.uint8],
+    label: int,
+    order_of: Callable[[Shape], Order],
+    tally: _Tally,
 ) -> bytes:
-    height, width, channels = tile.shape
-    scored = np.empty((height * width, channels, 2, 3), np.float32)
-    done = 0
-    for band in _scored(conditional, tile, label, tally):
-        scored[done : done + len(band)] = band
-        done += len(band)
+    if isinstance(conditional, WholeTiles):
+        message = coder.encode(conditional.score_tile(tile, label))
+        tally.add(tile.shape[0] * tile.shape[1])
+    else:
+        scored = _score_bands(conditional, tile, label, tally)
+        message = coder.encode(_in_order(scored, order_of((tile.shape[0], tile.shape[1]))))
+    return bytes([label]) + message if conditional.classes else message
+
+
+def _in_order(scored: NDArray[Any], order: Order) -> NDArray[Any]:
+    """What is (pixels, channels, 2 nibbles, ...) in raster order, nibble by nibble as decoded."""
     pixels, ends = order
     scored = scored[pixels]
+    rest = scored.shape[3:]
     # Each front: from (pixels, channels, nibbles) to (channels, nibbles, pixels).
-    pieces = [front.transpose(1, 2, 0, 3).reshape(-1, 3) for front in np.split(scored, ends[:-1])]
-    message = coder.encode(np.concatenate(pieces))
-    return bytes([label]) + message if conditional.classes else message
+    pieces = [
+        np.moveaxis(front, 0, 2).reshape(-1, *rest) for front in np.split(scored, ends[:-1])
+    ]
+    return np.concatenate(pieces)
 
 
 def score_tiles(
@@ -130,23 +142,32 @@ def score_tiles(
 def _score(
     conditional: Conditional, tile: NDArray[np.uint8], label: int, tally: _Tally
 ) -> NDArray[np.float32]:
-    bands = _scored(conditional, tile, label, tally)
-    bits = [cdf.symbol_bits(band).sum(axis=(1, 2)).astype(np.float32) for band in bands]
-    return np.concatenate(bits).reshape(tile.shape[:2])
+    height, width, channels = tile.shape
+    if isinstance(conditional, WholeTiles):
+        order = front_order(conditional.steps((height, width)))
+        numbers = np.arange(height * width * channels * 2).reshape(-1, channels, 2)
+        bits = np.empty(numbers.shape)
+        bits.flat[_in_order(numbers, order)] = cdf.symbol_bits(conditional.score_tile(tile, label))
+        tally.add(height * width)
+    else:
+        bits = cdf.symbol_bits(_score_bands(conditional, tile, label, tally))
+    return bits.sum(axis=(1, 2)).astype(np.float32).reshape(height, width)
 
 
-def _scored(
+def _score_bands(
     conditional: Conditional, tile: NDArray[np.uint8], label: int, tally: _Tally
-) -> Iterator[NDArray[np.float32]]:
-    """The intervals of a tile's values in bands: (pixels, channels, 2 nibbles, 3), raster order."""
-    channels = tile.shape[2]
+) -> NDArray[np.float32]:
+    """The intervals of a tile's values, (pixels, channels, 2 nibbles, 3), in raster order."""
+    height, width, channels = tile.shape
+    scored = np.empty((height * width, channels, 2, 3), np.float32)
     values, done = tile.reshape(-1, channels), 0
     for band in conditional.parallel(tile, label):
         end = done + len(band)
-        scored = [cdf.intervals(band[:, c], values[done:end, c]) for c in range(channels)]
-        yield np.stack(scored, axis=1)
+        for c in range(channels):
+            scored[done:end, c] = cdf.intervals(band[:, c], values[done:end, c])
         tally.add(end - done)
         done = end
+    return scored
 
 
 def _all_labels(conditional: Conditional) -> range:
@@ -177,6 +198,17 @@ def decode_tiles(
         raise FormatError("the file is damaged: its network does not code such pixels")
     labels = [label_of(conditional, payload) for payload in payloads]
     start = 1 if conditional.classes else 0
+    if isinstance(conditional, WholeTiles):
+        whole = conditional
+
+        def decode(number: int, tally: _Tally) -> NDArray[np.uint8]:
+            message, shape = payloads[number][start:], shapes[number]
+            coder.check_end(message)
+            pixels = whole.decode_tile(message, shape, channels, labels[number])
+            tally.add(shape[0] * shape[1])
+            return pixels
+
+        return _in_parallel(decode, conditional, shapes, 1, threads, progress)
 
     def source(number: int) -> Source:
         return coder.Decoder(payloads[number][start:])
@@ -260,6 +292,10 @@ def _in_parallel(
     progress: Progress | None,
 ) -> list[Result]:
     """What ``work`` makes of each tile, by number, in so many rounds over its pixels."""
+    if isinstance(conditional, WholeTiles):  # any thread takes the next tile
+        tally = _Tally(rounds * sum(height * width for height, width in shapes), progress)
+        with ThreadPoolExecutor(max(1, min(threads, len(shapes)))) as pool:
+            return list(pool.map(lambda number: work(number, tally), range(len(shapes))))
 
     def do(group: Sequence[int]) -> list[Result]:
         tally = _Tally(rounds * sum(shapes[i][0] * shapes[i][1] for i in group), progress)
@@ -366,9 +402,10 @@ class _Tally:
 
     def __init__(self, total: int, progress: Progress | None) -> None:
         self.total, self.progress = total, progress
-        self.done = 0
+        self.done, self.lock = 0, Lock()
 
     def add(self, pixels: int) -> None:
-        self.done += pixels
-        if self.progress is not None:
-            self.progress(self.done / self.total)
+        with self.lock:
+            self.done += pixels
+            if self.progress is not None:
+                self.progress(self.done / self.total)

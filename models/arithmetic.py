@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelzip.models import carriers, tables
-from pixelzip.models.kernels import LIMIT
+from pixelzip.models.frozen.file import LIMIT
 from pixelzip.models.program import WIDE, Program
 
 CELL_UNIT = 1 << 16

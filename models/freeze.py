@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -34,7 +35,8 @@ from pixelzip.models import architectures, heads, integers, tracing
 from pixelzip.models import photo as floats
 from pixelzip.models.arithmetic import CELL_UNIT, Reals
 from pixelzip.models.engine import Network, Parallel, image
-from pixelzip.models.frozen import (
+from pixelzip.models.frozen.architecture import LAG, NEIGHBOURS, PhotoConfig
+from pixelzip.models.frozen.file import (
     FILTER_BITS,
     FORMAT,
     MEAN_BITS,
@@ -43,7 +45,7 @@ from pixelzip.models.frozen import (
     fingerprint,
 )
 from pixelzip.models.multiscale import MultiScale
-from pixelzip.models.photo import LAG, NEIGHBOURS, Block, Photo, PhotoConfig
+from pixelzip.models.photo import Block, Photo
 from pixelzip.models.program import WIDE, Program
 from pixelzip.models.program import check as check_program
 
@@ -196,7 +198,7 @@ def freeze(network: Photo, photographs: Tensor) -> dict[str, Tensor]:
         unit[k : 2 * k] = cdf.MEAN_UNIT * floats.MEAN_UNIT
         unit[2 * k : 3 * k] = cdf.SCALE_UNIT
         layer(f"heads.{i}", head.weight, head.bias, into, unit)
-    check(out, config)
+    check(arrays(out), config)
     return out
 
 
@@ -309,12 +311,17 @@ def _matrix(weight: Tensor, bias: Tensor, source: Tensor, largest: int) -> tuple
     return torch.round(folded / scale), scale
 
 
+def arrays(tensors: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
+    """The tensors as numpy arrays, which share their memory."""
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
 def write(path: Path, tensors: dict[str, Tensor], config: PhotoConfig, trained: str) -> bytes:
     """Write a frozen network's file, and return its fingerprint.
 
     ``trained`` is one line about its training, for those who list the networks.
     """
-    name = fingerprint(tensors, config)
+    name = fingerprint(arrays(tensors), config)
     metadata = {
         "format": FORMAT,
         "architecture": json.dumps(asdict(config), sort_keys=True),

@@ -23,7 +23,7 @@ from pixelzip.codec.errors import DeviceError, NetworkFileError
 from pixelzip.models import carriers, program, zoo
 from pixelzip.models.arithmetic import Arithmetic, Compiled, Plain
 from pixelzip.models.engine import Network, Parallel, Steps, bands, image
-from pixelzip.models.frozen import opened
+from pixelzip.models.frozen.file import opened
 from pixelzip.models.program import Program
 
 FORMAT = zoo.PROGRAMS
@@ -336,7 +336,7 @@ def read(path: Path) -> list[Part]:
     Raises NetworkFileError for a file that is damaged, hostile or not a frozen network.
     """
     parts: list[Part] = []
-    with opened(path, FORMAT) as (metadata, tensors):
+    with opened(path, FORMAT, "pt") as (metadata, tensors):
         for k, found in enumerate(json.loads(metadata["programs"])):
             start = f"{k}."
             own = {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}

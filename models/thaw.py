@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from pixelzip.codec import cdf
-from pixelzip.models import frozen
+from pixelzip.models.frozen import file
+from pixelzip.models.frozen.architecture import WINDOW, PhotoConfig
 from pixelzip.models.freeze import CODE_UNIT, CONTRAST_REACH, CONTRAST_UNIT, STREAM_UNIT
-from pixelzip.models.photo import HATS, MEAN_UNIT, WINDOW, Photo, PhotoConfig
+from pixelzip.models.photo import HATS, MEAN_UNIT, Photo
 
 _ROW_NORM = math.sqrt(2)
 """Of a block's first matrix: how large its hidden units get is not in the integers."""
@@ -28,10 +29,10 @@ def thaw(path: Path, network: nn.Module) -> None:
 
     Raises NetworkFileError for a file that is none, ValueError if it is of another size or kind.
     """
-    tensors, config = frozen.read(path)
+    arrays, config = file.read(path)
     if not isinstance(network, Photo) or not _continues(config, network.config):
         raise ValueError(f"{path} holds a network of another size or kind")
-    weights = _floats(tensors, config)
+    weights = _floats({n: torch.from_numpy(a) for n, a in arrays.items()}, config)
     own = network.state_dict()
     colours, entry = network.config.colours, 1 + network.config.colours
     first = weights["first"].view(-1, len(WINDOW), config.colours + 1)
@@ -93,9 +94,9 @@ def _floats(tensors: dict[str, Tensor], config: PhotoConfig) -> dict[str, Tensor
     found["first"] = (wide[:channels] * scale[:, None]).float()
     found["first_bias"] = (tensors["first.bias"].double() * scale).float()
     linear = wide[channels:].view(config.colours, -1, entry)[..., :-1].flatten(1)
-    found["predictor"] = (linear / 2**frozen.PREDICTOR_BITS).float()
+    found["predictor"] = (linear / 2**file.PREDICTOR_BITS).float()
     bias = tensors["first.predictor_bias"].double()
-    found["predictor_bias"] = (bias / 2**frozen.PREDICTOR_BITS).float()
+    found["predictor_bias"] = (bias / 2**file.PREDICTOR_BITS).float()
     contrast = math.log(1 + CONTRAST_REACH) / 127
     found["stem"], found["stem_bias"] = matrix("stem", STREAM_UNIT, contrast)
     for i, kind in enumerate(config.blocks):
@@ -117,7 +118,7 @@ def _floats(tensors: dict[str, Tensor], config: PhotoConfig) -> dict[str, Tensor
     k = config.components
     for c in range(config.colours):
         outputs = tensors[f"heads.{c}.bias"].shape[0]
-        unit = torch.full((outputs,), float(1 << frozen.FILTER_BITS), dtype=torch.float64)
+        unit = torch.full((outputs,), float(1 << file.FILTER_BITS), dtype=torch.float64)
         unit[:k] = cdf.LOGIT_UNIT
         unit[k : 2 * k] = cdf.MEAN_UNIT * MEAN_UNIT
         unit[2 * k : 3 * k] = cdf.SCALE_UNIT

@@ -81,24 +81,23 @@ EXPORT void decoder_start(const uint8_t *payload, int64_t length, uint64_t *stat
     state[2] = (uint64_t)(decoder.next - payload);
 }
 
-/* (n, 18) frequencies less one -> n nibbles. Returns 1 if one of them cannot be there. */
+/* (n, symbols) frequencies less one, the first and the last a guard's -> n symbols, counted from the
+ * one after the guard. Returns 1 if one of them cannot be there. */
 EXPORT int decoder_decode(const uint8_t *payload, int64_t length, uint64_t *state,
-    const float *tables, int64_t n, int32_t *nibbles)
+    const float *tables, int64_t n, int symbols, int32_t *found)
 {
     struct decoder decoder = {state[0], state[1], payload + state[2], payload + length};
-    for (int64_t i = 0; i < n; i++, tables += SYMBOLS) {
-        int64_t q = quantile(&decoder), below = 1;
+    for (int64_t i = 0; i < n; i++, tables += symbols) {
+        int64_t q = quantile(&decoder), below = 0, above = (int64_t)tables[0] + 1;
         int j = 0;
-        if (is_damaged(q))
-            return 1;
-        for (; j < NIBBLES - 1; j++) {
-            int64_t above = below + (int64_t)tables[j + 1] + 1;
-            if (q < above)
-                break;
+        while (q >= above && ++j < symbols - 1) {
             below = above;
+            above += (int64_t)tables[j] + 1;
         }
-        advance(&decoder, below, (int64_t)tables[j + 1] + 1);
-        nibbles[i] = j;
+        if (j == 0 || j == symbols - 1)
+            return 1;
+        advance(&decoder, below, above - below);
+        found[i] = j - 1;
     }
     state[0] = decoder.offset;
     state[1] = decoder.range;

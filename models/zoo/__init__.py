@@ -1,7 +1,7 @@
 """The zoo: the frozen networks that ship with pixelzip, each beside a card that describes it.
 
 ``NAME.safetensors`` is a network, ``NAME.md`` its card. `names` and `describe` read headers only;
-torch is imported when a network is loaded.
+torch is imported only for networks of the papers, and for devices that are not the CPU.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from pixelzip.codec.errors import NetworkFileError, UnknownNetworkError
 
 if TYPE_CHECKING:
-    from pixelzip.models.frozen import Frozen
+    from pixelzip.models.frozen.network import Frozen
     from pixelzip.models.integers import Integers
 
 PROGRAMS = "pixelzip frozen program 1"
@@ -90,7 +90,7 @@ def load(
 
     Raises UnknownNetworkError if there is no such network, NetworkFileError if its file is
     damaged, DeviceError if there is no such device. ``carrier`` and ``device`` are those of
-    `pixelzip.models.frozen.Frozen`; they change the speed and never the result.
+    `pixelzip.models.frozen.backends.make`; they change the speed and never the result.
     """
     return _load(name_or_path, carrier, device)
 
@@ -110,10 +110,10 @@ def _load(name_or_path: str, carrier: str | None, device: str) -> Frozen | Integ
         from pixelzip.models import integers
 
         return integers.make(path.stem, integers.read(path), carrier=carrier, device=device)
-    from pixelzip.models import frozen
+    from pixelzip.models.frozen import backends, file
 
-    tensors, config = frozen.read(path)
-    return frozen.Frozen(path.stem, tensors, config, carrier=carrier, device=device)
+    tensors, config = file.read(path)
+    return backends.make(path.stem, tensors, config, carrier=carrier, device=device)
 
 
 def find(

@@ -40,6 +40,14 @@
 #define EXPORT __attribute__((visibility("default")))
 #endif
 
+#if defined(__GNUC__) || defined(__clang__)
+#define NOINLINE __attribute__((noinline))
+#define INLINE static inline __attribute__((always_inline))
+#else
+#define NOINLINE
+#define INLINE static inline
+#endif
+
 enum { GIVEN = 7, ABOVE = 3, LEFT = 6, RIGHT = 4, AROUND = 2, SLACK = ROWS };
 
 /* --- Where things lie ------------------------------------------------------------------------ */
@@ -103,7 +111,7 @@ static inline void clear_beyond(const struct evaluation *ev, int block, int at, 
             memset(ev->stores[block] + (ev->next - ev->n + i - ev->kept) * size, 0, size);
 }
 
-static int32_t no_code[1024 + DEPTH];
+static const int32_t no_code[1024];
 
 /* What an earlier colour's residual adds to a head's hidden units. */
 static inline const int32_t *coded(const struct network *net, int table, int32_t residual)
@@ -231,9 +239,9 @@ static int reserve(struct evaluation *ev)
         {&ev->column, most * sizeof *ev->column},
         {&ev->pixels, area},
         {&ev->given, given_area},
-        {&ev->window, (size_t)CHUNK * net->first.inputs},
-        {&ev->x, CHUNK * wide},
-        {&ev->y, CHUNK * wide},
+        {&ev->window, (size_t)CHUNK * net->first.pitch + MOST_DEPTH},
+        {&ev->x, CHUNK * wide + MOST_DEPTH},
+        {&ev->y, CHUNK * wide + MOST_DEPTH},
         {&ev->stream, CHUNK * wide * sizeof *ev->stream},
         {&ev->values, CHUNK * values * sizeof *ev->values},
         {&ev->hidden, most * net->trunk.outputs * sizeof *ev->hidden},
@@ -254,14 +262,14 @@ static int reserve(struct evaluation *ev)
     }
     memset(ev->pixels, ZERO, area);
     memset(ev->given, ZERO, given_area);
-    memset(ev->window, 0, (size_t)CHUNK * net->first.inputs);
-    memset(ev->x, 0, CHUNK * wide);
-    memset(ev->y, 0, CHUNK * wide);
+    memset(ev->window, 0, (size_t)CHUNK * net->first.pitch + MOST_DEPTH);
+    memset(ev->x, 0, CHUNK * wide + MOST_DEPTH);
+    memset(ev->y, 0, CHUNK * wide + MOST_DEPTH);
     if (ev->by_rows)
         ev->entries = 2 * (ev->width + 2) + CHUNK;
     else
         ev->entries = 4 * (ev->height + 1);
-    size_t store = (size_t)(ev->entries + SLACK) * net->channels;
+    size_t store = (size_t)(ev->entries + SLACK) * net->channels + MOST_DEPTH;
     for (int b = 0; b < net->blocks; b++) {
         if (!net->masked[b])
             continue;
@@ -549,9 +557,15 @@ EXPORT const char *engine_name(int isa)
     return found == NULL ? NULL : found->name;
 }
 
+/* How it wants weights laid out: see struct backend. */
 EXPORT int engine_group(int isa)
 {
     return backend(isa)->group;
+}
+
+EXPORT int engine_depth(int isa)
+{
+    return backend(isa)->depth;
 }
 
 EXPORT size_t engine_network_size(void)

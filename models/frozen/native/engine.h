@@ -20,7 +20,7 @@ enum {
     ROWS = 32,   /* a product makes so many rows */
     WIDTH = 32,  /* and columns at once */
     CHUNK = 96,  /* pixels that go through the layers together: their activations fit a cache */
-    DEPTH = 64,  /* inputs are filled up to multiples of this with weights of zero */
+    MOST_DEPTH = 64, /* inputs are read in groups of at most this, beyond the last one, too */
     LIMIT = 1 << 26,
     ZERO = 128,  /* how a zero is stored */
     LAG = 2,
@@ -31,7 +31,8 @@ struct layer {
     const void *weights;  /* laid out as the instruction set wants them, see product.h */
     const int32_t *bias;  /* (outputs), with what makes up for stored zeros */
     const float *scale;   /* (outputs), 0 for those that fill up */
-    int32_t inputs;       /* of one tap: a multiple of DEPTH */
+    int32_t inputs;       /* of one tap, filled up with weights of zero as the backend wants it */
+    int32_t pitch;        /* from one row of inputs to the next, in bytes */
     int32_t outputs;      /* a multiple of WIDTH */
 };
 
@@ -89,6 +90,7 @@ struct evaluation {
 struct backend {
     const char *name;
     int32_t group; /* inputs that lie side by side in the weights: 4 of int8, or 2 or 1 of int16 */
+    int32_t depth; /* inputs are filled up to multiples of this */
     void (*visit)(struct evaluation *);
     void (*head)(struct evaluation *, int colour, int32_t *parameters);
     void (*product)(const struct layer *, int n, const uint8_t *x, int32_t *sums);

@@ -30,6 +30,7 @@ static void no_state(void) {}
 
 #define ISA portable
 #define GROUP 1
+#define GROUP_DEPTH 4
 PRODUCT
 {
     const int16_t *weights = layer->weights;
@@ -55,20 +56,14 @@ PRODUCT
 
 #ifdef X86
 
-/* Runs `rows(r)` for n rows, in pieces of the given sizes. */
-#define IN_PIECES(call)                                                                            \
-    for (int i = 0; i < n;) {                                                                      \
-        int left = n - i;                                                                          \
-        call                                                                                       \
-    }
-
 /* --- AVX2 --------------------------------------------------------------------------------------- */
 
+#define VECTOR_256
 #define ISA avx2
 #define GROUP 2
 BEGIN_TARGET("avx2,fma")
 
-static inline __attribute__((always_inline)) void rows_avx2(int rows, const int16_t *x,
+INLINE void rows_avx2(int rows, const int16_t *x,
     ptrdiff_t pitch, int inputs, const int16_t *weights, int32_t (*sums)[WIDTH], int half)
 {
     __m256i total[4][2];
@@ -132,7 +127,7 @@ END_TARGET
 #define GROUP 4
 BEGIN_TARGET("avx2,fma,avxvnni")
 
-static inline __attribute__((always_inline)) void rows_avxvnni(int rows, const uint8_t *x,
+INLINE void rows_avxvnni(int rows, const uint8_t *x,
     ptrdiff_t pitch, int inputs, const int8_t *weights, int32_t (*sums)[WIDTH], int half)
 {
     __m256i total[6][2];
@@ -186,12 +181,15 @@ END_TARGET
 
 /* --- AVX512-VNNI -------------------------------------------------------------------------------- */
 
+#undef VECTOR_256
+#define VECTOR_512
+
 #ifdef HAS_AVX512VNNI
 #define ISA avx512vnni
 #define GROUP 4
 BEGIN_TARGET("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,prefer-vector-width=512")
 
-static inline __attribute__((always_inline)) void rows_avx512vnni(int rows, int taps,
+INLINE void rows_avx512vnni(int rows, int taps,
     const uint8_t *const *x, ptrdiff_t pitch, int inputs, const int8_t *weights,
     const int32_t *bias, int32_t (*sums)[WIDTH])
 {
@@ -255,6 +253,8 @@ END_TARGET
 #ifdef HAS_AMX
 #define ISA amx
 #define GROUP 4
+#undef GROUP_DEPTH
+#define GROUP_DEPTH 64
 BEGIN_TARGET("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,amx-tile,amx-int8,"
              "prefer-vector-width=512")
 

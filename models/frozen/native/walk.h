@@ -1,95 +1,107 @@
 /* The layers, compiled once for each instruction set. See engine.h and product.h. */
 
-static inline float BACKEND(within)(float x, float lowest, float highest)
+#include "vector.h"
+
+#define EACH_LANE(size) for (int c = 0; c < (size); c += LANES)
+
+INLINE INTS BACKEND(rescaled)(INTS total, const float *scale)
 {
-    x = x < lowest ? lowest : x;
-    return x > highest ? highest : x;
+    return BACKEND(nearest)(BACKEND(times)(total, scale), (float)-LIMIT, (float)LIMIT);
 }
 
-/* The nearest integer to a float, ties to even, as the number that it is. */
-static inline float BACKEND(rounded)(float x)
+INLINE INTS BACKEND(activated)(INTS total, const float *scale)
 {
-#if defined(__SSE2__) && !defined(__SSE4_1__)
-    /* What rintf is before SSE 4.1, for compilers that would call a library: a float of at least
-     * 2^23 is an integer, and adding that to a smaller one rounds it. */
-    float size = x < 0 ? -x : x, whole = (size + 8388608.0f) - 8388608.0f;
-    whole = size < 8388608.0f ? whole : size;
-    return x < 0 ? -whole : whole;
-#else
-    return __builtin_rintf(x);
-#endif
-}
-
-static inline int32_t BACKEND(rescaled)(int32_t total, float scale)
-{
-    float x = BACKEND(within)((float)total * scale, (float)-LIMIT, (float)LIMIT);
-    return (int32_t)BACKEND(rounded)(x);
-}
-
-static inline uint8_t BACKEND(activated)(int32_t total, float scale)
-{
-    float x = BACKEND(within)((float)total * scale, 0.0f, 127.0f);
-    return (uint8_t)(int32_t)BACKEND(rounded)(x);
+    return BACKEND(nearest)(BACKEND(times)(total, scale), 0.0f, 127.0f);
 }
 
 /* --- What becomes of a product's sums, WIDTH columns of up to ROWS rows at a time -------------- */
 
 typedef const int32_t (*BACKEND(Sums))[WIDTH];
-#define Sums BACKEND(Sums) restrict
+#define SUMS BACKEND(Sums) restrict
 
-/* The first layer: high and low bytes' sums together, looked up in the companding table. */
-static void BACKEND(compand)(const struct network *net, int block, int n, Sums sums, uint8_t *restrict out)
+/* The first layer's, of WIDTH / 2 columns: their high bytes' sums, then their low bytes'. */
+INLINE INTS BACKEND(joined)(const int32_t *sums, int c)
 {
-    const float *scale = net->first.scale + 16 * block;
-    float reach = (float)net->reach;
-    for (int i = 0; i < n; i++) {
-        int32_t at[16];
-        for (int c = 0; c < 16; c++) {
-            int32_t total = (int32_t)(256u * (uint32_t)sums[i][c] + (uint32_t)sums[i][16 + c]);
-            float x = BACKEND(within)((float)total * scale[c], -reach, reach);
-            at[c] = (int32_t)BACKEND(rounded)(x) + net->reach;
+    INTS high = BACKEND(load)(sums + c), low = BACKEND(load)(sums + WIDTH / 2 + c);
+    return BACKEND(plus)(BACKEND(times_256)(high), low);
+}
+
+static NOINLINE void BACKEND(compand)(const float *restrict scale, const uint8_t *restrict table,
+    int32_t reach, int n, SUMS sums, uint8_t *restrict out, ptrdiff_t pitch)
+{
+    table += reach;
+    for (int i = 0; i < n; i++, out += pitch) {
+        int32_t at[WIDTH / 2];
+        EACH_LANE(WIDTH / 2)
+        {
+            FLOATS x = BACKEND(times)(BACKEND(joined)(sums[i], c), scale + c);
+            BACKEND(store)(at + c, BACKEND(nearest)(x, (float)-reach, (float)reach));
         }
-        for (int c = 0; c < 16; c++)
-            out[i * net->channels + 16 * block + c] = net->table[at[c]];
+        for (int c = 0; c < WIDTH / 2; c++)
+            out[c] = table[at[c]];
     }
 }
 
-static void BACKEND(predict)(const struct network *net, int n, Sums sums, int32_t *restrict predicted)
+static NOINLINE void BACKEND(predict)(int colours, int n, SUMS sums, int32_t *restrict predicted)
 {
-    for (int i = 0; i < n; i++)
-        for (int c = 0; c < net->colours; c++) {
-            int32_t total = (int32_t)(256u * (uint32_t)sums[i][c] + (uint32_t)sums[i][16 + c]);
-            predicted[i * net->colours + c] = (total + 16) >> 5;
+    for (int i = 0; i < n; i++, predicted += colours) {
+        int32_t total[WIDTH / 2];
+        EACH_LANE(WIDTH / 2)
+        BACKEND(store)(total + c, BACKEND(joined)(sums[i], c));
+        for (int c = 0; c < colours; c++)
+            predicted[c] = (total[c] + 16) >> 5;
+    }
+}
+
+static NOINLINE void BACKEND(activate)(
+    const float *restrict scale, int n, SUMS sums, uint8_t *restrict out, ptrdiff_t pitch)
+{
+    for (int i = 0; i < n; i++, out += pitch)
+        EACH_LANE(WIDTH)
+        BACKEND(store_bytes)(out + c, BACKEND(activated)(BACKEND(load)(sums[i] + c), scale + c));
+}
+
+static NOINLINE void BACKEND(rescale)(
+    const float *restrict scale, int n, SUMS sums, int32_t *restrict out, ptrdiff_t pitch)
+{
+    for (int i = 0; i < n; i++, out += pitch)
+        EACH_LANE(WIDTH)
+        BACKEND(store)(out + c, BACKEND(rescaled)(BACKEND(load)(sums[i] + c), scale + c));
+}
+
+/* Add to the residual stream, and activate it for what comes next. */
+static NOINLINE void BACKEND(add)(const float *restrict scale, const float *restrict next, int n,
+    SUMS sums, int32_t *restrict stream, uint8_t *restrict out, ptrdiff_t pitch)
+{
+    for (int i = 0; i < n; i++, stream += pitch, out += pitch)
+        EACH_LANE(WIDTH)
+        {
+            INTS more = BACKEND(rescaled)(BACKEND(load)(sums[i] + c), scale + c);
+            INTS total = BACKEND(plus)(BACKEND(load)(stream + c), more);
+            BACKEND(store)(stream + c, total);
+            BACKEND(store_bytes)(out + c, BACKEND(activated)(total, next + c));
         }
 }
 
-static void BACKEND(activate)(
-    const float *restrict scale, int n, Sums sums, uint8_t *restrict out, int pitch)
+/* Hidden units with what earlier residuals add to them, for the heads. */
+static NOINLINE void BACKEND(spell)(const int32_t *restrict hidden, const int32_t *restrict one,
+    const int32_t *restrict other, const float *restrict scale, int size, uint8_t *restrict out)
 {
-    for (int i = 0; i < n; i++)
-        for (int c = 0; c < WIDTH; c++)
-            out[i * pitch + c] = BACKEND(activated)(sums[i][c], scale[c]);
+    EACH_LANE(size)
+    {
+        INTS both = BACKEND(plus)(BACKEND(load)(one + c), BACKEND(load)(other + c));
+        INTS total = BACKEND(plus)(BACKEND(load)(hidden + c), both);
+        BACKEND(store_bytes)(out + c, BACKEND(activated)(total, scale + c));
+    }
 }
 
-static void BACKEND(rescale)(
-    const float *restrict scale, int n, Sums sums, int32_t *restrict out, int pitch)
+static NOINLINE int64_t BACKEND(weighed)(
+    const int32_t *restrict weights, const int32_t *restrict contrasts, int size)
 {
-    for (int i = 0; i < n; i++)
-        for (int c = 0; c < WIDTH; c++)
-            out[i * pitch + c] = BACKEND(rescaled)(sums[i][c], scale[c]);
-}
-
-/* Add to the residual stream (or begin it), and activate it for what comes next. */
-static void BACKEND(add)(const float *restrict scale, int begins, const float *restrict next,
-    int n, Sums sums, int32_t *restrict stream, uint8_t *restrict out, int pitch)
-{
-    for (int i = 0; i < n; i++)
-        for (int c = 0; c < WIDTH; c++) {
-            int32_t before = begins ? 0 : stream[i * pitch + c];
-            int32_t total = before + BACKEND(rescaled)(sums[i][c], scale[c]);
-            stream[i * pitch + c] = total;
-            out[i * pitch + c] = BACKEND(activated)(total, next[c]);
-        }
+    int64_t total = 0;
+    for (int c = 0; c < size; c++)
+        total += (int64_t)weights[c] * contrasts[c];
+    return total;
 }
 
 /* --- The trunk ------------------------------------------------------------------------------- */
@@ -104,12 +116,15 @@ static void BACKEND(first)(struct evaluation *ev, int at, int n)
     int32_t sums[ROWS][WIDTH];
     FOR_BLOCKS(&net->first, n)
     {
-        const uint8_t *x[1] = {ev->window + i * net->first.inputs};
-        BACKEND(product)(&net->first, 1, x, net->first.inputs, some, block, sums);
+        const uint8_t *x[1] = {ev->window + i * net->first.pitch};
+        BACKEND(product)(&net->first, 1, x, net->first.pitch, some, block, sums);
         if (block < net->channels / 16)
-            BACKEND(compand)(net, block, some, sums, ev->y + i * net->channels);
+            BACKEND(compand)
+            (net->first.scale + 16 * block, net->table, net->reach, some, sums,
+                ev->y + i * net->channels + 16 * block, net->channels);
         else
-            BACKEND(predict)(net, some, sums, ev->predicted + (at + i) * net->colours);
+            BACKEND(predict)
+            (net->colours, some, sums, ev->predicted + (at + i) * net->colours);
     }
 }
 
@@ -122,26 +137,26 @@ static void BACKEND(dense)(
     {
         const uint8_t *some_x[TAPS];
         for (int tap = 0; tap < taps; tap++)
-            some_x[tap] = x[tap] + i * layer->inputs;
-        BACKEND(product)(layer, taps, some_x, layer->inputs, some, block, sums);
+            some_x[tap] = x[tap] + i * layer->pitch;
+        BACKEND(product)(layer, taps, some_x, layer->pitch, some, block, sums);
         BACKEND(activate)
         (layer->scale + WIDTH * block, some, sums, out + i * pitch + WIDTH * block, pitch);
     }
 }
 
 /* A layer that adds to the residual stream. What comes next lies in `out`, as large as `x`. */
-static void BACKEND(residual)(const struct layer *layer, const uint8_t *x, int begins,
-    const float *next, int n, int32_t *stream, uint8_t *out)
+static void BACKEND(residual)(const struct layer *layer, const uint8_t *x, const float *next, int n,
+    int32_t *stream, uint8_t *out)
 {
     int pitch = layer->outputs;
     int32_t sums[ROWS][WIDTH];
     FOR_BLOCKS(layer, n)
     {
-        const uint8_t *some_x[1] = {x + i * layer->inputs};
+        const uint8_t *some_x[1] = {x + i * layer->pitch};
         int column = WIDTH * block;
-        BACKEND(product)(layer, 1, some_x, layer->inputs, some, block, sums);
+        BACKEND(product)(layer, 1, some_x, layer->pitch, some, block, sums);
         BACKEND(add)
-        (layer->scale + column, begins, next + column, some, sums, stream + i * pitch + column,
+        (layer->scale + column, next + column, some, sums, stream + i * pitch + column,
             out + i * pitch + column, pitch);
     }
 }
@@ -151,8 +166,8 @@ static void BACKEND(linear)(const struct layer *layer, const uint8_t *x, int n, 
     int32_t sums[ROWS][WIDTH];
     FOR_BLOCKS(layer, n)
     {
-        const uint8_t *some_x[1] = {x + i * layer->inputs};
-        BACKEND(product)(layer, 1, some_x, layer->inputs, some, block, sums);
+        const uint8_t *some_x[1] = {x + i * layer->pitch};
+        BACKEND(product)(layer, 1, some_x, layer->pitch, some, block, sums);
         BACKEND(rescale)
         (layer->scale + WIDTH * block, some, sums, out + i * layer->outputs + WIDTH * block,
             layer->outputs);
@@ -163,7 +178,7 @@ static void BACKEND(linear)(const struct layer *layer, const uint8_t *x, int n, 
 static void BACKEND(look)(struct evaluation *ev, int at, int n)
 {
     const struct network *net = ev->network;
-    int entry = net->colours + 1, pitch = net->first.inputs;
+    int entry = net->colours + 1, pitch = net->first.pitch;
     for (int i = 0; i < n; i++) {
         const uint8_t *p = pixel(ev, ev->row[at + i], ev->column[at + i]);
         uint8_t *out = ev->window + i * pitch;
@@ -232,13 +247,14 @@ static void BACKEND(visit)(struct evaluation *ev)
         }
         BACKEND(look)(ev, at, n);
         BACKEND(first)(ev, at, n);
-        BACKEND(residual)(&net->stem, ev->y, 1, scale[0], n, ev->stream, into[0]);
+        memset(ev->stream, 0, (size_t)n * net->channels * sizeof *ev->stream);
+        BACKEND(residual)(&net->stem, ev->y, scale[0], n, ev->stream, into[0]);
         for (int b = 0; b < net->blocks; b++) {
             if (net->masked[b])
                 clear_beyond(ev, b, at, n);
             BACKEND(dense)
             (&net->a[b], net->masked[b] ? TAPS : 1, taps[b], n, ev->y, net->channels);
-            BACKEND(residual)(&net->b[b], ev->y, 0, scale[b + 1], n, ev->stream, into[b + 1]);
+            BACKEND(residual)(&net->b[b], ev->y, scale[b + 1], n, ev->stream, into[b + 1]);
         }
         BACKEND(linear)(&net->trunk, ev->x, n, ev->hidden + (size_t)at * net->trunk.outputs);
     }
@@ -262,19 +278,15 @@ static void BACKEND(head)(struct evaluation *ev, int colour, int32_t *parameters
             for (int e = 0; e < colour; e++)
                 code[e] = coded(net, colour + e - 1, residual[e]);
             hidden += colour * head;
-            uint8_t *out = ev->x + i * head;
-            for (int c = 0; c < head; c++)
-                out[c] = BACKEND(activated)(
-                    hidden[c] + code[0][c] + code[1][c], net->head_scale[colour][c]);
+            BACKEND(spell)
+            (hidden, code[0], code[1], net->head_scale[colour], head, ev->x + i * head);
         }
         BACKEND(linear)(layer, ev->x, n, ev->values);
         for (int i = 0; i < n; i++) {
             const int32_t *value = ev->values + i * layer->outputs;
             const int32_t *contrast = ev->contrasts + (size_t)(at + i) * size;
             const int32_t *residual = ev->residual + (at + i) * net->colours;
-            int64_t total = 0;
-            for (int c = 0; c < size; c++)
-                total += (int64_t)value[3 * k + c] * contrast[c];
+            int64_t total = BACKEND(weighed)(value + 3 * k, contrast, size);
             for (int e = 0; e < colour; e++)
                 total += (int64_t)value[3 * k + size + e] * residual[e];
             int64_t centre = ev->predicted[(at + i) * net->colours + colour] + ZERO * 256
@@ -297,17 +309,21 @@ static void BACKEND(sums)(const struct layer *layer, int n, const uint8_t *x, in
     int32_t sums[ROWS][WIDTH];
     FOR_BLOCKS(layer, n)
     {
-        const uint8_t *some_x[1] = {x + i * layer->inputs};
-        BACKEND(product)(layer, 1, some_x, layer->inputs, some, block, sums);
+        const uint8_t *some_x[1] = {x + i * layer->pitch};
+        BACKEND(product)(layer, 1, some_x, layer->pitch, some, block, sums);
         for (int r = 0; r < some; r++)
             memcpy(out + (i + r) * layer->outputs + WIDTH * block, sums[r], sizeof sums[r]);
     }
 }
 
 static const struct backend BACKEND(backend) = {
-    BACKEND_NAME, GROUP, BACKEND(visit), BACKEND(head), BACKEND(sums), BACKEND(enter),
+    BACKEND_NAME, GROUP, GROUP_DEPTH, BACKEND(visit), BACKEND(head), BACKEND(sums), BACKEND(enter),
     BACKEND(leave),
 };
 
-#undef Sums
+#undef SUMS
 #undef FOR_BLOCKS
+#undef EACH_LANE
+#undef LANES
+#undef INTS
+#undef FLOATS

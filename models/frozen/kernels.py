@@ -1,7 +1,8 @@
-"""The integer glue between matrix products, compiled for the CPU.
+"""A backend in numpy arrays and loops that numba compiles: for where there is no compiled engine.
 
-Each function has a twin of the same name and meaning in `pixelzip.models.twins`, in plain torch,
-which is what runs on a GPU; a test holds each pair to the same bytes. Rounding is to nearest, ties
+Each function has a twin of the same name and meaning in `pixelzip.models.frozen.twins`, in plain
+torch, which is what runs on a GPU; a test holds each pair to the same bytes. Products are numpy's,
+of floats that hold integers only: each partial sum fits (24 bits of float32, or 53). Rounding is to nearest, ties
 to even, of a single float32 product: one conversion, one multiplication, one rounding, each
 defined to the last bit by IEEE 754 and never fused with another.
 
@@ -19,10 +20,10 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-_kernel = numba.njit(nogil=True, cache=True)
+from pixelzip.models.frozen.file import LIMIT
 
-LIMIT = 1 << 26
-"""Rescaled numbers are clamped to +-LIMIT, so that a few of them add up inside 32 bits."""
+_kernel: Any = numba.njit(nogil=True, cache=True)
+forkable = True
 
 
 _held = threading.local()
@@ -36,6 +37,27 @@ def _room(owner: str, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArra
         memory = np.empty(size, dtype)
         setattr(_held, owner, memory)
     return memory[:size].reshape(shape)
+
+
+def begin():  # type: ignore[no-untyped-def]
+    """Called by each thread before it evaluates anything."""
+
+
+def array(values):  # type: ignore[no-untyped-def]
+    """A numpy array as this backend holds it."""
+    return np.ascontiguousarray(values)
+
+
+def numbers(array):  # type: ignore[no-untyped-def]
+    """The way back from `array`."""
+    return array
+
+
+def product(weight, largest):  # type: ignore[no-untyped-def]
+    """The product with an int8 matrix (K, N), for inputs within +-``largest``: (n, N) int32."""
+    reached = int(np.abs(weight, dtype=np.int64).sum(0).max()) * largest
+    held = weight.astype(np.float32 if reached < 1 << 24 else np.float64)
+    return lambda x: (x.astype(held.dtype) @ held).astype(np.int32)
 
 
 @_kernel
@@ -81,7 +103,7 @@ def _first(product, bias, scale, table, predictor_bias, shift, out, predicted): 
             x = np.rint(np.float32(total) * scale[c])
             x = min(max(x, np.float32(-reach)), np.float32(reach))
             out[i, c] = table[np.uint32(np.int32(x) + reach)]
-        for c in range(3):
+        for c in range(predictor_bias.shape[0]):
             j = channels + c
             total = 256 * product[i, j] + product[i, half + j] + predictor_bias[c]
             predicted[i, c] = (total + (1 << (shift - 1))) >> shift
@@ -91,10 +113,10 @@ def first(product, bias, scale, table, predictor_bias, shift):  # type: ignore[n
     """The first layer after its product (n, 2 N), whose halves are high and low bytes' sums.
 
     Returns the companded contrasts (n, C) int8, looked up in ``table``, and the linear predictor
-    (n, 3) int32.
+    (n, S) int32.
     """
     out = _room("first", (len(product), len(bias)), np.int8)
-    predicted = np.empty((len(product), 3), np.int32)
+    predicted = np.empty((len(product), len(predictor_bias)), np.int32)
     _first(product, bias, scale, table, predictor_bias, shift, out, predicted)
     return out, predicted
 
@@ -164,6 +186,11 @@ def spell(residual, bins, code, hidden):  # type: ignore[no-untyped-def]
     _spell(residual, bins, code, hidden)
 
 
+def side_by_side(one, other):  # type: ignore[no-untyped-def]
+    """(n, A + B): the columns of both."""
+    return np.concatenate([one, other], 1)
+
+
 def columns(x, first, last):  # type: ignore[no-untyped-def]
     """A copy of the columns of ``x`` (n, C) from ``first`` up to, not including, ``last``."""
     return np.ascontiguousarray(x[:, first:last])
@@ -194,7 +221,7 @@ def _mixture(product, bias, scale, components, bits, contrast, predicted, residu
 def mixture(product, bias, scale, components, bits, contrast, predicted, residuals):  # type: ignore[no-untyped-def]
     """A head's outputs -> (n, 3, K) mixture parameters, and the centre (n,) that they lie about.
 
-    Weighs ``contrast`` (n, 3 J) and the earlier sub-pixels' ``residuals`` (n, c) with the head's
+    Weighs ``contrast`` (n, J) and the earlier sub-pixels' ``residuals`` (n, c) with the head's
     filter, in units of 2^-``bits``, and adds the sum to ``predicted`` (n,).
     """
     out = np.empty((len(product), 3, components), np.int32)
@@ -205,15 +232,37 @@ def mixture(product, bias, scale, components, bits, contrast, predicted, residua
 
 @_kernel
 def _contrasts(store, at, predicted, shift, out):  # type: ignore[no-untyped-def]
+    colours = predicted.shape[1]
     for i in range(at.shape[0]):
         for j in range(at.shape[1]):
-            for c in range(3):
+            for c in range(colours):
                 near = np.int32(store[at[i, j], c]) << shift
-                out[i, 3 * j + c] = near - predicted[i, c]
+                out[i, colours * j + c] = near - predicted[i, c]
 
 
 def contrasts(store, at, predicted, shift):  # type: ignore[no-untyped-def]
-    """(n, 3 J) int32: the neighbours' colours, in units of 2^-shift, less the prediction."""
-    out = np.empty((len(at), 3 * at.shape[1]), np.int32)
+    """(n, J * S) int32: the neighbours' colours, in units of 2^-shift, less the prediction (n, S)."""
+    out = np.empty((len(at), predicted.shape[1] * at.shape[1]), np.int32)
     _contrasts(store, at, predicted, shift, out)
+    return out
+
+
+@_kernel
+def _look_contrasts(store, at, here, out):  # type: ignore[no-untyped-def]
+    for i in range(at.shape[0]):
+        for j in range(at.shape[1]):
+            luma = np.int32(0)
+            for k in range(4):
+                luma += np.int32(store[at[i, j], k]) - np.int32(store[here[i], k])
+            out[i, 2 * j] = 64 * luma
+            out[i, 2 * j + 1] = 256 * (np.int32(store[at[i, j], 5]) - np.int32(store[here[i], 5]))
+
+
+def look_contrasts(store, at, here):  # type: ignore[no-untyped-def]
+    """(n, 2 J) int32: the given luma and chroma at ``at`` (n, J), less those at ``here`` (n,).
+
+    In 1/256 of a pixel value; the luma is the mean of its four samples.
+    """
+    out = np.empty((len(at), 2 * at.shape[1]), np.int32)
+    _look_contrasts(store, at, here, out)
     return out

@@ -1,0 +1,68 @@
+"""The compiled parts of pixelzip, where they could be built: plain C libraries, called by ctypes.
+
+They are installed beside this package if there was a compiler (`_coding` here, `_engine` in
+`pixelzip.models.frozen`). ctypes lets go of the interpreter's lock during each call, so threads that
+are in one run side by side. Arrays that go in must be C-contiguous and of the right type: the types
+of `array` see to that.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from pixelzip.codec import tables
+
+
+def library(name: str) -> ctypes.CDLL | None:
+    """The library that is installed as a module of this name, None if there is none."""
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        return None
+    try:
+        return ctypes.CDLL(spec.origin)
+    except OSError:  # built for another machine
+        return None
+
+
+def array(dtype: type[np.generic]) -> Any:
+    """The type of an argument that is an array; None is NULL."""
+    pointer = np.ctypeslib.ndpointer(dtype, flags="C_CONTIGUOUS")
+
+    def from_param(cls: Any, given: Any) -> Any:
+        return None if given is None else pointer.from_param(given)
+
+    return type(f"Array_{np.dtype(dtype).name}", (pointer,), {"from_param": classmethod(from_param)})
+
+
+def fill_tables(function: Any) -> None:
+    """Hand the tables of `pixelzip.codec.tables` to a library."""
+    function.argtypes = [array(np.int64)] * 3
+    function(tables.EXP, tables.INVERSE_SCALE, tables.SIGMOID)
+
+
+@cache
+def coding() -> ctypes.CDLL | None:
+    """The library of `pixelzip.codec.cdf` and `pixelzip.codec.coder`."""
+    found = library("pixelzip.codec._coding")
+    if found is None:
+        return None
+    fill_tables(found.coding_tables)
+    integers, floats, states = array(np.int32), array(np.float32), array(np.uint64)
+    size, byte = ctypes.c_int64, ctypes.c_char_p
+    for name, result, arguments in (
+        ("mixture_intervals", None, [integers, size, ctypes.c_int, array(np.uint8), floats]),
+        ("softmax_intervals", None, [integers, size, array(np.uint8), floats]),
+        ("mixture_tables", None, [integers, size, ctypes.c_int, integers, floats]),
+        ("softmax_tables", None, [integers, size, integers, floats]),
+        ("decoder_start", None, [byte, size, states]),
+        ("decoder_decode", ctypes.c_int, [byte, size, states, floats, size, ctypes.c_int, integers]),
+        ("encode", size, [floats, size, array(np.uint8), states]),
+    ):
+        function = getattr(found, name)
+        function.restype, function.argtypes = result, arguments
+    return found

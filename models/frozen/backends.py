@@ -1,0 +1,35 @@
+"""Which backend computes a frozen network."""
+
+from __future__ import annotations
+
+from pixelzip.models.frozen import native
+from pixelzip.models.frozen.architecture import PhotoConfig
+from pixelzip.models.frozen.file import Tensors
+from pixelzip.models.frozen.network import Frozen
+
+
+def make(
+    name: str,
+    tensors: Tensors,
+    config: PhotoConfig,
+    *,
+    device: str = "cpu",
+    carrier: str | None = None,
+) -> Frozen:
+    """The network on a torch device, in the fastest way there is.
+
+    On the CPU that is compiled C, or loops that numba compiles where there is none; elsewhere it is
+    torch. ``carrier`` asks for torch's products in a number format (`pixelzip.models.carriers`).
+    Raises NetworkFileError if its integers are not sound, DeviceError if there is no such device.
+    """
+    if device == "cpu" and carrier is None:
+        if native.instruction_sets():
+            return native.Native(name, tensors, config)
+        from pixelzip.models.frozen import kernels
+        from pixelzip.models.frozen.walk import Walked
+
+        return Walked(name, tensors, config, kernels)
+    from pixelzip.models.frozen.twins import Twins
+    from pixelzip.models.frozen.walk import Walked
+
+    return Walked(name, tensors, config, Twins(device, carrier))

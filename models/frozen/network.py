@@ -1,0 +1,68 @@
+"""A frozen network as the codec sees it, whatever computes it.
+
+Backends are subclasses of `Frozen`. All of them give the same integers for the same pixels.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelzip.codec.conditional import Given, Shape, Stepper, lagged
+from pixelzip.models.frozen.architecture import LAG, PhotoConfig
+from pixelzip.models.frozen.file import Tensors, check, fingerprint
+
+BAND = 4096
+"""A parallel pass gives the parameters of about so many pixels at once."""
+
+
+class Frozen(ABC):
+    """A frozen network: a `pixelzip.codec.conditional.Conditional`. Checks its integers."""
+
+    classes = 0
+    forkable = True
+
+    def __init__(self, name: str, tensors: Tensors, config: PhotoConfig) -> None:
+        check(tensors, config)
+        self.name, self.config = name, config
+        self.fingerprint = fingerprint(tensors, config)
+
+    @property
+    def given(self) -> int:
+        """See `pixelzip.codec.conditional.Conditional.given`."""
+        return self.config.given
+
+    def codes(self, channels: int) -> bool:
+        """See `pixelzip.codec.conditional.Conditional.codes`."""
+        return channels in (1, self.config.colours)
+
+    def steps(self, shape: Shape) -> NDArray[np.int32]:
+        """See `pixelzip.codec.conditional.Conditional.steps`."""
+        return lagged(shape, LAG)
+
+    @abstractmethod
+    def parallel(
+        self, pixels: NDArray[np.uint8], label: int = 0, given: Given | None = None
+    ) -> Iterator[NDArray[np.int32]]:
+        """See `pixelzip.codec.conditional.Conditional.parallel`."""
+
+    @abstractmethod
+    def stepwise(
+        self,
+        shapes: Sequence[Shape],
+        channels: int,
+        labels: Sequence[int],
+        given: Sequence[Given] | None = None,
+    ) -> Stepper:
+        """See `pixelzip.codec.conditional.Conditional.stepwise`."""
+
+    def check_given(self, shape: Shape, given: Given | None) -> None:
+        """ValueError unless a tile is given what the network wants to know."""
+        wanted = given is not None if self.given else given is None
+        if not wanted:
+            raise ValueError(f"the network {self.name} wants {self.given} given samples at a pixel")
+        if given is not None and (given.shape[:2] != shape or given.shape[2] not in (4, 5)):
+            raise ValueError(f"given samples of shape {given.shape} do not fit a tile of {shape}")
