@@ -70,7 +70,8 @@ def intervals(parameters: NDArray[np.int32], values: NDArray[np.uint8]) -> NDArr
         loops = _loops()
         (loops.mixture_intervals if mixture else loops.softmax_intervals)(parameters, values, out)
         return out
-    parameters, values = np.ascontiguousarray(parameters), np.ascontiguousarray(values)
+    parameters = np.ascontiguousarray(parameters, np.int32)
+    values = np.ascontiguousarray(values, np.uint8)
     if mixture:
         library.mixture_intervals(parameters, n, parameters.shape[2], values, out)
     else:
@@ -96,7 +97,7 @@ def low_table(parameters: NDArray[np.int32], high: NDArray[np.int32]) -> NDArray
     out = np.empty((len(parameters), SYMBOLS), np.float32)
     library = native.coding()
     if library is not None:
-        _library_tables(library, parameters, np.ascontiguousarray(high), out)
+        _library_tables(library, parameters, np.ascontiguousarray(high, np.int32), out)
     elif parameters.ndim == 3:
         _loops().mixture_low_table(parameters, high, out)
     else:
@@ -107,7 +108,7 @@ def low_table(parameters: NDArray[np.int32], high: NDArray[np.int32]) -> NDArray
 def _library_tables(
     library: Any, parameters: NDArray[np.int32], high: NDArray[np.int32] | None, out: Any
 ) -> None:
-    parameters = np.ascontiguousarray(parameters)
+    parameters = np.ascontiguousarray(parameters, np.int32)
     if parameters.ndim == 3:
         library.mixture_tables(parameters, len(out), parameters.shape[2], high, out)
     else:

@@ -36,6 +36,7 @@ SLOPE = np.append(np.diff(SIGMOID), 0)
 
 _kernel: Any = numba.njit(nogil=True, cache=True)
 
+
 @_kernel
 def _weights(logits, weight):  # type: ignore[no-untyped-def]
     """Softmax in integers; the weights add up to 2^14 exactly."""

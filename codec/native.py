@@ -1,9 +1,8 @@
 """The compiled parts of pixelzip, where they could be built: plain C libraries, called by ctypes.
 
 They are installed beside this package if there was a compiler (`_coding` here, `_engine` in
-`pixelzip.models.frozen`). ctypes lets go of the interpreter's lock during each call, so threads that
-are in one run side by side. Arrays that go in must be C-contiguous and of the right type: the types
-of `array` see to that.
+`pixelzip.models.frozen`). ctypes lets go of the interpreter's lock during each call, so threads run
+side by side. Arrays that go in must be C-contiguous and of the right type: `array` sees to it.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def array(dtype: type[np.generic]) -> Any:
     def from_param(cls: Any, given: Any) -> Any:
         return None if given is None else pointer.from_param(given)
 
-    return type(f"Array_{np.dtype(dtype).name}", (pointer,), {"from_param": classmethod(from_param)})
+    return type("Array", (pointer,), {"from_param": classmethod(from_param)})
 
 
 def fill_tables(function: Any) -> None:
@@ -53,14 +52,14 @@ def coding() -> ctypes.CDLL | None:
         return None
     fill_tables(found.coding_tables)
     integers, floats, states = array(np.int32), array(np.float32), array(np.uint64)
-    size, byte = ctypes.c_int64, ctypes.c_char_p
+    size, number, message = ctypes.c_int64, ctypes.c_int, ctypes.c_char_p
     for name, result, arguments in (
-        ("mixture_intervals", None, [integers, size, ctypes.c_int, array(np.uint8), floats]),
+        ("mixture_intervals", None, [integers, size, number, array(np.uint8), floats]),
         ("softmax_intervals", None, [integers, size, array(np.uint8), floats]),
-        ("mixture_tables", None, [integers, size, ctypes.c_int, integers, floats]),
+        ("mixture_tables", None, [integers, size, number, integers, floats]),
         ("softmax_tables", None, [integers, size, integers, floats]),
-        ("decoder_start", None, [byte, size, states]),
-        ("decoder_decode", ctypes.c_int, [byte, size, states, floats, size, ctypes.c_int, integers]),
+        ("decoder_start", None, [message, size, states]),
+        ("decoder_decode", number, [message, size, states, floats, size, number, integers]),
         ("encode", size, [floats, size, array(np.uint8), states]),
     ):
         function = getattr(found, name)

@@ -107,9 +107,7 @@ def _in_order(scored: NDArray[Any], order: Order) -> NDArray[Any]:
     scored = scored[pixels]
     rest = scored.shape[3:]
     # Each front: from (pixels, channels, nibbles) to (channels, nibbles, pixels).
-    pieces = [
-        np.moveaxis(front, 0, 2).reshape(-1, *rest) for front in np.split(scored, ends[:-1])
-    ]
+    pieces = [np.moveaxis(front, 0, 2).reshape(-1, *rest) for front in np.split(scored, ends[:-1])]
     return np.concatenate(pieces)
 
 

@@ -23,9 +23,9 @@ Each masked 2x3 convolution adds one row above and one column to either side::
     row -1    o o o
     row  0    o x
 
-``luma`` and ``chroma`` are the same network for one plane (``colours=1``). ``chroma`` is also *given*
-samples of earlier planes, whole: it looks at a 5x5 window around its pixel in them, and its head
-weighs what differs there from the pixel to its neighbours.
+``luma`` and ``chroma`` are the same network for one plane (``colours=1``). ``chroma`` is also
+*given* samples of earlier planes, whole: it looks at a 5x5 window around its pixel in them, and its
+head weighs what differs there from the pixel to its neighbours.
 """
 
 from __future__ import annotations
@@ -244,7 +244,7 @@ def shifted(
 
 
 def entries(given: Tensor) -> Tensor:
-    """(B, H, W, 4 or 5) uint8 given samples -> (B, H, W, ENTRY) int8, as the first layer sees them."""
+    """(B, H, W, 4 or 5) uint8 given samples -> (B, H, W, ENTRY) int8: what the first layer sees."""
     signed = (given.short() - MIDDLE).to(torch.int8)
     inside = torch.full_like(signed[..., :1], INSIDE)
     absent = torch.zeros_like(inside)

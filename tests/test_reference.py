@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import reference_decoder as reference
 import reference_programs as programs
+import tiny
 import torch
 from architectures import CODING, KINDS, config, frozen, random_pixels
 from make_golden import GOLDEN, INDEX, digest
@@ -21,9 +22,8 @@ import pixelzip
 from pixelzip.codec import cdf, coder
 from pixelzip.codec.container import Method, unpack
 from pixelzip.codec.tiles import encode_tiles
-from pixelzip.models import freeze, integers, kernels, zoo
-from pixelzip.models.frozen import layout
-from pixelzip.models.photo import PhotoConfig
+from pixelzip.models import freeze, integers, zoo
+from pixelzip.models.frozen import kernels
 
 ROOT = Path(__file__).resolve().parent.parent
 FORMAT = (ROOT / "docs" / "format.md").read_text()
@@ -148,44 +148,10 @@ def test_tile_of_extremes(network: reference.Network) -> None:
     assert np.array_equal(reference.decode_tile(network, payload, 7, 6, 3), tile)
 
 
-SCALES = {"first.scale": (-15, -9), "a.scale": (-9, -3), "input_scale": (-9, -3)}
-"""Ranges of the logarithms of scales that land about the clamps, on either side; else -6 to 3."""
-
-
-def wild_network(seed: int) -> tuple[dict[str, torch.Tensor], PhotoConfig]:
-    """A network of random integers up to what a loader allows, so that clamps are reached."""
-    random = np.random.default_rng(seed)
-    # Large biases reach the clamps of the sums; small ones let the trunk be heard.
-    least = 2 if seed % 2 else 14
-    wild = PhotoConfig(channels=10, blocks="NMM", head=6, components=3)
-    tensors = {}
-    for name, (shape, dtype) in layout(wild).items():
-        size = tuple(
-            {"first.table": 41, "code.bins": 900, "code.rows": 61}.get(name, 0) if n < 0 else n
-            for n in shape
-        )
-        if dtype == torch.float32:
-            kind = name.split(".")
-            first, last = SCALES.get(".".join(kind[-2:]), SCALES.get(kind[-1], (-6, 3)))
-            array = np.exp(random.uniform(first, last, size))
-        elif name == "first.weight":
-            array = random.integers(-32639, 32640, size)
-        elif name == "code.bins":
-            array = np.append(0, random.integers(0, 31, size[0] - 1))
-        elif name == "code.rows":
-            array = random.integers(-(2**26), 2**26 + 1, size) >> random.integers(least, 28, size)
-        elif name.endswith("bias"):
-            array = random.integers(-(2**30), 2**30, size) >> random.integers(least, 28, size)
-        else:
-            array = random.integers(-127, 128, size)
-        tensors[name] = torch.from_numpy(np.asarray(array)).to(dtype)
-    return tensors, wild
-
-
 @pytest.mark.parametrize("seed", range(6))
 def test_wild_networks(tmp_path: Path, crops: Crops, seed: int) -> None:
     path = tmp_path / "wild.safetensors"
-    freeze.write(path, *wild_network(seed), "not at all")
+    tiny.write(path, *tiny.wild(seed))
     tile = crops["flower-64x48"][:7, :5]
     (payload,) = encode_tiles(zoo.load(str(path)), [tile])
     network = reference.Network(path.read_bytes())

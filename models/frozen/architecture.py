@@ -34,7 +34,7 @@ LOOK_NEAR = tuple(offset for offset in LOOK if offset != (0, 0) and max(map(abs,
 GIVEN = 5
 """Given samples at a pixel: four of the luma that lie over it, one of the first chroma plane."""
 ENTRY = GIVEN + 2
-"""What the first layer sees at each of `LOOK`: the luma's four, `INSIDE`, the chroma's, `INSIDE`."""
+"""What the first layer sees at each of `LOOK`: the four, `INSIDE`, the chroma's, `INSIDE`."""
 
 MIDDLE = 128  # pixels enter the network less this, to fit a signed byte
 INSIDE = 64  # last input channel: this inside the tile, 0 outside
@@ -68,6 +68,6 @@ class PhotoConfig:
 
 
 def head_sizes(config: PhotoConfig, c: int) -> tuple[int, int, int, int]:
-    """Outputs of sub-pixel ``c``'s head: mixture, filter, weights of given samples, of residuals."""
+    """Outputs of sub-pixel ``c``'s head: mixture, weights of pixels, given samples, residuals."""
     looked = 2 * len(LOOK_NEAR) if config.given else 0
     return 3 * config.components, config.near * config.colours, looked, c

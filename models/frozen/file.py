@@ -104,6 +104,7 @@ def check(tensors: Tensors, config: PhotoConfig) -> None:
             raise NetworkFileError(f"tensor {name} has the wrong shape or type")
         if dtype == np.float32 and not bool(((tensor > 0) & (tensor < 2.0**20)).all()):
             raise NetworkFileError(f"tensor {name} holds a scale that is not positive and finite")
+    for name, tensor in tensors.items():
         if name.endswith(".weight"):
             largest = 128 if name.startswith("first") else 127
             sums = np.abs(tensor, dtype=np.int64).sum(0) * largest

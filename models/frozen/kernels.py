@@ -2,9 +2,9 @@
 
 Each function has a twin of the same name and meaning in `pixelzip.models.frozen.twins`, in plain
 torch, which is what runs on a GPU; a test holds each pair to the same bytes. Products are numpy's,
-of floats that hold integers only: each partial sum fits (24 bits of float32, or 53). Rounding is to nearest, ties
-to even, of a single float32 product: one conversion, one multiplication, one rounding, each
-defined to the last bit by IEEE 754 and never fused with another.
+of floats that hold integers only: each partial sum fits (24 bits of float32, or 53). Rounding is to
+nearest, ties to even, of a single float32 product: one conversion, one multiplication and one
+rounding, each defined to the last bit by IEEE 754 and never fused with another.
 
 What `gather`, `first` and `activate` return lies in memory that they use again when the same thread
 calls them next: to ask the system for fresh pages each time would cost more than the arithmetic.
@@ -241,7 +241,7 @@ def _contrasts(store, at, predicted, shift, out):  # type: ignore[no-untyped-def
 
 
 def contrasts(store, at, predicted, shift):  # type: ignore[no-untyped-def]
-    """(n, J * S) int32: the neighbours' colours, in units of 2^-shift, less the prediction (n, S)."""
+    """(n, J * S) int32: the neighbours' colours, in units of 2^-shift, less the prediction."""
     out = np.empty((len(at), predicted.shape[1] * at.shape[1]), np.int32)
     _contrasts(store, at, predicted, shift, out)
     return out

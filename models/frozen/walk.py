@@ -1,8 +1,8 @@
 """The backends in arrays: for where there is no compiled engine, and for GPUs.
 
-Both ways to evaluate a network, all pixels of a tile at once (`Bands`) and front by front (`Steps`),
-are the same code over the same functions, `_Walk`. They differ only in which pixels come together
-and in where the neighbours' activations lie:
+Both ways to evaluate a network, all pixels of a tile at once (`Bands`) and front by front
+(`Steps`), are the same code over the same functions, `_Walk`. They differ only in which pixels come
+together and in where the neighbours' activations lie:
 
 * the window's pixels, and those that are given, lie in stores of all the tiles' pixels;
 * each masked 2x3 layer reads its inputs from a store of its own. While stepping it keeps the last

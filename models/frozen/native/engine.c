@@ -264,6 +264,8 @@ static int reserve(struct evaluation *ev)
     memset(ev->given, ZERO, given_area);
     memset(ev->window, 0, (size_t)CHUNK * net->first.pitch + MOST_DEPTH);
     memset(ev->x, 0, CHUNK * wide + MOST_DEPTH);
+    /* Pixels beyond the tile go through the heads, too, and never get a residual. */
+    memset(ev->residual, 0, most * net->colours * sizeof *ev->residual);
     memset(ev->y, 0, CHUNK * wide + MOST_DEPTH);
     if (ev->by_rows)
         ev->entries = 2 * (ev->width + 2) + CHUNK;
