@@ -25,11 +25,13 @@ The coder wants each frequency less one, as a float (see `pixelzip.codec.coder`)
 
 from __future__ import annotations
 
-from decimal import Decimal, localcontext
+from decimal import Decimal
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from pixelzip.codec.decimals import table
 
 LOGIT_UNIT = 256  # per nat
 MEAN_UNIT = 256  # per pixel value
@@ -53,24 +55,27 @@ _EXP_RANGE = 12 * LOGIT_UNIT  # components e^-12 times less likely than the firs
 
 
 def _tables() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    # Decimal's exp is correctly rounded by definition, on every machine; libm's is not.
-    with localcontext() as context:
-        context.prec = 30
-
-        def scaled(x: Decimal, bits: int) -> int:
-            return int((x * (1 << bits)).to_integral_value())
-
-        exp = [scaled((Decimal(-i) / LOGIT_UNIT).exp(), 20) for i in range(_EXP_RANGE + 1)]
-        inverse = [
-            scaled((Decimal(-i) / SCALE_UNIT).exp(), _INVERSE_BITS)
-            for i in range(LOG_SCALE_MIN, LOG_SCALE_MAX + 1)
-        ]
-        half = _REACH << _STEP_BITS
-        sigmoid = [
-            scaled(1 / (1 + (Decimal(-i) / (1 << _STEP_BITS)).exp()), _SIGMOID_BITS)
-            for i in range(-half, half + 1)
-        ]
-    return np.array(exp), np.array(inverse), np.array(sigmoid)
+    half = _REACH << _STEP_BITS
+    return (
+        table(
+            lambda i: (Decimal(-i) / LOGIT_UNIT).exp(),
+            range(_EXP_RANGE + 1),
+            20,
+            "01f0bedd96e36e3b2fd3b3c59553270ee9d41d44333dc7af56efdcab029c9415",
+        ),
+        table(
+            lambda i: (Decimal(-i) / SCALE_UNIT).exp(),
+            range(LOG_SCALE_MIN, LOG_SCALE_MAX + 1),
+            _INVERSE_BITS,
+            "8a044c41400fc7642b5e473dce261ac5b9277cdac2ed483fbc0b9a611dde7456",
+        ),
+        table(
+            lambda i: 1 / (1 + (Decimal(-i) / (1 << _STEP_BITS)).exp()),
+            range(-half, half + 1),
+            _SIGMOID_BITS,
+            "ce42ef3d35d5635825980d9c1cd540e58e0346821d19aad5ca3a0147a46f224c",
+        ),
+    )
 
 
 EXP, INVERSE_SCALE, SIGMOID = _tables()

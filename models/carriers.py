@@ -88,8 +88,8 @@ def _on_cuda(weight: Tensor) -> Product:
 
 def _test_matrices(largest: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Inputs and weights that break a carrier that saturates; int8 sums are within 24 bits."""
-    x = torch.full((64, 640), -largest, dtype=dtype)
-    weight = torch.full((640, 128), largest, dtype=dtype)
+    x = torch.full((64, 640), -largest, dtype=dtype, device="cpu")
+    weight = torch.full((640, 128), largest, dtype=dtype, device="cpu")
     x[1::2] = largest
     x[2::4, ::2] = largest
     weight[:, 1::2] = -largest

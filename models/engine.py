@@ -76,7 +76,7 @@ class Network:
                 names = ("weight", "bias", "scale") if node.op == "linear" else ("weight", "scale")
                 found = {name: tensors[f"{i}.{name}"] for name in names}
                 weight = found["weight"]
-                bias = found.get("bias", torch.zeros(1, weight.shape[1]))
+                bias = found.get("bias", weight.new_zeros(1, weight.shape[1]))
                 for columns in (self.gates if node.op == "lstm" else self.columns)[i]:
                     some, *rest = (_some(x, columns) for x in (weight, bias, found["scale"]))
                     matrix = None

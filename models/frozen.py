@@ -203,8 +203,8 @@ class Frozen:
         self.code = [self.array(rows.contiguous()) for rows in tensors["code.rows"]]
         self.head_scales = [self.array(tensors[f"heads.{i}.input_scale"]) for i in range(3)]
         self.heads = [layer(f"heads.{i}") for i in range(3)]
-        self.zeros = self.array(torch.zeros(config.channels, dtype=torch.int32))
-        self.head_zeros = self.array(torch.zeros(config.head, dtype=torch.int32))
+        self.zeros = self.array(torch.zeros(config.channels, dtype=torch.int32, device="cpu"))
+        self.head_zeros = self.array(torch.zeros(config.head, dtype=torch.int32, device="cpu"))
         self.window = self.array(torch.from_numpy(_WINDOW))
         self.taps = self.array(torch.from_numpy(_TAPS))
 
@@ -251,9 +251,9 @@ class _Walk:
             # Threads share out tiles; inside one, a second level of threads only gets in the way.
             torch.set_num_threads(1)
         channels = network.config.channels
-        self.pixels = network.array(torch.zeros(1 + pixels, 4, dtype=torch.int8))
+        self.pixels = network.array(torch.zeros(1 + pixels, 4, dtype=torch.int8, device="cpu"))
         self.caches = [
-            network.array(torch.zeros(1 + cached, channels, dtype=torch.int8))
+            network.array(torch.zeros(1 + cached, channels, dtype=torch.int8, device="cpu"))
             for masked, *_ in network.blocks
             if masked
         ]
@@ -277,7 +277,7 @@ class _Walk:
         self.hidden = glue.rescale(net.trunk.multiply(x), net.trunk.bias, net.trunk.scale)
         near = window[:, _NEAR]
         self.contrast = glue.contrasts(self.pixels, near, self.predicted, MEAN_BITS)
-        self.residuals = net.array(torch.zeros(len(window), 3, dtype=torch.int32))
+        self.residuals = net.array(torch.zeros(len(window), 3, dtype=torch.int32, device="cpu"))
         self.known = 0  # of the pixels' sub-pixels
 
     def parameters(self, channel: int) -> NDArray[np.int32]:
@@ -337,7 +337,7 @@ class Bands(_Walk):
             yield np.stack(band, 1)
 
     def _full(self, n: int, value: int) -> Any:
-        return self.network.array(torch.full((n,), value, dtype=torch.int32))
+        return self.network.array(torch.full((n,), value, dtype=torch.int32, device="cpu"))
 
 
 class Steps(_Walk):

@@ -67,7 +67,7 @@ def check(parts: Sequence[Part]) -> None:
             if name.endswith(".cell") and _size(tensor) > 1 << 30:
                 raise NetworkFileError(f"tensor {name} holds a state out of range")
             if name.endswith(".weight"):
-                bias = tensors.get(name.removesuffix("weight") + "bias", torch.zeros(1).long())
+                bias = tensors.get(name.removesuffix("weight") + "bias", tensor.new_zeros(1).long())
                 most = carriers.bound(tensor, p.largest + 1) + _size(bias)
                 if most >= (1 << 31 if p.bits == 8 else 1 << 53):
                     raise NetworkFileError(f"the sums of {name} could overflow")
