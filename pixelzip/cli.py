@@ -981,6 +981,8 @@ def _run(
 ) -> None:
     """Do the work of all jobs, write what they made, report each in order."""
     to_stdout = any(job.target == STANDARD for job in todo)
+    if to_stdout and sys.__stdout__ is None:
+        raise click.UsageError("standard output is closed; give a file with -o")
     if to_stdout and sys.stdout.isatty() and not force:
         raise click.UsageError(
             "a picture would go to the terminal; give a file with -o, or --force"
@@ -1013,14 +1015,14 @@ def _written(job: Job, done: Done, force: bool) -> Done:
     """Put what was made where it belongs."""
     if done.error or job.target is None:
         return done
-    if job.target == STANDARD:
-        sys.stdout.buffer.write(done.data)
-        sys.stdout.buffer.flush()
-        return done
     try:
-        files.write(job.target, done.data, force=force, makes_folder=job.makes_folder)
+        if job.target == STANDARD:
+            files.pour(done.data, sys.stdout.buffer)
+        else:
+            files.write(job.target, done.data, force=force, makes_folder=job.makes_folder)
     except OSError as error:
-        return Done(error=f"{job.target} cannot be written: {error.strerror or error}")
+        name = "standard output" if job.target == STANDARD else job.target
+        return Done(error=f"{name} cannot be written: {error.strerror or error}")
     return done
 
 
@@ -1158,6 +1160,13 @@ class Meter:
 
 def main() -> NoReturn:
     """The console script."""
+    for number in range(3):  # else a file of ours could become a standard stream that was closed
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     try:
         status = cli.main(prog_name="pixelzip", standalone_mode=False) or 0
         sys.stdout.flush()
@@ -1166,8 +1175,10 @@ def main() -> NoReturn:
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         status = 130
-    except BrokenPipeError:
-        # Whoever read our output has left; a flush at exit must not fail once more.
+    except OSError as error:
+        # Of a reader that has left nobody wants to know; a flush at exit must not fail once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            click.echo(f"Error: what there is to say cannot be written: {error.strerror}", err=True)
         status = 1
     sys.exit(status)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 STANDARD = "-"
 """Standard input or output."""
@@ -169,3 +171,19 @@ def write(target: str, data: bytes, *, force: bool, makes_folder: bool = False) 
         with suppress(OSError):
             os.unlink(partial)
         raise
+
+
+def pour(data: bytes, stream: IO[bytes]) -> None:
+    """Write all of ``data`` to a stream, in however many pieces it takes. Raises OSError.
+
+    What lies below a buffer, and all there is of an unbuffered standard output, may take a part of
+    what it is given (a full disk, a limit, a signal) and only say how much that was.
+    """
+    stream.flush()
+    raw = getattr(stream, "raw", stream)
+    left = memoryview(data)
+    while left:
+        taken = raw.write(left)
+        if taken is None:  # a pipe that does not block, and is full
+            select.select([], [raw], [])
+        left = left[taken or 0 :]

@@ -638,3 +638,77 @@ def test_every_help_has_examples_and_every_option_is_tried_here(run: Run) -> Non
         assert f"    pixelzip {command} " in text or command in ("networks", "completion")
         for option in re.findall(r"--[a-z]+", text):
             assert f'"{option}' in here, f"{command} {option}"
+
+
+# What cannot be written, whole.
+
+
+@pytest.fixture
+def noise(tmp_path: Path) -> Path:
+    """A file whose picture is larger than what any pipe holds."""
+    pixels = np.random.default_rng(1).integers(0, 256, (300, 400, 3), np.uint8)
+    path = tmp_path / "noise.pxz"
+    path.write_bytes(pixelzip.compress(pixels, network="none"))
+    return path
+
+
+def shell(folder: Path, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of bash in which ``pixelzip`` is the command."""
+    script = f'pixelzip() {{ "{COMMAND}" "$@"; }}; {script}'
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=folder, env={**os.environ, **environment},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("(ulimit -f 100; pixelzip decompress noise.pxz -o - > cut.png)", "File too large"),
+        ("pixelzip decompress noise.pxz -o - > /dev/full", "No space left on device"),
+        ("pixelzip decompress noise.pxz -o - | true; exit ${PIPESTATUS[0]}", "Broken pipe"),
+    ],
+)
+def test_no_picture_is_cut_short_in_silence(
+    noise: Path, script: str, reason: str, unbuffered: str
+) -> None:
+    done = shell(noise.parent, script, PYTHONUNBUFFERED=unbuffered)
+    assert done.returncode == 1
+    assert done.stderr == f"noise.pxz: error: standard output cannot be written: {reason}\n"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_slow_reader_gets_it_all(noise: Path, unbuffered: str) -> None:
+    # The pipe does not block, so it takes what it has room for and no more.
+    script = (
+        "pixelzip decompress noise.pxz -o direct.png;"
+        "(python3 -c 'import os; os.set_blocking(1, False)';"
+        " pixelzip decompress noise.pxz -q -o -) | (sleep 1; cat) > piped.png;"
+        "cmp direct.png piped.png"
+    )
+    assert shell(noise.parent, script, PYTHONUNBUFFERED=unbuffered).returncode == 0
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", ["info noise.pxz", "verify noise.pxz", "networks", "--help"])
+def test_a_report_that_cannot_be_written(noise: Path, command: str, unbuffered: str) -> None:
+    done = shell(noise.parent, f"pixelzip {command} > /dev/full", PYTHONUNBUFFERED=unbuffered)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "Error: what there is to say cannot be written: No space left on device"
+    ]
+
+
+def test_closed_streams(noise: Path) -> None:
+    folder = noise.parent
+    assert shell(folder, "pixelzip info noise.pxz >&-").returncode == 0
+    assert shell(folder, "pixelzip decompress noise.pxz -o one.png >&- 2>&- <&-").returncode == 0
+    assert shell(folder, "pixelzip decompress nothing.pxz -o two.png 2>&-").returncode == 1
+    done = shell(folder, "pixelzip decompress noise.pxz -o - >&-")
+    assert done.returncode == 2
+    assert "standard output is closed" in done.stderr
+    with Image.open(folder / "one.png") as image:
+        assert np.array_equal(np.asarray(image), pixelzip.decompress_array(noise))
