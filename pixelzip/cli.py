@@ -34,7 +34,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from pixelzip import files
-from pixelzip.codec.container import MIN_TILE
+from pixelzip.codec import container
 from pixelzip.codec.errors import PixelzipError, TrainingError
 from pixelzip.files import STANDARD, Job
 from pixelzip.models import architectures
@@ -42,6 +42,8 @@ from pixelzip.models import architectures
 if TYPE_CHECKING:
     from PIL.Image import Image
     from rich.progress import Progress
+
+    from pixelzip.api import Info
 
 Command = TypeVar("Command", bound=Callable[..., None])
 Result = TypeVar("Result")
@@ -149,6 +151,14 @@ NETWORKS = click.option(
     type=click.Path(),
     help="Look for the file's network here too; can be given several times.",
 )
+MAX_PIXELS = click.option(
+    "--max-pixels",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=container.MAX_PIXELS,
+    show_default=True,
+    help="Refuse larger pictures, however small their files.",
+)
 
 LABEL = click.option(
     "--class",
@@ -193,8 +203,8 @@ def _size(_context: click.Context, _option: click.Parameter, value: str) -> tupl
 
 
 def _tile(_context: click.Context, _option: click.Parameter, value: int | None) -> int | None:
-    if value is not None and value != 0 and value < MIN_TILE:
-        raise click.BadParameter(f"must be 0 (the largest) or at least {MIN_TILE}")
+    if value is not None and value != 0 and value < container.MIN_TILE:
+        raise click.BadParameter(f"must be 0 (the largest) or at least {container.MIN_TILE}")
     return value
 
 
@@ -317,18 +327,19 @@ def _compress(
         device=device,
         progress=progress,
     )
-    report = _report(job, data, len(source), len(data), start)
+    report = _report(job, api.info(data), len(source), len(data), start)
     return Done(report, _line(report), data, notes)
 
 
 @cli.command()
-@_options(IN, OUTPUT, RECURSIVE, FORCE, NETWORKS, JOBS, THREADS, DEVICE, QUIET, JSON)
+@_options(IN, OUTPUT, RECURSIVE, FORCE, NETWORKS, MAX_PIXELS, JOBS, THREADS, DEVICE, QUIET, JSON)
 def decompress(
     sources: tuple[str, ...],
     output: str | None,
     recursive: bool,
     force: bool,
     networks: tuple[str, ...],
+    max_pixels: int,
     jobs: int,
     threads: int | None,
     device: str,
@@ -348,7 +359,13 @@ def decompress(
       pixelzip decompress photo.pxz -o - | display
     """
     todo = _plan(sources, output, ".png", _is_pxz, recursive)
-    make = partial(_decompress, networks=networks, threads=_threads(threads, jobs), device=device)
+    make = partial(
+        _decompress,
+        networks=networks,
+        max_pixels=max_pixels,
+        threads=_threads(threads, jobs),
+        device=device,
+    )
     _run(todo, Work(make), jobs=jobs, force=force, quiet=quiet, as_json=as_json)
 
 
@@ -357,6 +374,7 @@ def _decompress(
     progress: Fraction | None,
     *,
     networks: tuple[str, ...],
+    max_pixels: int,
     threads: int,
     device: str,
 ) -> Done:
@@ -367,11 +385,17 @@ def _decompress(
     pictures.check_writable(suffix)
     source = _read(job.source)
     picture = api.decode(
-        source, networks=networks, threads=threads, device=device, progress=progress
+        source,
+        networks=networks,
+        max_pixels=max_pixels,
+        threads=threads,
+        device=device,
+        progress=progress,
     )
     data, lost = pictures.write(picture, suffix)
     notes = [f"{suffix} files cannot hold its {', '.join(lost)}"] if lost else []
-    report = _report(job, source, len(source), len(data), start)
+    about = api.info(source, max_pixels=max_pixels)
+    report = _report(job, about, len(source), len(data), start)
     return Done(report, _line(report), data, notes)
 
 
@@ -380,12 +404,13 @@ def _decompress(
 @click.option(
     "--against", metavar="IMAGE", type=click.Path(), help="Compare with this original, too."
 )
-@_options(RECURSIVE, NETWORKS, JOBS, THREADS, DEVICE, QUIET, JSON)
+@_options(RECURSIVE, NETWORKS, MAX_PIXELS, JOBS, THREADS, DEVICE, QUIET, JSON)
 def verify(
     sources: tuple[str, ...],
     against: str | None,
     recursive: bool,
     networks: tuple[str, ...],
+    max_pixels: int,
     jobs: int,
     threads: int | None,
     device: str,
@@ -407,6 +432,7 @@ def verify(
         _verify,
         against=against,
         networks=networks,
+        max_pixels=max_pixels,
         threads=_threads(threads, jobs),
         device=device,
     )
@@ -419,6 +445,7 @@ def _verify(
     *,
     against: str | None,
     networks: tuple[str, ...],
+    max_pixels: int,
     threads: int,
     device: str,
 ) -> Done:
@@ -429,7 +456,12 @@ def _verify(
     start = time.perf_counter()
     source = _read(job.source)
     picture = api.decode(
-        source, networks=networks, threads=threads, device=device, progress=progress
+        source,
+        networks=networks,
+        max_pixels=max_pixels,
+        threads=threads,
+        device=device,
+        progress=progress,
     )
     metadata.parse(picture.metadata, picture.mode)
     line = f"{job.source}: intact"
@@ -444,12 +476,13 @@ def _verify(
         line += f", with the pixels of {against}"
         if picture.metadata != original.metadata:
             line += " (the metadata differs)"
-    return Done(_report(job, source, len(source), None, start), line)
+    about = api.info(source, max_pixels=max_pixels)
+    return Done(_report(job, about, len(source), None, start), line)
 
 
 @cli.command()
-@_options(IN, QUIET, JSON)
-def info(sources: tuple[str, ...], quiet: bool, as_json: bool) -> None:
+@_options(IN, MAX_PIXELS, QUIET, JSON)
+def info(sources: tuple[str, ...], max_pixels: int, quiet: bool, as_json: bool) -> None:
     """Say what is in .pxz files, without decoding them.
 
     \b
@@ -458,16 +491,17 @@ def info(sources: tuple[str, ...], quiet: bool, as_json: bool) -> None:
       pixelzip info --json archive/*.pxz
     """
     todo = [Job(source) for source in sources]
-    _run(todo, Work(_info), jobs=1, force=False, quiet=quiet, as_json=as_json)
+    make = partial(_info, max_pixels=max_pixels)
+    _run(todo, Work(make), jobs=1, force=False, quiet=quiet, as_json=as_json)
 
 
-def _info(job: Job, _progress: Fraction | None) -> Done:
+def _info(job: Job, _progress: Fraction | None, *, max_pixels: int) -> Done:
     from pixelzip import api
 
     start = time.perf_counter()
     data = _read(job.source)
-    report = _report(job, data, len(data), None, start)
-    about = api.info(data)
+    about = api.info(data, max_pixels=max_pixels)
+    report = _report(job, about, len(data), None, start)
     lines = [
         f"{job.source}:",
         f"{about.width} x {about.height} pixels, mode {about.mode}",
@@ -492,13 +526,14 @@ def _count(number: int, noun: str) -> str:
 
 
 @cli.command()
-@_options(IN, OUTPUT, RECURSIVE, FORCE, NETWORKS, JOBS, THREADS, DEVICE, QUIET, JSON)
+@_options(IN, OUTPUT, RECURSIVE, FORCE, NETWORKS, MAX_PIXELS, JOBS, THREADS, DEVICE, QUIET, JSON)
 def inspect(
     sources: tuple[str, ...],
     output: str | None,
     recursive: bool,
     force: bool,
     networks: tuple[str, ...],
+    max_pixels: int,
     jobs: int,
     threads: int | None,
     device: str,
@@ -517,12 +552,24 @@ def inspect(
       pixelzip inspect --json photo.pxz -o bits.png
     """
     todo = _plan(sources, output, ".bits.png", _is_pxz, recursive)
-    make = partial(_inspect, networks=networks, threads=_threads(threads, jobs), device=device)
+    make = partial(
+        _inspect,
+        networks=networks,
+        max_pixels=max_pixels,
+        threads=_threads(threads, jobs),
+        device=device,
+    )
     _run(todo, Work(make), jobs=jobs, force=force, quiet=quiet, as_json=as_json)
 
 
 def _inspect(
-    job: Job, progress: Fraction | None, *, networks: tuple[str, ...], threads: int, device: str
+    job: Job,
+    progress: Fraction | None,
+    *,
+    networks: tuple[str, ...],
+    max_pixels: int,
+    threads: int,
+    device: str,
 ) -> Done:
     import numpy as np
 
@@ -533,12 +580,18 @@ def _inspect(
         return Done(error=f"a heat map is a PNG file, so name it .png and not {job.target}")
     source = _read(job.source)
     bits = api.cost_map(
-        source, networks=networks, threads=threads, device=device, progress=progress
+        source,
+        networks=networks,
+        max_pixels=max_pixels,
+        threads=threads,
+        device=device,
+        progress=progress,
     )
     drawn = io.BytesIO()
     heatmap.draw(bits).save(drawn, "PNG")
-    report = _report(job, source, len(source), drawn.tell(), start)
-    payload = sum(part.bytes for part in api.info(source).parts)
+    about = api.info(source, max_pixels=max_pixels)
+    report = _report(job, about, len(source), drawn.tell(), start)
+    payload = sum(part.bytes for part in about.parts)
     total = float(bits.sum(dtype=np.float64))
     more = {
         "payload_bytes": payload,
@@ -958,10 +1011,7 @@ def _line(report: Report) -> str:
     return f"{report.input} -> {report.output}: {rest}"
 
 
-def _report(job: Job, pxz: bytes, bytes_in: int, bytes_out: int | None, start: float) -> Report:
-    from pixelzip import api
-
-    about = api.info(pxz)
+def _report(job: Job, about: Info, bytes_in: int, bytes_out: int | None, start: float) -> Report:
     return Report(
         input=job.source,
         output=job.target,
