@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import constriction
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,10 +39,31 @@ def encode(intervals: NDArray[np.float32]) -> bytes:
     if int.from_bytes(tail.ljust(_STATE_BYTES, b"\0"), "big") < lower:
         settled -= 1  # constriction ended the stream with a carry
     lower += settled << 8 * _STATE_BYTES
-    # Any number in [lower, lower + width) ends the stream: take the one with the fewest bytes.
+    return _end(lower, width).to_bytes(len(head) + _STATE_BYTES, "big").rstrip(b"\0")
+
+
+def _end(lower: int, width: int) -> int:
+    """The number in [lower, lower + width), all of which end the stream, with the fewest bytes."""
     ends = (-(-lower >> bits) << bits for bits in range(8 * _STATE_BYTES, -1, -8))
-    end: int = next(end for end in ends if end < lower + width)
-    return end.to_bytes(len(head) + _STATE_BYTES, "big").rstrip(b"\0")
+    return next(end for end in ends if end < lower + width)
+
+
+@numba.njit(nogil=True, cache=True)
+def _follow(table, symbols, state):  # type: ignore[no-untyped-def]
+    """Take the encoder's state, (lower, width, words), through these symbols."""
+    lower, width, words = state
+    for i in range(len(symbols)):
+        below = np.uint64(0)
+        for k in range(symbols[i] + 1):
+            below += np.uint64(table[i, k]) + np.uint64(1)
+        scale = width >> np.uint64(TOTAL_BITS)
+        lower += scale * below
+        width = scale * (np.uint64(table[i, symbols[i] + 1]) + np.uint64(1))
+        if width < np.uint64(1 << 32):
+            lower <<= np.uint64(32)
+            width <<= np.uint64(32)
+            words += np.uint64(1)
+    state[0], state[1], state[2] = lower, width, words
 
 
 class Decoder:
@@ -51,6 +73,8 @@ class Decoder:
         """FormatError for a payload that no encoder writes."""
         if payload.endswith(b"\0"):
             raise FormatError("the compressed data is damaged")
+        self._payload = payload
+        self._state = np.array([0, 2**64 - 1, 0], np.uint64)
         padded = payload + bytes(_STATE_BYTES + -len(payload) % _WORD.itemsize)
         words = np.frombuffer(padded, _WORD).astype(np.uint32)
         self._coder = constriction.stream.queue.RangeDecoder(words)
@@ -63,7 +87,17 @@ class Decoder:
             raise FormatError("the compressed data is damaged") from error
         if symbols.view(np.uint32).max() > 15:  # a guard: -1 is a large number there
             raise FormatError("the compressed data is damaged")
+        _follow(table, symbols, self._state)
         return symbols
+
+    def finish(self) -> None:
+        """Raise FormatError unless the payload is what the encoder makes of what was read."""
+        lower, width, words = map(int, self._state)
+        tail = self._payload[words * _WORD.itemsize :]
+        found = int.from_bytes(tail[:_STATE_BYTES].ljust(_STATE_BYTES, b"\0"), "big")
+        beyond = (found - lower) % (1 << 8 * _STATE_BYTES)  # lower is without its carries
+        if len(tail) > _STATE_BYTES or _end(found - beyond, width) != found:
+            raise FormatError("the compressed data is damaged: there is more of it than it says")
 
 
 class RandomBits:
@@ -87,3 +121,6 @@ class RandomBits:
         symbols = (ends <= quantiles[:, None]).sum(axis=1)
         nibbles: NDArray[np.int32] = np.clip(symbols - 1, 0, 15).astype(np.int32)
         return nibbles
+
+    def finish(self) -> None:
+        """There are always more of them."""

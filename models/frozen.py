@@ -107,6 +107,7 @@ def check(tensors: Mapping[str, Tensor], config: PhotoConfig) -> None:
             raise NetworkFileError(f"tensor {name} has the wrong shape or type")
         if dtype == torch.float32 and not bool(((tensor > 0) & (tensor < 2.0**20)).all()):
             raise NetworkFileError(f"tensor {name} holds a scale that is not positive and finite")
+    for name, tensor in tensors.items():
         if name.endswith(".weight"):
             largest = 128 if name.startswith("first") else 127
             sums = tensor.long().abs().sum(0) * largest
