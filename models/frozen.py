@@ -33,7 +33,7 @@ from torch import Tensor
 
 from pixelzip.codec import cdf
 from pixelzip.codec.conditional import Shape, lagged
-from pixelzip.codec.errors import DeviceError, NetworkFileError
+from pixelzip.codec.errors import NetworkFileError
 from pixelzip.models import carriers, kernels, twins
 from pixelzip.models.photo import INSIDE, LAG, MIDDLE, NEIGHBOURS, WINDOW, PhotoConfig
 
@@ -161,9 +161,7 @@ class Frozen:
         check(tensors, config)
         self.name, self.config = name, config
         self.fingerprint = fingerprint(tensors, config)
-        self.device = torch.device(device)
-        if self.device.type == "cuda" and not torch.cuda.is_available():
-            raise DeviceError("torch finds no CUDA device here: use the CPU")
+        self.device = carriers.device_of(device)
         self.glue = glue or (kernels if self.device.type == "cpu" else twins)
         carrier = carrier or carriers.asked_for()
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelzip.codec.conditional import Conditional, Shape, Stepper, lagged
-from pixelzip.codec.errors import DeviceError, NetworkFileError
+from pixelzip.codec.errors import NetworkFileError
 from pixelzip.models import carriers, causality, program, zoo
 from pixelzip.models.arithmetic import Arithmetic, Compiled, Plain
 from pixelzip.models.engine import Network, Parallel, Steps, bands, image
@@ -149,9 +149,7 @@ class Integers:
         plain: bool = False,
     ) -> None:
         self.name, self.fingerprint = name, fingerprint(parts)
-        self.device = torch.device(device)
-        if self.device.type == "cuda" and not torch.cuda.is_available():
-            raise DeviceError("torch finds no CUDA device here: use the CPU")
+        self.device = carriers.device_of(device)
         carrier = carrier or carriers.asked_for()
 
         def arithmetic(p: Program) -> Arithmetic:
