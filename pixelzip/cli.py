@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from pixelzip.api import Info
+    from pixelzip.codec.image import Picture
 
 Command = TypeVar("Command", bound=Callable[..., None])
 Result = TypeVar("Result")
@@ -111,10 +112,15 @@ def _os_sentence(error: OSError, known: str) -> str:
 
 # The commands' options.
 
-IN = click.argument("sources", metavar="IN...", nargs=-1, required=True, type=click.Path())
+PATH = click.Path(readable=False)  # one that cannot be read is its file's own trouble
+IN = click.argument("sources", metavar="IN...", nargs=-1, required=True, type=PATH)
 DATA = click.Path(path_type=Path)  # of a folder, of a file, or of some rows of one
 OUTPUT = click.option(
-    "-o", "--output", metavar="OUT", type=click.Path(), help="Output file, folder, or - for stdout."
+    "-o",
+    "--output",
+    metavar="OUT",
+    type=PATH,
+    help="Output file, folder, or - for stdout.",
 )
 RECURSIVE = click.option("-r", "--recursive", is_flag=True, help="Go into folders.")
 FORCE = click.option("-f", "--force", is_flag=True, help="Overwrite files that exist.")
@@ -148,7 +154,7 @@ NETWORKS = click.option(
     "networks",
     metavar="FILE",
     multiple=True,
-    type=click.Path(),
+    type=PATH,
     help="Look for the file's network here too; can be given several times.",
 )
 MAX_PIXELS = click.option(
@@ -182,7 +188,12 @@ SCALE = click.option(
     help="Make each pixel a square of K pixels.  [default: small pictures are enlarged]",
 )
 GRID = click.option(
-    "-o", "--output", metavar="OUT", required=True, type=click.Path(), help="A PNG file, or -."
+    "-o",
+    "--output",
+    metavar="OUT",
+    required=True,
+    type=PATH,
+    help="A PNG file, or -.",
 )
 
 
@@ -328,7 +339,17 @@ def _compress(
         progress=progress,
     )
     report = _report(job, api.info(data), len(source), len(data), start)
+    if network is not None and report.network is None and not _codes(network, device, picture):
+        notes.append(f"the network {network} codes no images of mode {picture.mode}: not used")
     return Done(report, _line(report), data, notes)
+
+
+def _codes(network: str, device: str, picture: Picture) -> bool:
+    """Whether a network can code some part of a picture; ``none`` promises nothing."""
+    from pixelzip import api
+
+    conditional = api.load_network(network, device)
+    return conditional is None or any(conditional.codes(p.shape[2]) for p in picture.planes)
 
 
 @cli.command()
@@ -402,7 +423,10 @@ def _decompress(
 @cli.command()
 @_options(IN)
 @click.option(
-    "--against", metavar="IMAGE", type=click.Path(), help="Compare with this original, too."
+    "--against",
+    metavar="IMAGE",
+    type=PATH,
+    help="Compare with this original, too.",
 )
 @_options(RECURSIVE, NETWORKS, MAX_PIXELS, JOBS, THREADS, DEVICE, QUIET, JSON)
 def verify(
@@ -614,9 +638,12 @@ def _inspect(
     "--architectures", "trainable", is_flag=True,
     help="The networks that can be trained instead, as they are by default.",
 )  # fmt: skip
-@_options(JSON)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per network.")
 def networks(trainable: bool, as_json: bool) -> None:
     """List the networks of the zoo, or those that can be trained.
+
+    Their parameters are the numbers that training found. A frozen network's file holds more: tables
+    and scales that freezing makes of them.
 
     \b
     pixelzip networks
@@ -628,10 +655,11 @@ def networks(trainable: bool, as_json: bool) -> None:
     from pixelzip.models import zoo
 
     for card in zoo.describe():
+        parameters = zoo.parameters(card)
         if as_json:
-            click.echo(json.dumps(card))
+            click.echo(json.dumps(card | {"parameters": parameters}))
         else:
-            size = f"{card['parameters']:>12,} parameters {card['bytes']:>12,} bytes"
+            size = f"{parameters:>12,} parameters {card['bytes']:>12,} bytes"
             click.echo(f"{card['name']:12} {size}  {card['fingerprint'][:16]}")
 
 
@@ -718,7 +746,7 @@ def sample(
 
 
 @cli.command()
-@click.argument("source", metavar="IMAGE", type=click.Path())
+@click.argument("source", metavar="IMAGE", type=PATH)
 @click.option(
     "--network",
     metavar="NAME",
@@ -1002,7 +1030,7 @@ def _plan(
 def _read(source: str) -> bytes:
     if source == STANDARD:
         return sys.stdin.buffer.read()
-    return Path(source).read_bytes()
+    return files.read(source)
 
 
 def _line(report: Report) -> str:
@@ -1039,19 +1067,23 @@ def _run(
         )
     reports = sys.stderr if to_stdout else sys.stdout
     in_parallel = min(jobs, len(todo)) > 1 and all(job.source != STANDARD for job in todo)
-    failed = False
+    failed, waiting, made = False, todo, dict[str, str]()
     with Meter(len(todo), shown=sys.stderr.isatty() and not quiet) as meter:
-        if in_parallel:
-            results = _in_processes(todo, work, jobs, force)
-        else:
-            results = ((job, _done(job, work, force, meter.fraction)) for job in todo)
-        with closing(results):
-            for job, done in results:
-                done = _written(job, done, force)
-                failed |= bool(done.error)
-                with meter.hidden():
-                    _print(job, done, reports, quiet=quiet, as_json=as_json)
-                meter.next()
+        while waiting:
+            now, waiting = files.take_turns(waiting, made)
+            if in_parallel:
+                results = _in_processes(now, work, jobs, force)
+            else:
+                results = ((job, _done(job, work, force, meter.fraction)) for job in now)
+            with closing(results):
+                for job, done in results:
+                    done = _written(job, done, force)
+                    failed |= bool(done.error)
+                    if not done.error and (target := files.real_target(job)):
+                        made[target] = job.source
+                    with meter.hidden():
+                        _print(job, done, reports, quiet=quiet, as_json=as_json)
+                    meter.next()
     if failed:
         raise click.exceptions.Exit(1)
 
@@ -1182,7 +1214,8 @@ class Meter:
                 bar.start()
 
     def _count(self) -> str:
-        return f"{self._finished + 1}/{self._total}" if self._total > 1 else ""
+        number = min(self._finished + 1, self._total)
+        return f"{number}/{self._total}" if self._total > 1 else ""
 
     def fraction(self, done: float) -> None:
         """How far the present file is, 0 to 1."""

@@ -500,7 +500,8 @@ def test_the_zoo_describes_what_it_holds() -> None:
         assert entry["field"] == photo.field_of_view(network.config)
         layout = frozen.layout(network.config)
         fixed = sum(int(np.prod(shape)) for shape, _ in layout.values() if -1 not in shape)
-        assert fixed < entry["parameters"] < entry["bytes"]
+        assert fixed < entry["integers"] < entry["bytes"]
+        assert 0 < zoo.parameters(entry) < entry["integers"]
 
 
 def test_networks_are_found_by_their_fingerprint(path: Path) -> None:
