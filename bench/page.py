@@ -79,7 +79,9 @@ def main(
     measured = []
     try:
         if readme is not None:
-            with_table(readme.read_text(), tables.Table("", SUMMARY, ()))  # says now if it has none
+            with_table(
+                readme.read_text("utf-8"), tables.Table("", SUMMARY, ())
+            )  # says now if it has none
         for dataset in _datasets(data, limit):
             click.echo(f"{dataset.name}: {tables.count(len(dataset.items), 'image')}", err=True)
             with Meter(1, shown=sys.stderr.isatty()) as meter:
@@ -94,7 +96,7 @@ def main(
         kodak, cifar, _ = measured
         files.write(str(output), page(measured).encode(), force=True)
         if readme is not None:
-            text = with_table(readme.read_text(), summary(kodak, cifar))
+            text = with_table(readme.read_text("utf-8"), summary(kodak, cifar))
             files.write(str(readme), text.encode(), force=True)
     except (PixelzipError, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error

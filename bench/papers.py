@@ -156,7 +156,9 @@ def main(
         folder_of = {name: folder / name for name in found}
         for name, picture in pictures(found, folder_of, images).items():
             files.write(str(output.with_suffix("") / name), picture, force=True, makes_folder=True)
-        files.write(str(output), filled(output.read_text(), tables(found)).encode(), force=True)
+        files.write(
+            str(output), filled(output.read_text("utf-8"), tables(found)).encode(), force=True
+        )
     except (PixelzipError, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     for name in named:

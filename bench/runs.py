@@ -193,7 +193,7 @@ def measure(
     checkpoint, kept = run / "checkpoint.pt", run / "measured.json"
     if not again and kept.exists() and kept.stat().st_mtime > checkpoint.stat().st_mtime:
         with suppress(ValueError, TypeError, KeyError):  # written by another version
-            before = Measured.from_json(kept.read_text())
+            before = Measured.from_json(kept.read_text("utf-8"))
             if before.has(bits) and before.is_of(images):
                 return before
     network, state = load_checkpoint(checkpoint)
@@ -227,7 +227,7 @@ def measure(
         ),
         machine=machine(threads, repeat=1),
     )
-    kept.write_text(found.to_json())
+    kept.write_text(found.to_json(), "utf-8")
     return found
 
 

@@ -34,10 +34,13 @@ def encode(intervals: NDArray[np.float32]) -> bytes:
     """Code (n, 3) intervals of `pixelzip.codec.cdf.intervals`, in order, into a payload."""
     head, lower, width = (encoded if constriction is None else encoded_by_constriction)(intervals)
     lower += int.from_bytes(head, "big") << 8 * _STATE_BYTES
-    # Any number in [lower, lower + width) ends the stream: take the one with the fewest bytes.
+    return _end(lower, width).to_bytes(len(head) + _STATE_BYTES, "big").rstrip(b"\0")
+
+
+def _end(lower: int, width: int) -> int:
+    """The number in [lower, lower + width), all of which end the stream, with the fewest bytes."""
     ends = (-(-lower >> bits) << bits for bits in range(8 * _STATE_BYTES, -1, -8))
-    end: int = next(end for end in ends if end < lower + width)
-    return end.to_bytes(len(head) + _STATE_BYTES, "big").rstrip(b"\0")
+    return next(end for end in ends if end < lower + width)
 
 
 def encoded_by_constriction(intervals: NDArray[np.float32]) -> tuple[bytes, int, int]:
@@ -101,6 +104,23 @@ class Decoder:
         return nibbles
 
 
+    def finish(self) -> None:
+        """Raise FormatError unless the payload is what the encoder makes of what was read."""
+        check_finished(self._payload, self._state)
+
+
+def check_finished(payload: bytes, state: NDArray[np.uint64]) -> None:
+    """FormatError unless an encoder of what was read would have written this payload.
+
+    ``state`` is the decoder's (3,): offset, range, and how many bytes it asked for.
+    """
+    offset, width, position = map(int, state)
+    tail = payload[position - _STATE_BYTES :]  # what offset counts from lower to
+    found = int.from_bytes(tail[:_STATE_BYTES].ljust(_STATE_BYTES, b"\0"), "big")
+    if len(tail) > _STATE_BYTES or _end(found - offset, width) != found:
+        raise FormatError("the compressed data is damaged: there is more of it than it says")
+
+
 def check_end(payload: bytes) -> None:
     """FormatError if a payload ends as no encoder ends it."""
     if payload.endswith(b"\0"):
@@ -128,3 +148,6 @@ class RandomBits:
         symbols = (ends <= quantiles[:, None]).sum(axis=1)
         nibbles: NDArray[np.int32] = np.clip(symbols - 1, 0, 15).astype(np.int32)
         return nibbles
+
+    def finish(self) -> None:
+        """There are always more of them."""

@@ -183,16 +183,21 @@ def least_payload(method: Method, sub_pixels: int) -> int:
     return -(-sub_pixels // NETWORK_DENSITY) if method == Method.NETWORK else 1
 
 
+def check_limits(width: int, height: int, metadata: bytes) -> None:
+    """Raise LimitError if a side or the metadata is more than the format holds."""
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
+        raise LimitError(f"the image is {width}x{height} and each side may be 1 to {MAX_SIDE}")
+    if len(metadata) > MAX_METADATA:
+        raise LimitError(
+            f"the image carries {len(metadata)} bytes of metadata and the limit is "
+            f"{MAX_METADATA}: strip it"
+        )
+
+
 def pack(container: Container) -> bytes:
     """Lay out a file. Raises LimitError if a side or the metadata is more than the format holds."""
     width, height = container.width, container.height
-    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
-        raise LimitError(f"the image is {width}x{height} and each side may be 1 to {MAX_SIDE}")
-    if len(container.metadata) > MAX_METADATA:
-        raise LimitError(
-            f"the image carries {len(container.metadata)} bytes of metadata and the limit is "
-            f"{MAX_METADATA}: strip it"
-        )
+    check_limits(width, height, container.metadata)
     plain = container.plain
     out = bytearray(MAGIC)
     out.append(_MODE_NAMES.index(container.mode) | VERSION << 4 | (_PLAIN if plain else 0))

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelzip.codec.container import Container, Method, Tile, groups, tile_grid, unpack
+from pixelzip.codec.container import MAX_PIXELS, Container, Method, Tile, groups, tile_grid, unpack
 from pixelzip.codec.image import FindNetwork, Picture, Progress, decode, share
 
 
@@ -26,13 +26,20 @@ def cost_map(
     *,
     threads: int = 1,
     progress: Progress | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> NDArray[np.float32]:
     """The bits that each pixel of a ``.pxz`` file took: (height, width), summed over sub-pixels.
 
     The file is decoded first, since only known pixels can be scored; raises as `image.decode` does.
     """
-    container = unpack(data)
-    picture = decode(data, find_network, threads=threads, progress=share(progress, 0.0, 0.5))
+    container = unpack(data, max_pixels)
+    picture = decode(
+        data,
+        find_network,
+        threads=threads,
+        progress=share(progress, 0.0, 0.5),
+        max_pixels=max_pixels,
+    )
     bits = np.zeros((container.height, container.width), np.float32)
     network_tiles = []
     for area, tile, pixels in _tiles(container, picture):

@@ -32,6 +32,7 @@ from pixelzip.codec.container import (
     Container,
     Method,
     Tile,
+    check_limits,
     fingerprint_length,
     groups,
     least_payload,
@@ -133,11 +134,12 @@ def encode_many(
     network-coded tile in pixels, or 0 for the largest there can be (4096). ``label`` is the class
     of a network that has classes; without it each tile gets the one that makes it the smallest.
     ``threads`` does not change the result. Raises LimitError if a picture has more than MAX_PIXELS
-    pixels.
+    pixels, or a side or metadata beyond the format.
     """
     if tile_size != 0 and tile_size < MIN_TILE:
         raise ValueError(f"the tile size is 0 or at least {MIN_TILE}, not {tile_size}")
     for picture in pictures:
+        check_limits(picture.width, picture.height, picture.metadata)
         if picture.height * picture.width > MAX_PIXELS:
             raise LimitError(
                 f"the image has {picture.width}x{picture.height} pixels and the limit is "

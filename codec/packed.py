@@ -235,6 +235,8 @@ def _deserialise(data: bytes, form: Form, shape: tuple[int, int, int]) -> Bytes:
     coded = channels
     if form.colours == Colours.PALETTE:
         count = int(flat[0]) + 1
+        if flat.size < 1 + count * channels:
+            raise _damaged()
         palette, flat = flat[1 : 1 + count * channels], flat[1 + count * channels :]
         coded = 1
         if form.layout == Layout.BITS:
@@ -246,7 +248,7 @@ def _deserialise(data: bytes, form: Form, shape: tuple[int, int, int]) -> Bytes:
     row_bytes = -(-width * step * depth // 8)
     if form.filter == Filter.ADAPTIVE:
         kinds, flat = flat[:row_count], flat[row_count:]
-        if kinds.max() >= Filter.ADAPTIVE:
+        if kinds.size < row_count or kinds.max() >= Filter.ADAPTIVE:
             raise _damaged()
     else:
         kinds = np.full(row_count, form.filter, np.uint8)
@@ -389,42 +391,13 @@ def _paeth(left: Bytes, above: Bytes, corner: Bytes) -> Bytes:
 
 
 def _unfilter(residuals: Bytes, step: int, kinds: Bytes) -> Bytes:
-    """Rows (R, N) from their residuals and filters (R,).
+    """Rows (R, N) from their residuals and filters (R,)."""
+    rows = residuals.copy()
+    if kinds.any():
+        from pixelzip.codec.unfilter import unfilter  # slow to load, and not every file needs it
 
-    Every filter looks only left, up, and up-left, so the pixels with equal row + column do not see
-    each other: they are restored together, one diagonal after the other. In a buffer with one row
-    and one column of zeros in front, a diagonal is a slice, and so are its neighbours.
-    """
-    height, width = residuals.shape[0], residuals.shape[1] // step
-    same = kinds.size > 0 and bool((kinds == kinds[0]).all())
-    if same and kinds[0] == Filter.NONE:
-        return residuals.copy()
-    if same and kinds[0] == Filter.UP:
-        return np.cumsum(residuals, axis=0, dtype=np.uint8)
-    pixels = residuals.reshape(height, width, step)
-    if same and kinds[0] == Filter.SUB:
-        return np.cumsum(pixels, axis=1, dtype=np.uint8).reshape(residuals.shape)
-    padded = np.zeros((height + 1, width + 1, step), np.uint8)
-    padded[1:, 1:] = pixels
-    flat = padded.reshape(-1, step)
-    pitch = width + 1
-    for diagonal in range(height + width - 1):
-        first, last = max(0, diagonal - width + 1), min(height - 1, diagonal)
-        start = (first + 1) * pitch + diagonal - first + 1  # of pixel (first, diagonal - first)
-        stop = start + (last - first) * (pitch - 1) + 1
-        left, above, corner = (
-            flat[start - back : stop - back : pitch - 1] for back in (1, pitch, pitch + 1)
-        )
-        here = kinds[first : last + 1, None]
-        predicted = np.where(
-            here == Filter.PAETH, _paeth(left, above, corner), _average(left, above)
-        )
-        if not same:
-            predicted = np.where(here == Filter.UP, above, predicted)
-            predicted = np.where(here == Filter.SUB, left, predicted)
-            predicted = np.where(here == Filter.NONE, np.uint8(0), predicted)
-        flat[start : stop : pitch - 1] += predicted
-    return padded[1:, 1:].reshape(residuals.shape)
+        unfilter(rows, step, kinds)
+    return rows
 
 
 def _damaged() -> FormatError:

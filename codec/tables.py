@@ -8,10 +8,9 @@ entry lies so near to a tie that it could be rounded the other way.)
 from __future__ import annotations
 
 from collections.abc import Iterator
-from decimal import Decimal, localcontext
+from decimal import Decimal
 
-import numpy as np
-from numpy.typing import NDArray
+from pixelzip.codec.decimals import table
 
 LOGIT_UNIT = 256  # per nat
 SCALE_UNIT = 32  # per nat
@@ -32,19 +31,22 @@ def _powers(unit: int, first: int, count: int) -> Iterator[Decimal]:
         power *= step
 
 
-def _tables() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    def scaled(x: Decimal, bits: int) -> int:
-        return int((x * (1 << bits)).to_integral_value())
-
-    scales, half = LOG_SCALE_MAX - LOG_SCALE_MIN + 1, REACH << STEP_BITS
-    with localcontext() as context:
-        context.prec = 40
-        exp = [scaled(x, 20) for x in _powers(LOGIT_UNIT, 0, EXP_RANGE + 1)]
-        inverse = [scaled(x, INVERSE_BITS) for x in _powers(SCALE_UNIT, LOG_SCALE_MIN, scales)]
-        odds = _powers(1 << STEP_BITS, -half, 2 * half + 1)
-        sigmoid = [scaled(1 / (1 + x), SIGMOID_BITS) for x in odds]
-    return np.array(exp), np.array(inverse), np.array(sigmoid)
-
-
-EXP, INVERSE_SCALE, SIGMOID = _tables()
-"""exp(-i / LOGIT_UNIT), exp(-log-scale), and the logistic function, as integers."""
+EXP = table(
+    _powers(LOGIT_UNIT, 0, EXP_RANGE + 1),
+    20,
+    "01f0bedd96e36e3b2fd3b3c59553270ee9d41d44333dc7af56efdcab029c9415",
+)
+"""exp(-i / LOGIT_UNIT)."""
+INVERSE_SCALE = table(
+    _powers(SCALE_UNIT, LOG_SCALE_MIN, LOG_SCALE_MAX - LOG_SCALE_MIN + 1),
+    INVERSE_BITS,
+    "8a044c41400fc7642b5e473dce261ac5b9277cdac2ed483fbc0b9a611dde7456",
+)
+"""exp(-log-scale)."""
+_HALF = REACH << STEP_BITS
+SIGMOID = table(
+    (1 / (1 + odds) for odds in _powers(1 << STEP_BITS, -_HALF, 2 * _HALF + 1)),
+    SIGMOID_BITS,
+    "ce42ef3d35d5635825980d9c1cd540e58e0346821d19aad5ca3a0147a46f224c",
+)
+"""The logistic function, from -REACH to REACH."""

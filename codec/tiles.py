@@ -45,6 +45,9 @@ class Source(Protocol):
     def decode(self, table: NDArray[np.float32]) -> NDArray[np.int32]:
         """(n, 18) frequencies less one -> the n nibbles."""
 
+    def finish(self) -> None:
+        """Raise FormatError if there is more than was read."""
+
 
 def front_order(steps: NDArray[np.int32]) -> Order:
     """The pixels of a tile in decoding order, and where each front ends in it.
@@ -364,6 +367,8 @@ def _step(
             pixels[here[asked], channel] = 16 * high + low
             stepper.reveal(channel, pixels[here, channel])
         tally.add(len(numbers))
+    for source in sources:
+        source.finish()
     parts = np.split(pixels, starts[1:])
     return [part.reshape(*shape, channels) for part, shape in zip(parts, shapes, strict=True)]
 

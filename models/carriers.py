@@ -35,6 +35,21 @@ Product = Callable[[Tensor], Tensor]
 """(n, K) int8 -> (n, N) int32."""
 
 
+def device_of(name: str) -> torch.device:
+    """The torch device of this name. DeviceError if it is not here, or no place to code."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"torch knows no device {name!r}: use cpu or cuda") from error
+    if device.type not in ("cpu", "cuda"):
+        raise DeviceError(f"networks run on cpu and cuda only, not on {name}")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("torch finds no CUDA device here: use the CPU")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(f"torch finds no device {name} here")
+    return device
+
+
 def bound(weight: Tensor, largest: int) -> int:
     """The largest sum that ``weight`` (K, N) can give for inputs of up to ``largest``."""
     return int(weight.long().abs().sum(0).max()) * largest
@@ -88,8 +103,8 @@ def _on_cuda(weight: Tensor) -> Product:
 
 def _test_matrices(largest: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Inputs and weights that break a carrier that saturates; int8 sums are within 24 bits."""
-    x = torch.full((64, 640), -largest, dtype=dtype)
-    weight = torch.full((640, 128), largest, dtype=dtype)
+    x = torch.full((64, 640), -largest, dtype=dtype, device="cpu")
+    weight = torch.full((640, 128), largest, dtype=dtype, device="cpu")
     x[1::2] = largest
     x[2::4, ::2] = largest
     weight[:, 1::2] = -largest

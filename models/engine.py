@@ -36,7 +36,7 @@ from pixelzip.models.program import CELLS, STATES, Node, Program
 
 BAND = 4096
 """A product gathers the taps of so many positions at once: they fit a cache."""
-_ALL = 1 << 20  # the lead of a node that is evaluated a row at a time
+WHOLE_ROW = 1 << 20  # the lead of a node that is evaluated a row at a time
 
 _SELF = ((0, 0),)
 
@@ -62,7 +62,7 @@ class Network:
             [None if some is None else _gates(some, node) for some in columns]
             for node, columns in zip(program.nodes, self.columns, strict=True)
         ]
-        self.leads = _leads(program)
+        self.leads = leads_of(program)
         self.here = _here(program, self.leads)
         self.stored = _stored(program, self.here)
         self.rows, self.window = _kept(program, self.leads)
@@ -76,7 +76,7 @@ class Network:
                 names = ("weight", "bias", "scale") if node.op == "linear" else ("weight", "scale")
                 found = {name: tensors[f"{i}.{name}"] for name in names}
                 weight = found["weight"]
-                bias = found.get("bias", torch.zeros(1, weight.shape[1]))
+                bias = found.get("bias", weight.new_zeros(1, weight.shape[1]))
                 for columns in (self.gates if node.op == "lstm" else self.columns)[i]:
                     some, *rest = (_some(x, columns) for x in (weight, bias, found["scale"]))
                     matrix = None
@@ -143,7 +143,7 @@ def _sliced(columns: Indices) -> Indices | slice:
     return slice(first, last + 1) if last - first + 1 == len(columns) else columns
 
 
-def _leads(program: Program) -> list[int]:
+def leads_of(program: Program) -> list[int]:
     """Of each node, how many columns ahead of the selected pixel it is evaluated."""
     leads = [0] * len(program.nodes)
     for i in range(len(program.nodes) - 1, 0, -1):
@@ -157,8 +157,8 @@ def _leads(program: Program) -> list[int]:
             if not ahead:
                 continue
             lead = leads[i] + max(ahead)
-            if lead > 0 and (program.lag is None or leads[i] >= _ALL):
-                lead = _ALL
+            if lead > 0 and (program.lag is None or leads[i] >= WHOLE_ROW):
+                lead = WHOLE_ROW
             leads[j] = max(leads[j], lead)
     return leads
 
@@ -566,7 +566,7 @@ class Steps(Evaluation):
     def _places(self, pixels: Places, level: int, lead: int) -> Places:
         """Where nodes of this level and lead are to be evaluated now."""
         first = (pixels.rows & (1 << level) - 1) == 0
-        if lead < _ALL:
+        if lead < WHOLE_ROW:
             first &= (pixels.columns & (1 << level) - 1) == 0
             if level == lead == 0:
                 return pixels

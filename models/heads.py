@@ -8,6 +8,7 @@ integer twins of `pixelzip.models.outputs`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from functools import cache
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelzip.codec import cdf
+from pixelzip.codec.decimals import table
 from pixelzip.models.program import WIDE, Program
 from pixelzip.models.tables import hyperbolic_tangent
 
@@ -43,7 +45,9 @@ def parameters(program: Program) -> int:
 def units(program: Program) -> Tensor:
     """(columns,) how many integers a float of 1 becomes, in each column of the last map."""
     colours, k = program.colours, program.components
-    found = torch.full((parameters(program),), float(cdf.LOGIT_UNIT), dtype=torch.float64)
+    found = torch.full(
+        (parameters(program),), float(cdf.LOGIT_UNIT), dtype=torch.float64, device="cpu"
+    )
     if program.output == "softmax":
         found[256 * colours :] = _FINE
     elif program.output == "mixture":
@@ -55,7 +59,7 @@ def units(program: Program) -> Tensor:
 
 def offsets(program: Program) -> Tensor:
     """(columns,) what is added to the floats of the last map, before they become integers."""
-    found = torch.zeros(parameters(program), dtype=torch.float64)
+    found = torch.zeros(parameters(program), dtype=torch.float64, device="cpu")
     if program.output == "mixture":
         first = program.components * (1 + program.colours)
         found[first : first + program.components * program.colours] = _LOG_MIDDLE
@@ -160,24 +164,20 @@ def log_probability(value: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
 @cache
 def _tables(device: str) -> Sequence[Tensor]:
     """log sigmoid(z) and its slopes, log(1 - exp(-1 / scale)), and 1 / scale."""
-    from decimal import Decimal, localcontext
-
     half = _REACH << _STEP_BITS
-    with localcontext() as context:
-        context.prec = 30
-
-        def scaled(x: Decimal) -> int:
-            return int((x * (1 << _LOG_BITS)).to_integral_value())
-
-        log_sigmoid = [
-            scaled(-(1 + (Decimal(-i) / (1 << _STEP_BITS)).exp()).ln())
-            for i in range(-half, half + 1)
-        ]
-        width = [
-            scaled((1 - (-(Decimal(-i) / cdf.SCALE_UNIT).exp()).exp()).ln())
+    log_sigmoid = table(
+        (-(1 + (Decimal(-i) / (1 << _STEP_BITS)).exp()).ln() for i in range(-half, half + 1)),
+        _LOG_BITS,
+        "944a117947e3dec3097f7d011dbb1d2faeea5ffae1a0b3a75b930ed405be91d9",
+    )
+    width = table(
+        (
+            (1 - (-(Decimal(-i) / cdf.SCALE_UNIT).exp()).exp()).ln()
             for i in range(cdf.LOG_SCALE_MIN, cdf.LOG_SCALE_MAX + 1)
-        ]
-    table = torch.tensor(log_sigmoid)
-    slope = torch.cat([table.diff(), torch.zeros(1, dtype=torch.int64)])
-    inverse = torch.from_numpy(cdf.INVERSE_SCALE)
-    return [x.to(device) for x in (table, slope, torch.tensor(width), inverse)]
+        ),
+        _LOG_BITS,
+        "12404baa20cab8850a72529b4361fccf5b6fe4fe9402aafa207a190a5faaacd6",
+    )
+    slope = np.append(np.diff(log_sigmoid), 0)
+    found = (log_sigmoid, slope, width, cdf.INVERSE_SCALE)
+    return [torch.from_numpy(x.copy()).to(device) for x in found]

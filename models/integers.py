@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelzip.codec.conditional import Conditional, Shape, Stepper, lagged
-from pixelzip.codec.errors import DeviceError, NetworkFileError
-from pixelzip.models import carriers, program, zoo
+from pixelzip.codec.errors import NetworkFileError
+from pixelzip.models import carriers, causality, program, zoo
 from pixelzip.models.arithmetic import Arithmetic, Compiled, Plain
 from pixelzip.models.engine import Network, Parallel, Steps, bands, image
 from pixelzip.models.frozen.file import opened
@@ -66,11 +66,14 @@ def check(parts: Sequence[Part]) -> None:
                 raise NetworkFileError(f"tensor {name} holds a state out of range")
             if name.endswith(".cell") and _size(tensor) > 1 << 30:
                 raise NetworkFileError(f"tensor {name} holds a state out of range")
+        for name, tensor in tensors.items():
             if name.endswith(".weight"):
-                bias = tensors.get(name.removesuffix("weight") + "bias", torch.zeros(1).long())
+                bias = tensors.get(name.removesuffix("weight") + "bias", tensor.new_zeros(1).long())
                 most = carriers.bound(tensor, p.largest + 1) + _size(bias)
                 if most >= (1 << 31 if p.bits == 8 else 1 << 53):
                     raise NetworkFileError(f"the sums of {name} could overflow")
+        if p.output != "map":  # which is made of an image that is known
+            causality.check(p, tensors)
     if len(parts) == 3:
         first, between, rest = (p for p, _ in parts)
         given = [node.channels for node in rest.nodes if node.op == "given"]
@@ -146,9 +149,7 @@ class Integers:
         plain: bool = False,
     ) -> None:
         self.name, self.fingerprint = name, fingerprint(parts)
-        self.device = torch.device(device)
-        if self.device.type == "cuda" and not torch.cuda.is_available():
-            raise DeviceError("torch finds no CUDA device here: use the CPU")
+        self.device = carriers.device_of(device)
         carrier = carrier or carriers.asked_for()
 
         def arithmetic(p: Program) -> Arithmetic:

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 from pixelzip.codec.errors import NetworkFileError
@@ -58,6 +59,7 @@ STATES = {
 CELLS = {"row": (-1, 0), "left": (0, -1), "right": (0, 1)}
 """And where it finds the cell that it changes."""
 _MOST_NODES, _MOST_CHANNELS, _MOST_INPUTS, _FARTHEST, _COARSEST = 4096, 8192, 256, 16, 4
+_MOST_ALTOGETHER = 1 << 18  # channels of all the maps, of which each pixel takes room
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,15 @@ class Program:
 
     def narrow(self, node: int) -> bool:
         """Whether that node's map is narrow."""
-        found = self.nodes[node]
-        return self.narrow(found.inputs[0]) if found.op == "add" else found.narrow
+        return self._narrow[node]
+
+    @cached_property
+    def _narrow(self) -> list[bool]:
+        found: list[bool] = []
+        for i, node in enumerate(self.nodes):
+            sums = node.op == "add" and node.inputs and 0 <= node.inputs[0] < i
+            found.append(found[node.inputs[0]] if sums else node.narrow)
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         """What JSON can hold; members that are as by default are left out."""
@@ -176,6 +185,8 @@ def check(program: Program) -> None:
     for i, node in enumerate(program.nodes[1:], 1):
         if not _fits(program, i, node):
             raise NetworkFileError(f"node {i} of its program does not fit the others")
+    if sum(node.channels for node in program.nodes) > _MOST_ALTOGETHER:
+        raise NetworkFileError("its program's maps are too large, taken together")
     readers = Counter(j for node in program.nodes for j in set(node.inputs))
     if any(node.op == "lstm" and readers[node.inputs[0]] > 1 for node in program.nodes):
         raise NetworkFileError("the sums of one of its LSTMs are read elsewhere")

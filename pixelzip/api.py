@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixelzip import metadata, pictures
-from pixelzip.codec.container import MAX_NETWORK_SIDE, unpack
+from pixelzip.codec.container import MAX_NETWORK_SIDE, MAX_PIXELS, unpack
 from pixelzip.codec.errors import (
     LimitError,
     PixelzipError,
@@ -116,19 +116,27 @@ def decompress(
     networks: Sequence[str] = (),
     threads: int | None = None,
     device: str = DEFAULT_DEVICE,
+    max_pixels: int = MAX_PIXELS,
 ) -> Image.Image:
     """Decompress a ``.pxz`` file to a Pillow image, metadata in its ``info``.
 
     ``networks`` are paths of frozen networks to look at besides those of the zoo; ``threads`` and
-    ``device`` are those of `compress`.
+    ``device`` are those of `compress`. ``max_pixels`` bounds time and memory: a few bytes can stand
+    for a large picture of one colour.
 
-    Raises FormatError if the file is damaged, LimitError if it is too large, UnknownNetworkError if
-    its network is not at hand, DeviceError if there is no such device, UnsupportedImageError if
-    Pillow cannot hold it (16-bit colour: use `decompress_array`).
+    Raises FormatError if the file is damaged, LimitError if it has more than ``max_pixels`` pixels,
+    UnknownNetworkError if its network is not at hand, DeviceError if there is no such device,
+    UnsupportedImageError if Pillow cannot hold it (16-bit colour: use `decompress_array`).
     """
     with _named(data):
         return pictures.to_pillow(
-            decode(_bytes(data), networks=networks, threads=threads, device=device)
+            decode(
+                _bytes(data),
+                networks=networks,
+                threads=threads,
+                device=device,
+                max_pixels=max_pixels,
+            )
         )
 
 
@@ -138,6 +146,7 @@ def decompress_array(
     networks: Sequence[str] = (),
     threads: int | None = None,
     device: str = DEFAULT_DEVICE,
+    max_pixels: int = MAX_PIXELS,
 ) -> pictures.Array:
     """Decompress a ``.pxz`` file to an array of (height, width) or (height, width, channels).
 
@@ -146,7 +155,13 @@ def decompress_array(
     """
     with _named(data):
         return pictures.to_array(
-            decode(_bytes(data), networks=networks, threads=threads, device=device)
+            decode(
+                _bytes(data),
+                networks=networks,
+                threads=threads,
+                device=device,
+                max_pixels=max_pixels,
+            )
         )
 
 
@@ -156,6 +171,7 @@ def decompress_many(
     networks: Sequence[str] = (),
     threads: int | None = None,
     device: str = DEFAULT_DEVICE,
+    max_pixels: int = MAX_PIXELS,
 ) -> list[Image.Image]:
     """Decompress several files together: all their tiles step at once.
 
@@ -167,6 +183,7 @@ def decompress_many(
         [_bytes(data) for data in files],
         _finder(networks, device),
         threads=threads or available_threads(),
+        max_pixels=max_pixels,
     )
     return [pictures.to_pillow(picture) for picture in decoded]
 
@@ -203,14 +220,15 @@ class Info:
     """Its length before compression."""
 
 
-def info(data: DataLike) -> Info:
+def info(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Info:
     """Describe a ``.pxz`` file without decoding it.
 
-    Raises FormatError if the file is damaged (of the pixels that shows only when they are decoded).
+    Raises FormatError if the file is damaged (of the pixels that shows only when they are decoded),
+    LimitError if it has more than ``max_pixels`` pixels.
     """
     with _named(data):
         data = _bytes(data)
-        container = unpack(data)
+        container = unpack(data, max_pixels)
         chunks = metadata.parse(container.metadata, container.mode)
     dims = sub_pixels(container.mode, container.width, container.height)
     parts = [
@@ -244,6 +262,7 @@ def cost_map(
     threads: int | None = None,
     device: str = DEFAULT_DEVICE,
     progress: Callable[[float], None] | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> NDArray[np.float32]:
     """The bits that each pixel of a ``.pxz`` file took: (height, width), all its sub-pixels summed.
 
@@ -259,6 +278,7 @@ def cost_map(
             _finder(networks, device),
             threads=threads or available_threads(),
             progress=progress,
+            max_pixels=max_pixels,
         )
 
 
@@ -487,6 +507,7 @@ def decode(
     threads: int | None = None,
     device: str = DEFAULT_DEVICE,
     progress: Callable[[float], None] | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Picture:
     """A file's picture. ``progress`` is called with the fraction done, 0 to 1."""
     from pixelzip.codec import image as codec
@@ -496,6 +517,7 @@ def decode(
         _finder(networks, device),
         threads=threads or available_threads(),
         progress=progress,
+        max_pixels=max_pixels,
     )
 
 

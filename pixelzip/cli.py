@@ -34,7 +34,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from pixelzip import files
-from pixelzip.codec.container import MIN_TILE
+from pixelzip.codec import container
 from pixelzip.codec.errors import PixelzipError, TrainingError
 from pixelzip.files import STANDARD, Job
 from pixelzip.models import architectures
@@ -42,6 +42,9 @@ from pixelzip.models import architectures
 if TYPE_CHECKING:
     from PIL.Image import Image
     from rich.progress import Progress
+
+    from pixelzip.api import Info
+    from pixelzip.codec.image import Picture
 
 Command = TypeVar("Command", bound=Callable[..., None])
 Result = TypeVar("Result")
@@ -109,10 +112,15 @@ def _os_sentence(error: OSError, known: str) -> str:
 
 # The commands' options.
 
-IN = click.argument("sources", metavar="IN...", nargs=-1, required=True, type=click.Path())
+PATH = click.Path(readable=False)  # one that cannot be read is its file's own trouble
+IN = click.argument("sources", metavar="IN...", nargs=-1, required=True, type=PATH)
 DATA = click.Path(path_type=Path)  # of a folder, of a file, or of some rows of one
 OUTPUT = click.option(
-    "-o", "--output", metavar="OUT", type=click.Path(), help="Output file, folder, or - for stdout."
+    "-o",
+    "--output",
+    metavar="OUT",
+    type=PATH,
+    help="Output file, folder, or - for stdout.",
 )
 RECURSIVE = click.option("-r", "--recursive", is_flag=True, help="Go into folders.")
 FORCE = click.option("-f", "--force", is_flag=True, help="Overwrite files that exist.")
@@ -146,8 +154,16 @@ NETWORKS = click.option(
     "networks",
     metavar="FILE",
     multiple=True,
-    type=click.Path(),
+    type=PATH,
     help="Look for the file's network here too; can be given several times.",
+)
+MAX_PIXELS = click.option(
+    "--max-pixels",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=container.MAX_PIXELS,
+    show_default=True,
+    help="Refuse larger pictures, however small their files.",
 )
 
 LABEL = click.option(
@@ -172,7 +188,12 @@ SCALE = click.option(
     help="Make each pixel a square of K pixels.  [default: small pictures are enlarged]",
 )
 GRID = click.option(
-    "-o", "--output", metavar="OUT", required=True, type=click.Path(), help="A PNG file, or -."
+    "-o",
+    "--output",
+    metavar="OUT",
+    required=True,
+    type=PATH,
+    help="A PNG file, or -.",
 )
 
 
@@ -193,8 +214,8 @@ def _size(_context: click.Context, _option: click.Parameter, value: str) -> tupl
 
 
 def _tile(_context: click.Context, _option: click.Parameter, value: int | None) -> int | None:
-    if value is not None and value != 0 and value < MIN_TILE:
-        raise click.BadParameter(f"must be 0 (the largest) or at least {MIN_TILE}")
+    if value is not None and value != 0 and value < container.MIN_TILE:
+        raise click.BadParameter(f"must be 0 (the largest) or at least {container.MIN_TILE}")
     return value
 
 
@@ -317,18 +338,29 @@ def _compress(
         device=device,
         progress=progress,
     )
-    report = _report(job, data, len(source), len(data), start)
+    report = _report(job, api.info(data), len(source), len(data), start)
+    if network is not None and report.network is None and not _codes(network, device, picture):
+        notes.append(f"the network {network} codes no images of mode {picture.mode}: not used")
     return Done(report, _line(report), data, notes)
 
 
+def _codes(network: str, device: str, picture: Picture) -> bool:
+    """Whether a network can code some part of a picture; ``none`` promises nothing."""
+    from pixelzip import api
+
+    conditional = api.load_network(network, device)
+    return conditional is None or any(conditional.codes(p.shape[2]) for p in picture.planes)
+
+
 @cli.command()
-@_options(IN, OUTPUT, RECURSIVE, FORCE, NETWORKS, JOBS, THREADS, DEVICE, QUIET, JSON)
+@_options(IN, OUTPUT, RECURSIVE, FORCE, NETWORKS, MAX_PIXELS, JOBS, THREADS, DEVICE, QUIET, JSON)
 def decompress(
     sources: tuple[str, ...],
     output: str | None,
     recursive: bool,
     force: bool,
     networks: tuple[str, ...],
+    max_pixels: int,
     jobs: int,
     threads: int | None,
     device: str,
@@ -348,7 +380,13 @@ def decompress(
       pixelzip decompress photo.pxz -o - | display
     """
     todo = _plan(sources, output, ".png", _is_pxz, recursive)
-    make = partial(_decompress, networks=networks, threads=_threads(threads, jobs), device=device)
+    make = partial(
+        _decompress,
+        networks=networks,
+        max_pixels=max_pixels,
+        threads=_threads(threads, jobs),
+        device=device,
+    )
     _run(todo, Work(make), jobs=jobs, force=force, quiet=quiet, as_json=as_json)
 
 
@@ -357,6 +395,7 @@ def _decompress(
     progress: Fraction | None,
     *,
     networks: tuple[str, ...],
+    max_pixels: int,
     threads: int,
     device: str,
 ) -> Done:
@@ -367,25 +406,35 @@ def _decompress(
     pictures.check_writable(suffix)
     source = _read(job.source)
     picture = api.decode(
-        source, networks=networks, threads=threads, device=device, progress=progress
+        source,
+        networks=networks,
+        max_pixels=max_pixels,
+        threads=threads,
+        device=device,
+        progress=progress,
     )
     data, lost = pictures.write(picture, suffix)
     notes = [f"{suffix} files cannot hold its {', '.join(lost)}"] if lost else []
-    report = _report(job, source, len(source), len(data), start)
+    about = api.info(source, max_pixels=max_pixels)
+    report = _report(job, about, len(source), len(data), start)
     return Done(report, _line(report), data, notes)
 
 
 @cli.command()
 @_options(IN)
 @click.option(
-    "--against", metavar="IMAGE", type=click.Path(), help="Compare with this original, too."
+    "--against",
+    metavar="IMAGE",
+    type=PATH,
+    help="Compare with this original, too.",
 )
-@_options(RECURSIVE, NETWORKS, JOBS, THREADS, DEVICE, QUIET, JSON)
+@_options(RECURSIVE, NETWORKS, MAX_PIXELS, JOBS, THREADS, DEVICE, QUIET, JSON)
 def verify(
     sources: tuple[str, ...],
     against: str | None,
     recursive: bool,
     networks: tuple[str, ...],
+    max_pixels: int,
     jobs: int,
     threads: int | None,
     device: str,
@@ -407,6 +456,7 @@ def verify(
         _verify,
         against=against,
         networks=networks,
+        max_pixels=max_pixels,
         threads=_threads(threads, jobs),
         device=device,
     )
@@ -419,6 +469,7 @@ def _verify(
     *,
     against: str | None,
     networks: tuple[str, ...],
+    max_pixels: int,
     threads: int,
     device: str,
 ) -> Done:
@@ -429,7 +480,12 @@ def _verify(
     start = time.perf_counter()
     source = _read(job.source)
     picture = api.decode(
-        source, networks=networks, threads=threads, device=device, progress=progress
+        source,
+        networks=networks,
+        max_pixels=max_pixels,
+        threads=threads,
+        device=device,
+        progress=progress,
     )
     metadata.parse(picture.metadata, picture.mode)
     line = f"{job.source}: intact"
@@ -444,12 +500,13 @@ def _verify(
         line += f", with the pixels of {against}"
         if picture.metadata != original.metadata:
             line += " (the metadata differs)"
-    return Done(_report(job, source, len(source), None, start), line)
+    about = api.info(source, max_pixels=max_pixels)
+    return Done(_report(job, about, len(source), None, start), line)
 
 
 @cli.command()
-@_options(IN, QUIET, JSON)
-def info(sources: tuple[str, ...], quiet: bool, as_json: bool) -> None:
+@_options(IN, MAX_PIXELS, QUIET, JSON)
+def info(sources: tuple[str, ...], max_pixels: int, quiet: bool, as_json: bool) -> None:
     """Say what is in .pxz files, without decoding them.
 
     \b
@@ -458,16 +515,17 @@ def info(sources: tuple[str, ...], quiet: bool, as_json: bool) -> None:
       pixelzip info --json archive/*.pxz
     """
     todo = [Job(source) for source in sources]
-    _run(todo, Work(_info), jobs=1, force=False, quiet=quiet, as_json=as_json)
+    make = partial(_info, max_pixels=max_pixels)
+    _run(todo, Work(make), jobs=1, force=False, quiet=quiet, as_json=as_json)
 
 
-def _info(job: Job, _progress: Fraction | None) -> Done:
+def _info(job: Job, _progress: Fraction | None, *, max_pixels: int) -> Done:
     from pixelzip import api
 
     start = time.perf_counter()
     data = _read(job.source)
-    report = _report(job, data, len(data), None, start)
-    about = api.info(data)
+    about = api.info(data, max_pixels=max_pixels)
+    report = _report(job, about, len(data), None, start)
     lines = [
         f"{job.source}:",
         f"{about.width} x {about.height} pixels, mode {about.mode}",
@@ -492,13 +550,14 @@ def _count(number: int, noun: str) -> str:
 
 
 @cli.command()
-@_options(IN, OUTPUT, RECURSIVE, FORCE, NETWORKS, JOBS, THREADS, DEVICE, QUIET, JSON)
+@_options(IN, OUTPUT, RECURSIVE, FORCE, NETWORKS, MAX_PIXELS, JOBS, THREADS, DEVICE, QUIET, JSON)
 def inspect(
     sources: tuple[str, ...],
     output: str | None,
     recursive: bool,
     force: bool,
     networks: tuple[str, ...],
+    max_pixels: int,
     jobs: int,
     threads: int | None,
     device: str,
@@ -517,12 +576,24 @@ def inspect(
       pixelzip inspect --json photo.pxz -o bits.png
     """
     todo = _plan(sources, output, ".bits.png", _is_pxz, recursive)
-    make = partial(_inspect, networks=networks, threads=_threads(threads, jobs), device=device)
+    make = partial(
+        _inspect,
+        networks=networks,
+        max_pixels=max_pixels,
+        threads=_threads(threads, jobs),
+        device=device,
+    )
     _run(todo, Work(make), jobs=jobs, force=force, quiet=quiet, as_json=as_json)
 
 
 def _inspect(
-    job: Job, progress: Fraction | None, *, networks: tuple[str, ...], threads: int, device: str
+    job: Job,
+    progress: Fraction | None,
+    *,
+    networks: tuple[str, ...],
+    max_pixels: int,
+    threads: int,
+    device: str,
 ) -> Done:
     import numpy as np
 
@@ -533,12 +604,18 @@ def _inspect(
         return Done(error=f"a heat map is a PNG file, so name it .png and not {job.target}")
     source = _read(job.source)
     bits = api.cost_map(
-        source, networks=networks, threads=threads, device=device, progress=progress
+        source,
+        networks=networks,
+        max_pixels=max_pixels,
+        threads=threads,
+        device=device,
+        progress=progress,
     )
     drawn = io.BytesIO()
     heatmap.draw(bits).save(drawn, "PNG")
-    report = _report(job, source, len(source), drawn.tell(), start)
-    payload = sum(part.bytes for part in api.info(source).parts)
+    about = api.info(source, max_pixels=max_pixels)
+    report = _report(job, about, len(source), drawn.tell(), start)
+    payload = sum(part.bytes for part in about.parts)
     total = float(bits.sum(dtype=np.float64))
     more = {
         "payload_bytes": payload,
@@ -561,9 +638,12 @@ def _inspect(
     "--architectures", "trainable", is_flag=True,
     help="The networks that can be trained instead, as they are by default.",
 )  # fmt: skip
-@_options(JSON)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per network.")
 def networks(trainable: bool, as_json: bool) -> None:
     """List the networks of the zoo, or those that can be trained.
+
+    Their parameters are the numbers that training found. A frozen network's file holds more: tables
+    and scales that freezing makes of them.
 
     \b
     pixelzip networks
@@ -575,10 +655,11 @@ def networks(trainable: bool, as_json: bool) -> None:
     from pixelzip.models import zoo
 
     for card in zoo.describe():
+        parameters = zoo.parameters(card)
         if as_json:
-            click.echo(json.dumps(card))
+            click.echo(json.dumps(card | {"parameters": parameters}))
         else:
-            size = f"{card['parameters']:>12,} parameters {card['bytes']:>12,} bytes"
+            size = f"{parameters:>12,} parameters {card['bytes']:>12,} bytes"
             click.echo(f"{card['name']:12} {size}  {card['fingerprint'][:16]}")
 
 
@@ -665,7 +746,7 @@ def sample(
 
 
 @cli.command()
-@click.argument("source", metavar="IMAGE", type=click.Path())
+@click.argument("source", metavar="IMAGE", type=PATH)
 @click.option(
     "--network",
     metavar="NAME",
@@ -949,7 +1030,7 @@ def _plan(
 def _read(source: str) -> bytes:
     if source == STANDARD:
         return sys.stdin.buffer.read()
-    return Path(source).read_bytes()
+    return files.read(source)
 
 
 def _line(report: Report) -> str:
@@ -958,10 +1039,7 @@ def _line(report: Report) -> str:
     return f"{report.input} -> {report.output}: {rest}"
 
 
-def _report(job: Job, pxz: bytes, bytes_in: int, bytes_out: int | None, start: float) -> Report:
-    from pixelzip import api
-
-    about = api.info(pxz)
+def _report(job: Job, about: Info, bytes_in: int, bytes_out: int | None, start: float) -> Report:
     return Report(
         input=job.source,
         output=job.target,
@@ -981,25 +1059,31 @@ def _run(
 ) -> None:
     """Do the work of all jobs, write what they made, report each in order."""
     to_stdout = any(job.target == STANDARD for job in todo)
+    if to_stdout and sys.__stdout__ is None:
+        raise click.UsageError("standard output is closed; give a file with -o")
     if to_stdout and sys.stdout.isatty() and not force:
         raise click.UsageError(
             "a picture would go to the terminal; give a file with -o, or --force"
         )
     reports = sys.stderr if to_stdout else sys.stdout
     in_parallel = min(jobs, len(todo)) > 1 and all(job.source != STANDARD for job in todo)
-    failed = False
+    failed, waiting, made = False, todo, dict[str, str]()
     with Meter(len(todo), shown=sys.stderr.isatty() and not quiet) as meter:
-        if in_parallel:
-            results = _in_processes(todo, work, jobs, force)
-        else:
-            results = ((job, _done(job, work, force, meter.fraction)) for job in todo)
-        with closing(results):
-            for job, done in results:
-                done = _written(job, done, force)
-                failed |= bool(done.error)
-                with meter.hidden():
-                    _print(job, done, reports, quiet=quiet, as_json=as_json)
-                meter.next()
+        while waiting:
+            now, waiting = files.take_turns(waiting, made)
+            if in_parallel:
+                results = _in_processes(now, work, jobs, force)
+            else:
+                results = ((job, _done(job, work, force, meter.fraction)) for job in now)
+            with closing(results):
+                for job, done in results:
+                    done = _written(job, done, force)
+                    failed |= bool(done.error)
+                    if not done.error and (target := files.real_target(job)):
+                        made[target] = job.source
+                    with meter.hidden():
+                        _print(job, done, reports, quiet=quiet, as_json=as_json)
+                    meter.next()
     if failed:
         raise click.exceptions.Exit(1)
 
@@ -1013,14 +1097,14 @@ def _written(job: Job, done: Done, force: bool) -> Done:
     """Put what was made where it belongs."""
     if done.error or job.target is None:
         return done
-    if job.target == STANDARD:
-        sys.stdout.buffer.write(done.data)
-        sys.stdout.buffer.flush()
-        return done
     try:
-        files.write(job.target, done.data, force=force, makes_folder=job.makes_folder)
+        if job.target == STANDARD:
+            files.pour(done.data, sys.stdout.buffer)
+        else:
+            files.write(job.target, done.data, force=force, makes_folder=job.makes_folder)
     except OSError as error:
-        return Done(error=f"{job.target} cannot be written: {error.strerror or error}")
+        name = "standard output" if job.target == STANDARD else job.target
+        return Done(error=f"{name} cannot be written: {error.strerror or error}")
     return done
 
 
@@ -1130,7 +1214,8 @@ class Meter:
                 bar.start()
 
     def _count(self) -> str:
-        return f"{self._finished + 1}/{self._total}" if self._total > 1 else ""
+        number = min(self._finished + 1, self._total)
+        return f"{number}/{self._total}" if self._total > 1 else ""
 
     def fraction(self, done: float) -> None:
         """How far the present file is, 0 to 1."""
@@ -1158,6 +1243,13 @@ class Meter:
 
 def main() -> NoReturn:
     """The console script."""
+    for number in range(3):  # else a file of ours could become a standard stream that was closed
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     try:
         status = cli.main(prog_name="pixelzip", standalone_mode=False) or 0
         sys.stdout.flush()
@@ -1166,8 +1258,10 @@ def main() -> NoReturn:
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         status = 130
-    except BrokenPipeError:
-        # Whoever read our output has left; a flush at exit must not fail once more.
+    except OSError as error:
+        # Of a reader that has left nobody wants to know; a flush at exit must not fail once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            click.echo(f"Error: what there is to say cannot be written: {error.strerror}", err=True)
         status = 1
     sys.exit(status)

@@ -22,15 +22,16 @@ import math
 import re
 import struct
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
 from PIL.PngImagePlugin import iTXt
+from PIL.TiffImagePlugin import TiffImageFile
 
 from pixelzip.codec.container import MAX_METADATA
-from pixelzip.codec.errors import FormatError, UnsupportedImageError
+from pixelzip.codec.errors import FormatError, LimitError, UnsupportedImageError
 
 KINDS = (
     b"PLTE",
@@ -65,6 +66,9 @@ _NAMES = {
     b"zTXt": "text",
     b"iTXt": "text",
 }
+MAX_CHUNKS = 2**14
+"""So many chunks at most, or a few bytes could stand for millions of them."""
+
 _LENGTHS = {b"sRGB": 1, b"gAMA": 4, b"cHRM": 32, b"cICP": 4, b"pHYs": 9}
 _TRANSPARENCY_LENGTHS = {"1": 2, "L": 2, "I;16": 2, "RGB": 6, "RGB;16": 6}
 _XMP = b"XML:com.adobe.xmp"
@@ -100,9 +104,14 @@ Metadata = tuple[Chunk, ...]
 
 
 def serialise(metadata: Iterable[Chunk]) -> bytes:
-    """The bytes that a .pxz file keeps; `parse` gives the chunks back."""
+    """The bytes that a .pxz file keeps; `parse` gives the chunks back.
+
+    Raises LimitError if they are more than it can hold.
+    """
     out = bytearray()
-    for chunk in metadata:
+    for number, chunk in enumerate(metadata):
+        if number >= MAX_CHUNKS or len(out) + len(chunk.body) > MAX_METADATA:
+            raise too_much()
         out.append(KINDS.index(chunk.kind))
         length = len(chunk.body)
         while length >= 0x80:
@@ -113,11 +122,21 @@ def serialise(metadata: Iterable[Chunk]) -> bytes:
     return bytes(out)
 
 
+def too_much() -> LimitError:
+    """That the metadata is more than a .pxz file can hold."""
+    return LimitError(
+        f"the image carries more metadata than {MAX_CHUNKS} pieces or {MAX_METADATA} bytes: "
+        "strip it"
+    )
+
+
 def parse(data: bytes, mode: str) -> Metadata:
     """The chunks of a picture of this mode. Raises FormatError if they cannot be what we wrote."""
     chunks: list[Chunk] = []
     at = 0
     while at < len(data):
+        if len(chunks) == MAX_CHUNKS:
+            raise FormatError("the file is damaged: it has too many pieces of metadata")
         number = data[at]
         if number >= len(KINDS):
             raise FormatError(f"the file is damaged: there is no metadata of kind {number}")
@@ -166,11 +185,6 @@ def is_sound(chunk: Chunk, mode: str) -> bool:
             return len(body) == _LENGTHS[kind]
 
 
-def stripped(metadata: Iterable[Chunk]) -> Metadata:
-    """Only what the pixels need to look the same: palette and transparency."""
-    return tuple(chunk for chunk in metadata if chunk.kind in LOOK)
-
-
 def find(metadata: Iterable[Chunk], kind: bytes) -> bytes | None:
     """The body of the first chunk of a kind."""
     return next((chunk.body for chunk in metadata if chunk.kind == kind), None)
@@ -179,21 +193,38 @@ def find(metadata: Iterable[Chunk], kind: bytes) -> bytes | None:
 # From and to the chunks of a PNG file.
 
 
-def from_png(kind: bytes, body: bytes) -> Chunk:
-    """A chunk as it stands in a PNG file. Raises UnsupportedImageError if it is damaged."""
+def all_from_png(chunks: Sequence[Chunk]) -> Iterator[Chunk]:
+    """The chunks of a PNG file, inflated.
+
+    Raises UnsupportedImageError if one is damaged, LimitError before they take more room than a
+    .pxz file has for them.
+    """
+    if len(chunks) > MAX_CHUNKS:
+        raise too_much()
+    room = MAX_METADATA
+    for chunk in chunks:
+        inflated = from_png(chunk.kind, chunk.body, room)
+        room -= len(inflated.body)
+        yield inflated
+
+
+def from_png(kind: bytes, body: bytes, room: int = MAX_METADATA) -> Chunk:
+    """A chunk as it stands in a PNG file. Raises UnsupportedImageError if it is damaged.
+
+    LimitError if it is larger than ``room``.
+    """
+    if len(body) > room:
+        raise too_much()
     try:
-        if kind == b"iCCP":
-            name, rest = body.split(b"\0", 1)
-            return Chunk(kind, name + b"\0" + _inflate(rest[:1], rest[1:]))
-        if kind == b"zTXt":
+        if kind in (b"iCCP", b"zTXt"):
             keyword, rest = body.split(b"\0", 1)
-            return Chunk(kind, keyword + b"\0" + _inflate(rest[:1], rest[1:]))
+            return Chunk(kind, keyword + b"\0" + _inflate(rest[:1], rest[1:], room))
         if kind == b"iTXt":
             keyword, rest = body.split(b"\0", 1)
             flag, method, fields = rest[:1], rest[1:2], rest[2:]
             language, translated, text = fields.split(b"\0", 2)
             if flag == b"\1":
-                text = _inflate(method, text)
+                text = _inflate(method, text, room)
             return Chunk(kind, b"\0".join([keyword, flag + language, translated, text]))
     except (ValueError, zlib.error) as error:
         what = f"the image's {_NAMES[kind]} ({kind.decode()} chunk)"
@@ -220,13 +251,15 @@ def to_png(chunk: Chunk) -> bytes:
             return chunk.body
 
 
-def _inflate(method: bytes, data: bytes) -> bytes:
+def _inflate(method: bytes, data: bytes, room: int) -> bytes:
     if method != b"\0":
         raise ValueError("unknown compression method")
     inflater = zlib.decompressobj()
-    plain = inflater.decompress(data, MAX_METADATA)
+    plain = inflater.decompress(data, room + 1)
+    if len(plain) > room:
+        raise too_much()
     if not inflater.eof:
-        raise ValueError("cut short, or larger than any metadata may be")
+        raise ValueError("cut short")
     return plain
 
 
@@ -236,11 +269,12 @@ def _inflate(method: bytes, data: bytes) -> bytes:
 def from_pillow(image: Image.Image, info: Mapping[Any, Any]) -> Metadata:
     """The metadata of a loaded Pillow image.
 
-    ``info`` is ``image.info``, perhaps with entries that a caller gave to ``save``.
+    ``info`` is ``image.info``, perhaps with entries that a caller gave to ``save``. Raises
+    ValueError if the EXIF data of a TIFF file is damaged.
     """
-    chunks = [*_look_from_pillow(image, info)]
-    if profile := info.get("icc_profile"):
-        chunks.append(Chunk(b"iCCP", b"\0" + bytes(profile)))
+    chunks = [*look_from_pillow(image, info)]
+    if profile := _blob(info.get("icc_profile")):
+        chunks.append(Chunk(b"iCCP", b"\0" + profile))
     if info.get("srgb") is not None:
         chunks.append(Chunk(b"sRGB", bytes([info["srgb"]])))
     if info.get("gamma"):
@@ -254,10 +288,9 @@ def from_pillow(image: Image.Image, info: Mapping[Any, Any]) -> Metadata:
         chunks.append(Chunk(b"eXIf", exif))
     texts = _texts(image, info)
     chunks += texts
-    xmp = info.get("xmp")
+    xmp = _blob(info.get("xmp"))
     if xmp and not any(chunk.name == "XMP" for chunk in texts):
-        body = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
-        chunks.append(Chunk(b"iTXt", _XMP + b"\0\0\0\0" + body))
+        chunks.append(Chunk(b"iTXt", _XMP + b"\0\0\0\0" + xmp))
     return tuple(chunks)
 
 
@@ -298,7 +331,14 @@ def to_pillow(metadata: Iterable[Chunk], mode: str) -> dict[Any, Any]:
     return info
 
 
-def _look_from_pillow(image: Image.Image, info: Mapping[Any, Any]) -> list[Chunk]:
+def _blob(value: object) -> bytes:
+    """The bytes in an entry of ``Image.info``; none if it holds something else, as a TIFF may."""
+    if isinstance(value, str):
+        return value.encode()
+    return bytes(value) if isinstance(value, bytes | bytearray | memoryview) else b""
+
+
+def look_from_pillow(image: Image.Image, info: Mapping[Any, Any]) -> list[Chunk]:
     """Palette and transparency."""
     chunks = []
     transparency = info.get("transparency")
@@ -337,8 +377,7 @@ def _resolution(image: Image.Image, info: Mapping[Any, Any]) -> tuple[int, int, 
     """(x, y, unit) as in a pHYs chunk: unit 1 is pixels per metre, 0 only an aspect ratio."""
     if info.get("aspect"):
         return (*info["aspect"], 0)
-    # Where a JPEG names no resolution, Pillow takes it from the EXIF data or makes up 72.
-    if image.format in ("JPEG", "MPO") and info.get("jfif_unit") not in (1, 2):
+    if info.get("dpi") == image.info.get("dpi") and not names_resolution(image):
         return None
     try:
         x, y = (float(value) / _METRE for value in info["dpi"])
@@ -356,19 +395,48 @@ def _exif(image: Image.Image, info: Mapping[Any, Any]) -> bytes:
         exif = descriptive(image.getexif())
     if isinstance(exif, Image.Exif):
         exif = exif.tobytes()
-    return bytes(exif or b"").removeprefix(_EXIF_PREFIX)
+    return _blob(exif).removeprefix(_EXIF_PREFIX)
 
 
 def descriptive(tags: Image.Exif) -> bytes:
-    """The EXIF data of a TIFF file, without what says where its pixels lie; empty if none."""
+    """The EXIF data of a TIFF file, without what says where its pixels lie; empty if none.
+
+    Raises ValueError if it is damaged.
+    """
     exif = Image.Exif()
-    for tag in _TIFF_TAGS:
-        if tag in tags:
-            exif[tag] = tags[tag]
-    for directory in _TIFF_DIRECTORIES:
-        if entries := tags.get_ifd(directory):
-            exif[directory] = entries
-    return exif.tobytes() if len(exif) else b""
+    try:
+        for tag in _TIFF_TAGS:
+            if tag in tags:
+                exif[tag] = tags[tag]
+        for directory in _TIFF_DIRECTORIES:
+            if entries := tags.get_ifd(directory):
+                exif[directory] = entries
+        return exif.tobytes() if len(exif) else b""
+    except Exception as error:  # a tag of the wrong type gives whatever its use first gives
+        raise ValueError("its EXIF data is damaged; strip the metadata to drop it") from error
+
+
+def names_resolution(image: Image.Image) -> bool:
+    """Whether a resolution that Pillow tells is the file's own.
+
+    Where a TIFF names none, Pillow makes up 1; a JPEG's it takes from the EXIF data or makes up 72.
+    """
+    if isinstance(image, TiffImageFile):
+        return {282, 283} <= set(image.tag_v2)
+    return image.format not in ("JPEG", "MPO") or image.info.get("jfif_unit") in (1, 2)
+
+
+def dots_per_inch(x: float, y: float) -> tuple[float, float]:
+    """The resolution in ``Image.info``, for a file that holds it in dots per inch.
+
+    PNG's whole pixels per metre make 299.9994 of 300, so what is that near to a whole number is it.
+    """
+
+    def whole(dots: float) -> float:
+        nearest = round(dots)
+        return nearest if round(nearest / _METRE) == round(dots / _METRE) else dots
+
+    return whole(x), whole(y)
 
 
 def _texts(image: Image.Image, info: Mapping[Any, Any]) -> list[Chunk]:

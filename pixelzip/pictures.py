@@ -13,7 +13,8 @@ from __future__ import annotations
 import io
 import struct
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,8 @@ from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from pixelzip import metadata, png
-from pixelzip.codec.container import MAGIC, MAX_PIXELS, MODES
-from pixelzip.codec.errors import LimitError, UnsupportedImageError
+from pixelzip.codec.container import MAGIC, MAX_PIXELS, MAX_SIDE, MODES
+from pixelzip.codec.errors import LimitError, PixelzipError, UnsupportedImageError
 from pixelzip.codec.image import Picture
 
 Array = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.bool_]
@@ -114,35 +115,38 @@ def read(data: bytes, *, strip: bool = False) -> Picture:
     if data.startswith(png.SIGNATURE):
         header, data, chunks = png.take_apart(data)
     samples: png.Samples
+    with _decoding(), Image.open(io.BytesIO(data), formats=sorted(set(READABLE.values()))) as image:
+        _check_size(*image.size)
+        if header is None or chunks is None:
+            return from_pillow(_as_stored(image, strip), strip=strip)
+        png.check_rows(header, data)
+        if header.is_deep:
+            deep = png.read_deep(header, data)
+            mode, samples = _DEEP_MODES[deep.shape[2]], deep
+        else:
+            mode, samples = _samples(image)
+    return _picture(mode, samples, _from_png(chunks, mode, header.depth, strip))
+
+
+@contextmanager
+def _decoding() -> Iterator[None]:
+    """Turn whatever Pillow raises into our errors: of damaged files that can be any exception."""
     try:
-        with _opened(data) as image:
-            _check_size(*image.size)
-            if chunks is None:
-                return from_pillow(_as_stored(image), strip=strip)
-            if header is not None and header.is_deep:
-                deep = png.read_deep(header, data)
-                mode, samples = _DEEP_MODES[deep.shape[2]], deep
-            else:
-                mode, samples = _samples(image)
-    except (OSError, SyntaxError, ValueError) as error:
+        with warnings.catch_warnings():
+            # Our own limit stands below Pillow's error and above its warning.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            yield
+    except (PixelzipError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise LimitError(f"the image has more than the limit of {MAX_PIXELS} pixels") from error
+    except UnidentifiedImageError as error:
+        known = ", ".join(sorted(set(READABLE.values())))
+        raise UnsupportedImageError(
+            f"the file is not an image that pixelzip reads ({known})"
+        ) from error
+    except Exception as error:
         raise UnsupportedImageError(f"the file is damaged: {_sentence(error)}") from error
-    depth = header.depth if header is not None else 8
-    return _picture(mode, samples, _from_png(chunks, mode, depth, strip))
-
-
-def _opened(data: bytes) -> Image.Image:
-    with warnings.catch_warnings():
-        # Our own limit stands below Pillow's error and above its warning.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        try:
-            return Image.open(io.BytesIO(data), formats=sorted(set(READABLE.values())))
-        except Image.DecompressionBombError as error:
-            raise LimitError(f"the image has more than the limit of {MAX_PIXELS} pixels") from error
-        except UnidentifiedImageError as error:
-            known = ", ".join(sorted(set(READABLE.values())))
-            raise UnsupportedImageError(
-                f"the file is not an image that pixelzip reads ({known})"
-            ) from error
 
 
 def _sentence(error: Exception) -> str:
@@ -154,17 +158,21 @@ def _check_size(width: int, height: int) -> None:
         raise LimitError(
             f"the image is {width}x{height}, more than the limit of {MAX_PIXELS} pixels"
         )
+    if max(width, height) > MAX_SIDE:
+        raise LimitError(f"the image is {width}x{height} and each side may be 1 to {MAX_SIDE}")
 
 
-def _as_stored(image: Image.Image) -> Image.Image:
+def _as_stored(image: Image.Image, strip: bool) -> Image.Image:
     """Pillow turns a TIFF file's pixels upright and forgets how they lay: lay them back."""
     if not isinstance(image, TiffImageFile) or image.tag_v2.get(274, 1) not in _TURNED_BACK:
         return image
     _check_keepable(image)
     turn_back = _TURNED_BACK[image.tag_v2[274]]
-    exif = metadata.descriptive(image.getexif())
+    exif = b"" if strip else metadata.descriptive(image.getexif())
     stored = image.transpose(turn_back)
     stored.info["exif"] = exif
+    if not metadata.names_resolution(image):
+        stored.info.pop("dpi", None)
     return stored
 
 
@@ -183,7 +191,7 @@ def _from_png(
             else c
             for c in chunks
         ]
-    kept = (metadata.from_png(chunk.kind, chunk.body) for chunk in chunks)
+    kept = metadata.all_from_png(chunks)
     return tuple(chunk for chunk in kept if metadata.is_sound(chunk, mode))
 
 
@@ -198,8 +206,8 @@ def from_pillow(
     _check_size(*image.size)
     _check_keepable(image)
     mode, samples = _samples(image)
-    chunks = metadata.from_pillow(image, dict(image.info) | dict(extra or {}))
-    return _picture(mode, samples, metadata.stripped(chunks) if strip else chunks)
+    chunks = metadata.look_from_pillow if strip else metadata.from_pillow
+    return _picture(mode, samples, chunks(image, dict(image.info) | dict(extra or {})))
 
 
 def _check_keepable(image: Image.Image) -> None:
@@ -212,10 +220,12 @@ def _check_keepable(image: Image.Image) -> None:
     bits: tuple[int, ...] = ()
     if isinstance(image, TiffImageFile):
         bits = image.tag_v2.get(258, ())
-    elif image.format == "PPM" and image.mode == "RGB":
-        decoder = image.tile[0] if image.tile else None  # type: ignore[attr-defined]
-        if decoder is not None and decoder.codec_name.startswith("ppm"):
-            bits = (int(decoder.args[-1]).bit_length(),)
+    elif image.format == "PPM" and image.tile and image.tile[0].codec_name.startswith("ppm"):  # type: ignore[attr-defined]
+        bits = (int(image.tile[0].args[-1]).bit_length(),)  # type: ignore[attr-defined]
+        if image.mode == "I":
+            raise UnsupportedImageError(
+                f"{bits[0]}-bit grey cannot be kept; convert it to 8 or 16 bits first"
+            )
     if max(bits, default=0) > 8 and image.mode in MODES and image.mode != "I;16":
         raise UnsupportedImageError(
             f"{max(bits)}-bit colours are read from PNG files only; convert the image to PNG first"
@@ -336,7 +346,9 @@ def write(picture: Picture, suffix: str) -> tuple[bytes, list[str]]:
     else:
         image = to_pillow(picture)
         info = image.info
-        options: dict[str, Any] = {"dpi": info["dpi"]} if "dpi" in info and kept else {}
+        options: dict[str, Any] = {}
+        if kept and "dpi" in info:
+            options["dpi"] = metadata.dots_per_inch(*info["dpi"])
         if format_ == "TIFF":
             options |= {"exif": _tiff_tags(info), "icc_profile": info.get("icc_profile")}
         image.info = {}
@@ -357,7 +369,7 @@ def _tiff_tags(info: Mapping[Any, Any]) -> Image.Exif:
     return tags
 
 
-def _picture(mode: str, samples: png.Samples, chunks: metadata.Metadata) -> Picture:
+def _picture(mode: str, samples: png.Samples, chunks: Iterable[metadata.Chunk]) -> Picture:
     """Cut (height, width, channels) samples into the mode's planes."""
     if samples.dtype == np.uint16:
         samples = np.concatenate([samples >> 8, samples & 255], axis=2).astype(np.uint8)
@@ -368,8 +380,10 @@ def _picture(mode: str, samples: png.Samples, chunks: metadata.Metadata) -> Pict
 
 def _joined(picture: Picture) -> png.Samples:
     """The inverse of `_picture`."""
-    samples = np.concatenate(picture.planes, axis=2)
     if not picture.mode.endswith(";16"):
-        return samples
-    high, low = np.split(samples.astype(np.uint16), 2, axis=2)
-    return png.deep(high, low)
+        return np.concatenate(picture.planes, axis=2)
+    half = len(picture.planes) // 2
+    samples = np.concatenate(picture.planes[:half], axis=2, dtype=np.uint16)
+    samples <<= 8
+    samples |= np.concatenate(picture.planes[half:], axis=2)
+    return samples

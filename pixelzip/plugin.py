@@ -21,6 +21,8 @@ from typing import IO, Any
 
 from PIL import Image, ImageFile
 
+from pixelzip.codec.errors import FormatError, PixelzipError
+
 MAGIC = b"\xf5z"
 """As in `pixelzip.codec.container`, which would make each `Image.open` of anything import numpy."""
 
@@ -44,19 +46,28 @@ class PxzImageFile(ImageFile.ImageFile):
 
         assert self.fp is not None
         self._data: bytes | None = self.fp.read()
-        container = unpack(self._data)
-        mode = container.mode
+        try:
+            container = unpack(self._data)
+            mode = container.mode
+            chunks = metadata.parse(container.metadata, mode)
+        except FormatError as error:
+            raise SyntaxError(str(error)) from error  # so Pillow tries other formats, and then says
+        except PixelzipError as error:
+            raise _for_pillow(error) from error
         if mode.endswith(";16") and mode != "I;16":
-            raise pictures.deep_error(mode)
+            raise _for_pillow(pictures.deep_error(mode))
         self._mode = mode
         self._size = (container.width, container.height)
-        self.info = metadata.to_pillow(metadata.parse(container.metadata, mode), mode)
+        self.info = metadata.to_pillow(chunks, mode)
+
+    def verify(self) -> None:
+        """Decode the pixels and check their checksum; as always in Pillow, open it again after."""
+        self._decoded()
+        super().verify()
 
     def load(self) -> Any:
         if self._data is not None:
-            from pixelzip import api
-
-            image = api.decompress(self._data)
+            image = self._decoded()
             self._data = None
             if self.fp is not None and self._exclusive_fp:
                 self.fp.close()
@@ -64,6 +75,22 @@ class PxzImageFile(ImageFile.ImageFile):
             self.im = image.im
             self.palette = image.palette
         return super().load()
+
+    def _decoded(self) -> Image.Image:
+        from pixelzip import api
+
+        assert self._data is not None
+        try:
+            return api.decompress(self._data)
+        except PixelzipError as error:
+            raise _for_pillow(error) from error
+
+
+def _for_pillow(error: PixelzipError) -> OSError:
+    """The same error, and also an OSError: that is what callers of Pillow catch."""
+    kind = type(error)
+    both: type[OSError] = type(kind.__name__, (kind, OSError), {})
+    return both(str(error))
 
 
 def save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:

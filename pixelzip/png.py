@@ -30,6 +30,10 @@ Samples = NDArray[np.uint8] | NDArray[np.uint16]
 
 _COLOUR_TYPES = {"1": 0, "L": 0, "LA": 4, "P": 3, "RGB": 2, "RGBA": 6}
 _GREY, _RGB, _GREY_ALPHA, _RGBA = 0, 2, 4, 6
+_SAMPLES = {_GREY: 1, _RGB: 3, 3: 1, _GREY_ALPHA: 2, _RGBA: 4}
+_PASSES = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
+           (0, 1, 1, 2)]  # fmt: skip
+"""Of an interlaced image: each pass's first column and row, and its steps between them."""
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _BAND = 1 << 20  # bytes of rows that are filtered at once
 
@@ -42,6 +46,7 @@ class Header:
     height: int
     depth: int
     colour_type: int
+    interlaced: bool
 
     @property
     def is_deep(self) -> bool:
@@ -59,9 +64,11 @@ def take_apart(data: bytes) -> tuple[Header, bytes, list[metadata.Chunk]]:
     pixels = [SIGNATURE]
     chunks: list[metadata.Chunk] = []
     for kind, body, whole in _chunks(data):
-        if kind == b"IHDR" and len(body) == 13:
-            width, height, depth, colour_type = struct.unpack_from(">IIBB", body)
-            header = Header(width, height, depth, colour_type)
+        if kind == b"IHDR":
+            if header is not None or len(body) != 13:
+                raise UnsupportedImageError("the file is a damaged PNG: it has a wrong header")
+            width, height, depth, colour_type, *_, interlaced = struct.unpack(">IIBBBBB", body)
+            header = Header(width, height, depth, colour_type, interlaced != 0)
         elif kind == b"acTL" and len(body) == 8 and body[:4] != b"\0\0\0\1":
             frames = int.from_bytes(body[:4], "big")
             raise UnsupportedImageError(
@@ -74,6 +81,35 @@ def take_apart(data: bytes) -> tuple[Header, bytes, list[metadata.Chunk]]:
     if header is None:
         raise UnsupportedImageError("the file is a damaged PNG: it has no header")
     return header, b"".join(pixels), chunks
+
+
+def check_rows(header: Header, pixels: bytes) -> None:
+    """Raise UnsupportedImageError unless all rows are there: Pillow would make black ones of them.
+
+    ``pixels`` is the PNG that `take_apart` gives.
+    """
+    missing = _rows_length(header)
+    inflater = zlib.decompressobj()
+    try:
+        for kind, body, _ in _chunks(pixels):
+            while kind == b"IDAT" and body and missing > 0 and not inflater.eof:
+                missing -= len(inflater.decompress(body, _BAND))
+                body = inflater.unconsumed_tail
+    except zlib.error as error:
+        raise UnsupportedImageError("the file is a damaged PNG: its pixels are damaged") from error
+    if missing > 0:
+        raise UnsupportedImageError("the file is a damaged PNG: some of its rows are missing")
+
+
+def _rows_length(header: Header) -> int:
+    """The bytes of the filtered rows, each behind the number of its filter."""
+    bits = header.depth * _SAMPLES.get(header.colour_type, 1)
+    total = 0
+    for left, top, across, down in _PASSES if header.interlaced else [(0, 0, 1, 1)]:
+        columns, rows = -((left - header.width) // across), -((top - header.height) // down)
+        if columns > 0:
+            total += max(0, rows) * (1 + -(-columns * bits // 8))
+    return total
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
@@ -131,18 +167,12 @@ def _unpacked(pixels: bytes, rawmode: str) -> NDArray[np.uint8]:
 def write(mode: str, samples: Samples, chunks: metadata.Metadata) -> bytes:
     """A PNG file of a picture of this mode (see `pixelzip.codec.container.MODES`)."""
     height, width, channels = samples.shape
-    deep = samples.dtype == np.uint16
-    depth = 16 if deep else 1 if mode == "1" else 8
+    depth = 16 if samples.dtype == np.uint16 else 1 if mode == "1" else 8
     palette = metadata.find(chunks, b"PLTE") or b""
     if mode == "P":
         # Every index needs an entry, and few entries need fewer bits.
         palette = palette.ljust(3 * (int(samples.max()) + 1), b"\0")
         depth = next(bits for bits in (1, 2, 4, 8) if len(palette) <= 3 << bits)
-    if deep:
-        rows = samples.astype(">u2").view(np.uint8).reshape(height, -1)
-    else:
-        rows = _packed(samples.astype(np.uint8).reshape(height, -1), depth)
-
     colour_type = _COLOUR_TYPES[mode.partition(";")[0].replace("I", "L")]
     out = bytearray(SIGNATURE)
     out += _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0))
@@ -156,7 +186,9 @@ def write(mode: str, samples: Samples, chunks: metadata.Metadata) -> bytes:
     for chunk in chunks:
         if chunk.kind not in before and chunk.kind != b"PLTE":
             out += _chunk(chunk.kind, metadata.to_png(chunk))
-    for piece in _compressed(rows, channels * depth // 8 if mode not in ("1", "P") else 0):
+    for piece in _compressed(
+        samples, depth, channels * depth // 8 if mode not in ("1", "P") else 0
+    ):
         out += _chunk(b"IDAT", piece)
     return bytes(out + _chunk(b"IEND", b""))
 
@@ -166,8 +198,11 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
     return len(body).to_bytes(4, "big") + kind + body + crc
 
 
-def _packed(rows: NDArray[np.uint8], depth: int) -> NDArray[np.uint8]:
-    """Several values to a byte, the first in the highest bits."""
+def _rows(samples: Samples, depth: int) -> NDArray[np.uint8]:
+    """Samples as rows of bytes; of few bits, several to a byte, the first in the highest bits."""
+    if depth == 16:
+        return samples.astype(">u2").view(np.uint8).reshape(len(samples), -1)
+    rows = samples.astype(np.uint8, copy=False).reshape(len(samples), -1)
     if depth == 8:
         return rows
     per_byte = 8 // depth
@@ -177,15 +212,15 @@ def _packed(rows: NDArray[np.uint8], depth: int) -> NDArray[np.uint8]:
     return np.asarray(np.bitwise_or.reduce(values << shifts, axis=2), np.uint8)
 
 
-def _compressed(rows: NDArray[np.uint8], step: int) -> Iterator[bytes]:
+def _compressed(samples: Samples, depth: int, step: int) -> Iterator[bytes]:
     """The zlib stream of the filtered rows. ``step`` is the bytes of a pixel, 0 for no filters."""
     deflater = zlib.compressobj(6, strategy=zlib.Z_FILTERED if step else zlib.Z_DEFAULT_STRATEGY)
-    height, stride = rows.shape
-    band = max(1, _BAND // stride)
-    for top in range(0, height, band):
-        part = rows[top : top + band]
-        above = np.concatenate([rows[top - 1 : top] if top else np.zeros_like(rows[:1]), part[:-1]])
-        filtered = _filtered(part, above, step)
+    band = max(1, _BAND // (samples[0].nbytes))
+    last = np.zeros_like(_rows(samples[:1], depth))
+    for top in range(0, len(samples), band):
+        rows = _rows(samples[top : top + band], depth)
+        filtered = _filtered(rows, np.concatenate([last, rows[:-1]]), step)
+        last = rows[-1:]
         if piece := deflater.compress(filtered.tobytes()):
             yield piece
     yield deflater.flush()

@@ -332,6 +332,7 @@ def decoded(payload: bytes, parameters: NDArray[np.int32], group: int = 1) -> ND
         high = decoder.decode(cdf.high_table(part))
         low = decoder.decode(cdf.low_table(part, high))
         values.append(16 * high + low)
+    decoder.finish()
     return np.concatenate(values).astype(np.uint8)
 
 
@@ -358,6 +359,22 @@ def test_any_message_comes_back(message: list[tuple[NDArray[np.int32], int]]) ->
     assert len(payload) <= bits / 8 + 2
     assert not payload.endswith(b"\0")
     assert payload == oracle_payload(parameters, values)
+    for more in (b"\1", b"\xff" * 7, bytes(20) + b"\1"):
+        with pytest.raises(FormatError):
+            decoded(payload + more, parameters)
+
+
+@settings(max_examples=40)
+@given(mixtures(), st.integers(0, 255), st.binary(max_size=9))
+def test_a_message_has_one_payload(parameters: NDArray[np.int32], value: int, other: bytes) -> None:
+    values = np.array([value], np.uint8)
+    payload, _ = coded(parameters, values)
+    for wrong in (other, payload[:-1] + other, payload + other):
+        try:
+            found = decoded(wrong, parameters)
+        except FormatError:
+            continue
+        assert coded(parameters, found)[0] == wrong
 
 
 def test_long_messages_cost_at_most_two_bytes_more_than_theory() -> None:
@@ -411,6 +428,7 @@ def test_carries_at_the_end_of_a_payload() -> None:
         decoder = coder.Decoder(payload)
         # Symbol 1 of three is what a table of nibbles calls 0.
         assert all(decoder.decode(np.array([row], np.float32))[0] == 0 for row in scored)
+        decoder.finish()
         assert payload == encoder.payload() == b"\x80"
     assert close > 20
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -21,10 +22,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import pixelzip
+from pixelzip import files
+from pixelzip.cli import Meter, cli
 from pixelzip.codec.container import MIN_TILE
 
 COMMAND = str(Path(sys.executable).with_name("pixelzip"))
@@ -638,3 +642,227 @@ def test_every_help_has_examples_and_every_option_is_tried_here(run: Run) -> Non
         assert f"    pixelzip {command} " in text or command in ("networks", "completion")
         for option in re.findall(r"--[a-z]+", text):
             assert f'"{option}' in here, f"{command} {option}"
+
+
+# What cannot be written, whole.
+
+
+@pytest.fixture
+def noise(tmp_path: Path) -> Path:
+    """A file whose picture is larger than what any pipe holds."""
+    pixels = np.random.default_rng(1).integers(0, 256, (300, 400, 3), np.uint8)
+    path = tmp_path / "noise.pxz"
+    path.write_bytes(pixelzip.compress(pixels, network="none"))
+    return path
+
+
+def shell(folder: Path, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of bash in which ``pixelzip`` is the command."""
+    script = f'pixelzip() {{ "{COMMAND}" "$@"; }}; {script}'
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=folder, env={**os.environ, **environment},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("(ulimit -f 100; pixelzip decompress noise.pxz -o - > cut.png)", "File too large"),
+        ("pixelzip decompress noise.pxz -o - > /dev/full", "No space left on device"),
+        ("pixelzip decompress noise.pxz -o - | true; exit ${PIPESTATUS[0]}", "Broken pipe"),
+    ],
+)
+def test_no_picture_is_cut_short_in_silence(
+    noise: Path, script: str, reason: str, unbuffered: str
+) -> None:
+    done = shell(noise.parent, script, PYTHONUNBUFFERED=unbuffered)
+    assert done.returncode == 1
+    assert done.stderr == f"noise.pxz: error: standard output cannot be written: {reason}\n"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_slow_reader_gets_it_all(noise: Path, unbuffered: str) -> None:
+    # The pipe does not block, so it takes what it has room for and no more.
+    script = (
+        "pixelzip decompress noise.pxz -o direct.png;"
+        "(python3 -c 'import os; os.set_blocking(1, False)';"
+        " pixelzip decompress noise.pxz -q -o -) | (sleep 1; cat) > piped.png;"
+        "cmp direct.png piped.png"
+    )
+    assert shell(noise.parent, script, PYTHONUNBUFFERED=unbuffered).returncode == 0
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", ["info noise.pxz", "verify noise.pxz", "networks", "--help"])
+def test_a_report_that_cannot_be_written(noise: Path, command: str, unbuffered: str) -> None:
+    done = shell(noise.parent, f"pixelzip {command} > /dev/full", PYTHONUNBUFFERED=unbuffered)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "Error: what there is to say cannot be written: No space left on device"
+    ]
+
+
+def test_closed_streams(noise: Path) -> None:
+    folder = noise.parent
+    assert shell(folder, "pixelzip info noise.pxz >&-").returncode == 0
+    assert shell(folder, "pixelzip decompress noise.pxz -o one.png >&- 2>&- <&-").returncode == 0
+    assert shell(folder, "pixelzip decompress nothing.pxz -o two.png 2>&-").returncode == 1
+    done = shell(folder, "pixelzip decompress noise.pxz -o - >&-")
+    assert done.returncode == 2
+    assert "standard output is closed" in done.stderr
+    with Image.open(folder / "one.png") as image:
+        assert np.array_equal(np.asarray(image), pixelzip.decompress_array(noise))
+
+
+# Whatever is wrong with one file is one line, and the others are done.
+
+
+@pytest.mark.parametrize("source", [".", "/", "", "..", "nothing/", "photo.png/", "\udcff.png"])
+def test_what_is_no_file_is_one_line(run: Run, photo: Path, source: str) -> None:
+    done = run("compress", source, "photo.png", "-n", "none", status=1)
+    assert re.match(rf"{re.escape(source)}: error: .", error_of(done)) or "\udcff" in source
+    assert done.stdout.startswith(b"photo.png -> photo.pxz")
+
+
+@pytest.mark.parametrize("source", [".", "/proc/self/empty", "empty"])
+def test_a_folder_without_anything_to_do(run: Run, tmp_path: Path, source: str) -> None:
+    (tmp_path / "empty").mkdir()
+    assert re.match(rf"{source}: error: .", error_of(run("compress", "-r", source, status=1)))
+
+
+def test_damaged_images_of_a_batch(run: Run, photo: Path) -> None:
+    for format_ in ("TIFF", "GIF"):
+        with Image.open(photo) as image:
+            image.convert("L").save(photo.with_suffix("." + format_.lower()), format_)
+    tiff = bytearray(photo.with_suffix(".tiff").read_bytes())
+    at = tiff.index((258).to_bytes(2, "little") + b"\3\0")
+    tiff[at + 2] = 2  # bits per sample, as text
+    photo.with_suffix(".tiff").write_bytes(tiff)
+    gif = photo.with_suffix(".gif").read_bytes()
+    photo.with_suffix(".gif").write_bytes(gif[:20])
+    done = run("compress", "photo.tiff", "photo.gif", "photo.png", "-o", "out/", "-n", "none",
+               status=1)  # fmt: skip
+    lines = done.stderr.decode().splitlines()
+    assert [line.split(" ")[:2] for line in lines] == [
+        ["photo.tiff:", "error:"], ["photo.gif:", "error:"]
+    ]  # fmt: skip
+    assert listing(photo.parent / "out") == {"photo.pxz"}
+
+
+def test_a_folder_that_cannot_be_read_is_said(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def guarded(path: str) -> object:
+        if os.path.basename(path) == "shut":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    (album / "shut").mkdir()
+    monkeypatch.setattr(os, "scandir", guarded)
+    jobs = files.find([str(album)], {".png"}.__contains__, recursive=True)
+    assert len(jobs) > 1
+    assert [(job.source, job.error) for job in jobs if job.error] == [
+        (str(album / "shut"), "the folder cannot be read: Permission denied")
+    ]
+
+
+def test_a_file_that_cannot_be_read_is_one_line(
+    photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may read all, so its right to is taken in another way."""
+    other = shutil.copy(photo, photo.with_name("other.png"))
+    may, opens = os.access, os.open
+
+    def refuses(path: str, *arguments: int, **more: int) -> int:
+        if str(path) == str(photo):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return opens(path, *arguments, **more)
+
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.R_OK and may(path, mode))
+    monkeypatch.setattr(os, "open", refuses)
+    done = CliRunner().invoke(cli, ["compress", str(photo), str(other), "-n", "none"])
+    assert done.exit_code == 1
+    assert f"{photo}: error: Permission denied" in done.output
+    assert Path(other).with_suffix(".pxz").exists()
+
+
+def test_pipes_in_folders_and_without_writers(run: Run, photo: Path) -> None:
+    os.mkfifo(photo.with_name("pipe.png"))
+    done = run("compress", "-r", ".", "-o", "out", "-n", "none", status=1)
+    assert error_of(done) == ("./pipe.png: error: it is not a regular file; name it to read it")
+    assert listing(photo.parent / "out") == {"photo.pxz"}
+    done = run("compress", "pipe.png", "-n", "none", status=1)
+    assert error_of(done) == "pipe.png: error: nobody writes to it"
+
+
+def test_a_refused_input_is_in_nobodys_way(run: Run, photo: Path) -> None:
+    frames = [Image.new("L", (8, 8), level) for level in (0, 255)]
+    frames[0].save(photo.with_name("anim.gif"), save_all=True, append_images=frames[1:])
+    for name in ("anim.png", "anim.tif"):
+        with Image.open(photo) as image:
+            image.save(photo.with_name(name))
+    done = run("compress", "anim.gif", "anim.png", "anim.tif", "-n", "none", status=1)
+    assert done.stdout.startswith(b"anim.png -> anim.pxz")
+    first, second = done.stderr.decode().splitlines()
+    assert first.startswith("anim.gif: error: the image has 2 frames")
+    assert second == (
+        "anim.tif: error: it would become anim.pxz, and so does anim.png; name it with -o"
+    )
+
+
+def test_standard_output_by_its_names(photo: Path) -> None:
+    folder = photo.parent
+    shell(folder, "pixelzip compress photo.png -n none -o plain.pxz")
+    plain = (folder / "plain.pxz").read_bytes()
+    for script in (
+        "pixelzip compress photo.png -n none -o /dev/stdout > out.pxz",
+        "pixelzip compress photo.png -n none -o /dev/fd/1 | cat > out.pxz",
+        "pixelzip compress photo.png -n none -q -o >(cat > out.pxz); sleep 0.5",
+    ):
+        done = shell(folder, script)
+        assert done.returncode == 0, done.stderr
+        assert (folder / "out.pxz").read_bytes() == plain, script
+        (folder / "out.pxz").unlink()
+    done = shell(folder, "pixelzip compress <(cat photo.png) -n none -o in.pxz")
+    assert done.returncode == 0, done.stderr
+    assert (folder / "in.pxz").read_bytes() == plain
+
+
+def test_a_network_that_codes_no_such_pixels_is_said(run: Run, photo: Path) -> None:
+    done = run("compress", "photo.png", "-n", "mnist")
+    assert error_of(done) == (
+        "photo.png: note: the network mnist codes no images of mode RGB: not used"
+    )
+
+
+def test_limits_can_be_given(run: Run, photo: Path) -> None:
+    run("compress", "photo.png", "-n", "none")
+    for command in (
+        ["decompress", "-f", "-o", "b.png"],
+        ["verify"],
+        ["info"],
+        ["inspect", "-f", "-o", "m.png"],
+    ):
+        run(*command, "photo.pxz", "--max-pixels", 64 * 48)
+        done = run(*command, "photo.pxz", "--max-pixels", 64 * 48 - 1, "-q", status=1)
+        assert "the limit is 3071" in error_of(done)
+
+
+def test_networks_have_one_number_of_parameters(run: Run) -> None:
+    def of(*arguments: str) -> dict[str, int]:
+        lines = run("networks", "--json", *arguments).stdout.splitlines()
+        return {card["name"]: card["parameters"] for card in map(json.loads, lines)}
+
+    assert of()["photo"] == of()["tiny"] == of("--architectures")["photo"]
+
+
+def test_the_meter_ends_with_the_last_file() -> None:
+    meter = Meter(2, shown=False)
+    meter.next()
+    assert meter._count() == "2/2"
+    meter.next()
+    assert meter._count() == "2/2"

@@ -545,3 +545,10 @@ def test_machines(machine: str, fixed: tuple[Path, dict[str, str]], tmp_path: Pa
     assert said["right"]
     assert "float64" in said["carriers"]
     assert ("int8" in said["carriers"]) <= (not said["bad"])
+
+
+@pytest.mark.parametrize("device", ["mps", "meta", "cuda:99", "nonsense", "cpu:x"])
+@pytest.mark.parametrize("network", ["photo", "mnist"])
+def test_other_devices_are_refused(device: str, network: str) -> None:
+    with pytest.raises(DeviceError, match=r"device|not on|CUDA"):
+        zoo.load(network, device=device)

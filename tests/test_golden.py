@@ -29,3 +29,11 @@ def test_a_golden_file_decodes_to_its_pixels(name: str) -> None:
 )  # fmt: skip
 def test_golden_pictures_are_coded_by_their_networks(name: str, network: str) -> None:
     assert pixelzip.info(GOLDEN / f"{name}.pxz").network == network
+
+
+@pytest.mark.parametrize("name", ["rgb-small", "digit", "rgba", "palette", "flat"])
+def test_nothing_can_be_added_to_a_golden_file(name: str) -> None:
+    data = (GOLDEN / f"{name}.pxz").read_bytes()
+    for more in (b"\0", b"\1", b"more" * 100):
+        with pytest.raises(pixelzip.FormatError):
+            pixelzip.decompress_array(data + more)

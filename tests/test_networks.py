@@ -275,6 +275,10 @@ HOSTILE: dict[str, tuple[str, Callable[[torch.Tensor], torch.Tensor], str]] = {
     "double scales": ("stem.scale", lambda t: t.double(), "stem.scale"),
     "one dimension more": ("trunk.bias", lambda t: t[None], "trunk.bias"),
     "empty": ("code.bins", lambda t: t[:0], "code.bins"),
+    "no bias": ("stem.bias", lambda t: t[:0], "stem.bias has the wrong shape"),
+    "a short bias": ("first.bias", lambda t: t[:-1], "first.bias has the wrong shape"),
+    "a flat bias": ("heads.0.bias", lambda t: t[None], "heads.0.bias has the wrong shape"),
+    "a long bias": ("first.predictor_bias", lambda t: t.repeat(9), "first.predictor_bias has"),
     "nan": ("stem.scale", lambda t: at(t, float("nan")), "scale"),
     "infinite": ("heads.1.scale", lambda t: at(t, float("inf")), "scale"),
     "negative": ("blocks.0.input_scale", lambda t: at(t, -1e-3), "scale"),
@@ -503,7 +507,8 @@ def test_the_zoo_describes_what_it_holds() -> None:
         assert entry["field"] == photo.field_of_view(network.config)
         layout = frozen.layout(network.config)
         fixed = sum(int(np.prod(shape)) for shape, _ in layout.values() if -1 not in shape)
-        assert fixed < entry["parameters"] < entry["bytes"]
+        assert fixed < entry["integers"] < entry["bytes"]
+        assert 0 < zoo.parameters(entry) < entry["integers"]
 
 
 def test_networks_are_found_by_their_fingerprint(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,9 @@ GOOD = packed.pack_pixels(noise(20, 20, 3, 5))
         b"\x80\xe1" + bytes(1200),  # an unused bit
         b"\x05\xe1" + b"\x05" * 20 + bytes(1200),  # a row with no such filter
         b"\x40\xe1\x01" + bytes(6) + b"\x02" * 400,  # a colour outside the palette
+        b"\x45\xe1\xff" + bytes(500),  # a palette that is cut short
+        b"\x45\xe1\x01" + bytes(6),  # a palette, and nothing more
+        b"\x05\xe1" + bytes(10),  # filters of some rows
         b"\x50\xe1\x10" + bytes(51) + bytes(200),  # too many colours for bits
         b"\x00\xe2" + bytes(1200),  # no such LZMA properties
         b"\x00\x15" + bytes(1200),  # more literal bits than LZMA allows
@@ -163,3 +167,26 @@ def test_a_bomb_is_refused() -> None:
     assert len(bomb) < 1000
     with pytest.raises(FormatError):
         packed.unpack_pixels(bomb, (20, 20, 3))
+
+
+@pytest.mark.parametrize("chosen", [Filter.AVERAGE, Filter.PAETH, Filter.ADAPTIVE])
+@pytest.mark.parametrize("shape", [(2**20, 1, 1), (1, 2**20, 1), (400_000, 1, 3)])
+def test_time_is_linear_whatever_the_sides(shape: tuple[int, int, int], chosen: Filter) -> None:
+    pixels = np.arange(np.prod(shape)).astype(np.uint8).reshape(shape)
+    form = Form(Colours.DIRECT, Layout.PIXELS, chosen)
+    payload = bytes([form.number, packed._STORED]) + packed._serialise(pixels, form, None)
+    packed.unpack_pixels(b"\x04\xe1" + bytes(4), (2, 2, 1))  # compiles
+    started = time.process_time()
+    assert np.array_equal(packed.unpack_pixels(payload, shape), pixels)
+    assert time.process_time() - started < 1
+
+
+def test_rows_of_all_filters(crops: dict[str, NDArray[np.uint8]]) -> None:
+    pixels = crops["palms-96x64"]
+    for layout, step in ((Layout.PIXELS, 3), (Layout.PLANES, 1)):
+        rows = pixels.reshape(64, -1) if step == 3 else pixels.transpose(2, 0, 1).reshape(-1, 96)
+        kinds = (np.arange(len(rows)) * 7 % Filter.ADAPTIVE).astype(np.uint8)
+        serial = kinds.tobytes() + packed._filter(rows, step, kinds).tobytes()
+        form = Form(Colours.DIRECT, layout, Filter.ADAPTIVE)
+        payload = bytes([form.number, packed._STORED]) + serial
+        assert np.array_equal(packed.unpack_pixels(payload, pixels.shape), pixels)

@@ -8,8 +8,14 @@ from __future__ import annotations
 import io
 import re
 import struct
+import time
+import tracemalloc
+import warnings
 import zlib
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -18,13 +24,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageDraw
+from PIL import Image, ImageCms, ImageDraw, ImageFile
 from PIL.PngImagePlugin import PngInfo
+from PIL.TiffImagePlugin import IFDRational
 
-from pixelzip import metadata, pictures
-from pixelzip.codec.container import MODES
+from pixelzip import api, metadata, pictures
+from pixelzip.codec.container import MAX_METADATA, MODES
 from pixelzip.codec.errors import FormatError, LimitError, PixelzipError, UnsupportedImageError
-from pixelzip.codec.image import Picture
+from pixelzip.codec.image import Picture, encode
 from pixelzip.metadata import Chunk
 
 Chunks = list[tuple[bytes, bytes]]
@@ -616,3 +623,210 @@ def test_text_from_pillow_comes_as_pillow_would_write_it(photo: Image.Image) -> 
     photo.info["Plain"] = "wide: 海"
     (chunk,) = metadata.parse(pictures.from_pillow(photo).metadata, "RGB")
     assert chunk == Chunk(b"iTXt", b"Plain\0\0\0\0" + "wide: 海".encode())
+
+
+# Hostile and damaged files: one sentence, soon, in little room.
+
+
+def png_file(*chunks: tuple[bytes, bytes]) -> bytes:
+    out = io.BytesIO()
+    pypng.write_chunks(out, chunks)
+    return out.getvalue()
+
+
+def header(width: int, height: int, depth: int = 8, colour: int = 0, interlaced: int = 0) -> bytes:
+    return struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
+
+
+def tiff_file(*extra: tuple[int, int, int, int]) -> bytes:
+    """A grey TIFF of 2x1 pixels, with more entries (tag, type, count, value)."""
+    entries = sorted(
+        [(256, 3, 1, 2), (257, 3, 1, 1), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1),
+         (273, 4, 1, 8), (277, 3, 1, 1), (278, 3, 1, 1), (279, 4, 1, 2), *extra]
+    )  # fmt: skip
+    directory = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return b"II*\0\x0a\0\0\0" + b"ab" + struct.pack("<H", len(entries)) + directory + bytes(4)
+
+
+def room_and_seconds(work: Callable[[], object]) -> tuple[int, float]:
+    """Most bytes that Python and numpy held at once meanwhile, and processor time."""
+    tracemalloc.start()
+    started = time.process_time()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1], time.process_time() - started
+    finally:
+        tracemalloc.stop()
+
+
+def test_text_is_bounded_before_it_is_inflated(photo: Image.Image) -> None:
+    text = zlib.compress(bytes(MAX_METADATA // 2))
+    data = with_chunks(saved(photo), [(b"zTXt", b"k\0\0" + text)] * 20)
+
+    def refused() -> None:
+        with pytest.raises(LimitError, match=r"more metadata than .* strip it"):
+            pictures.read(data)
+
+    room, _ = room_and_seconds(refused)
+    assert room < 3 * MAX_METADATA
+    assert_same_picture(pictures.read(data, strip=True), pictures.from_pillow(photo))
+
+
+def test_pieces_of_metadata_are_few(photo: Image.Image) -> None:
+    text = (b"tEXt", b"k\0v")
+    most = with_chunks(saved(photo), [text] * metadata.MAX_CHUNKS)
+    picture = pictures.read(most)
+    assert len(metadata.parse(picture.metadata, "RGB")) == metadata.MAX_CHUNKS
+    with pytest.raises(LimitError, match="strip it"):
+        pictures.read(with_chunks(most, [text]))
+
+
+def test_a_few_bytes_of_metadata_are_not_millions_of_pieces() -> None:
+    picture = Picture("L", (np.zeros((2, 2, 1), np.uint8),), b"\x08\x01x" * (MAX_METADATA // 3))
+    data = encode(picture, None)
+    assert len(data) < 20_000
+
+    def refused() -> None:
+        with pytest.raises(FormatError, match="too many pieces of metadata"):
+            api.info(data)
+
+    room, seconds = room_and_seconds(refused)
+    assert room < 3 * MAX_METADATA
+    assert seconds < 10
+
+
+@pytest.mark.parametrize("number", [5, 2**31 - 1])
+def test_a_number_is_no_profile(number: int) -> None:
+    picture = pictures.read(tiff_file((34675, 4, 1, number)))
+    assert metadata.parse(picture.metadata, "L") == ()
+    with pytest.raises(UnsupportedImageError, match="the file is damaged"):
+        pictures.read(tiff_file((700, 4, 1, number)))  # Pillow searches what should be text
+
+
+def test_exif_of_the_wrong_type() -> None:
+    for kind, value in ((11, 0x3F800000), (4, 7)):  # a float, a number
+        data = tiff_file((270, kind, 1, value))
+        with suppress(UnsupportedImageError):
+            pictures.read(data)
+        pictures.read(data, strip=True)
+    exif = Image.Exif()
+    for wrong in (1.5, IFDRational(3, 2)):
+        exif[270] = wrong
+        with pytest.raises(ValueError, match="EXIF data is damaged"):
+            metadata.descriptive(exif)
+
+
+@pytest.mark.parametrize("size", [(2**20 + 1, 1), (1, 2**20 + 1)])
+def test_limits_of_the_format_come_first(size: tuple[int, int]) -> None:
+    rows = zlib.compress(bytes(size[1] * (1 + -(-size[0] // 8))))
+    data = png_file((b"IHDR", header(*size, depth=1)), (b"IDAT", rows), (b"IEND", b""))
+
+    def refused() -> None:
+        with pytest.raises(LimitError, match="each side may be"):
+            pictures.read(data)
+
+    room, seconds = room_and_seconds(refused)
+    assert room < 1 << 20
+    assert seconds < 1
+    with pytest.raises(LimitError, match="each side may be"):
+        pictures.from_array(np.zeros(size[::-1], np.uint8))
+    plane = np.zeros((*size[::-1], 1), np.uint8)
+    with pytest.raises(LimitError, match="each side may be"):
+        encode(Picture("L", (plane,)), None, progress=lambda _: pytest.fail("it has begun"))
+
+
+@pytest.mark.parametrize("interlaced", [0, 1])
+@pytest.mark.parametrize(("depth", "colour", "bits"), [(1, 0, 1), (8, 2, 24), (16, 6, 64)])
+def test_missing_rows_are_not_black_ones(
+    depth: int, colour: int, bits: int, interlaced: int
+) -> None:
+    def data(length: int) -> bytes:
+        rows = zlib.compress(bytes(length))
+        return png_file(
+            (b"IHDR", header(5, 9, depth, colour, interlaced)),
+            (b"IDAT", rows[:9]), (b"IDAT", rows[9:]), (b"IEND", b""),
+        )  # fmt: skip
+
+    sizes = [(5, 9)]
+    if interlaced:  # by hand, from the picture in PNG's specification
+        sizes = [(1, 2), (1, 2), (2, 1), (1, 3), (3, 2), (2, 5), (5, 4)]
+    whole = sum(height * (1 + -(-width * bits // 8)) for width, height in sizes)
+    pictures.read(data(whole))
+    for length in (0, 1, whole - 1):
+        with pytest.raises(UnsupportedImageError, match="damaged"):
+            pictures.read(data(length))
+
+
+def test_two_headers_are_one_too_many() -> None:
+    end = [(b"IDAT", zlib.compress(bytes(300))), (b"IEND", b"")]
+    first = (b"IHDR", header(4, 4, 16, 2))
+    for second in (header(4, 4, 16, 3), header(4, 4, 16, 0), b"short"):
+        with pytest.raises(UnsupportedImageError, match="damaged PNG"):
+            pictures.read(png_file(first, (b"IHDR", second), *end))
+
+
+@pytest.mark.parametrize("format_", ["BMP", "GIF", "JPEG", "PCX", "PPM", "TGA", "TIFF", "WEBP"])
+def test_no_damage_gives_another_exception(format_: str, photo: Image.Image) -> None:
+    random = Random(format_)
+    options: dict[str, Any] = (
+        {"exif": EXIF.tobytes()} if format_ in ("JPEG", "TIFF", "WEBP") else {}
+    )
+    data = saved(photo.quantize(8) if format_ == "GIF" else photo, format_, **options)
+    for _ in range(150):
+        changed = bytearray(data)
+        for _ in range(random.randrange(1, 6)):
+            at = random.randrange(len(data) if random.random() < 0.5 else min(400, len(data)))
+            changed[at] = random.choice([0, 1, 2, 127, 128, 255, random.randrange(256)])
+        # TIFF's tags stand at the end of what Pillow writes.
+        if format_ == "TIFF":
+            changed[-random.randrange(1, 300)] = random.randrange(256)
+        with suppress(UnsupportedImageError, LimitError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pictures.read(bytes(changed))
+
+
+def test_whatever_pillow_raises_is_a_damaged_file(
+    photo: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in (TypeError, IndexError, KeyError, AttributeError, struct.error, RuntimeError):
+
+        def fails(*_: object, kind: type[Exception] = kind) -> None:
+            raise kind("damage")
+
+        monkeypatch.setattr(Image.Image, "getexif", fails)
+        monkeypatch.setattr(ImageFile.ImageFile, "load", fails)
+        for format_ in ("PNG", "TIFF", "GIF"):
+            with pytest.raises(UnsupportedImageError, match=r"the file is damaged: ."):
+                pictures.read(saved(photo, format_))
+
+
+def test_the_truth_about_pgm_files() -> None:
+    data = b"P5 2 1 1023\n" + struct.pack(">2H", 5, 1023)
+    with pytest.raises(UnsupportedImageError, match="10-bit grey cannot be kept"):
+        pictures.read(data)
+    whole = pictures.read(b"P5 2 1 65535\n" + struct.pack(">2H", 5, 1023))
+    assert pictures.to_array(whole).tolist() == [[5, 1023]]
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("dpi", [None, (300, 300), (72, 96), (72.5, 1200)])
+def test_resolution_of_tiff_files(
+    dpi: tuple[float, float] | None, orientation: int, photo: Image.Image
+) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    given = {} if dpi is None else {"dpi": dpi}
+    picture = pictures.read(saved(photo, "TIFF", exif=exif, **given))
+    names = [chunk.name for chunk in metadata.parse(picture.metadata, "RGB")]
+    assert ("resolution" in names) == (dpi is not None)
+    for suffix in (".tif", ".bmp") if dpi else ():
+        with Image.open(io.BytesIO(pictures.write(picture, suffix)[0])) as back:
+            for mine, theirs in zip(back.info["dpi"], dpi, strict=True):
+                near = 0 if suffix == ".tif" and theirs == round(theirs) else 0.02
+                assert abs(mine - theirs) <= near
+
+
+def test_a_resolution_that_is_asked_for(photo: Image.Image) -> None:
+    with Image.open(io.BytesIO(saved(photo, "TIFF"))) as image:
+        picture = pictures.from_pillow(image, extra={"dpi": (300, 300)})
+    assert [chunk.name for chunk in metadata.parse(picture.metadata, "RGB")] == ["resolution"]

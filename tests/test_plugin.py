@@ -110,12 +110,24 @@ def test_opening_reads_no_pixels(image: Image.Image, tmp_path: Path) -> None:
             back.load()
         with pytest.raises(pixelzip.FormatError, match="damaged"):
             back.load()
+        with pytest.raises(OSError, match="damaged"):
+            back.load()
+    with Image.open(path) as back, pytest.raises(OSError, match="damaged"):
+        back.verify()
+
+
+def test_verify_takes_what_is_sound(image: Image.Image, tmp_path: Path) -> None:
+    path = tmp_path / "sound.pxz"
+    path.write_bytes(pixelzip.compress(image, network="none"))
+    with Image.open(path) as back:
+        back.verify()
 
 
 def test_damage_and_other_files(image: Image.Image) -> None:
     data = pixelzip.compress(image, network="none")
-    with pytest.raises(pixelzip.FormatError, match="shorter than it says"):
-        Image.open(io.BytesIO(data[:-1]))
+    for junk in (data[:-1], data[:2], data[:2] + b"junk" * 9, data + b"more"):
+        with pytest.raises(UnidentifiedImageError):
+            Image.open(io.BytesIO(junk))
     with pytest.raises(UnidentifiedImageError):
         Image.open(io.BytesIO(b"\xf5" + data[2:]))
     png = io.BytesIO()

@@ -554,8 +554,10 @@ def refused(path: Path) -> bool:
     tile = np.random.default_rng(0).integers(0, 256, (5, 4, channels), dtype=np.uint8)
     if network.program.output == "binary":
         tile = np.where(tile < 128, 0, 255).astype(np.uint8)
-    assert len(known(network, tile)) == 20
-    learnt(network, [tile, tile[:2, :3]])
+    expected = known(network, tile)
+    assert len(expected) == 20
+    found, _ = learnt(network, [tile, tile[:2, :3]])
+    np.testing.assert_array_equal(found, expected)
     return False
 
 
@@ -617,6 +619,85 @@ def test_hostile_programs(name: str, tmp_path: Path) -> None:
     assert count > 20
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_what_is_accepted_can_be_decoded(name: str, tmp_path: Path) -> None:
+    """Taps that move, other lags, parts and kinds: refused, or the same in both directions."""
+    programs, tensors = sound(name, 8)
+    path, random = tmp_path / "other.safetensors", Random(name)
+    count = 0
+    for _ in range(25):
+        changed = deepcopy(programs)
+        p = random.choice(changed)
+        for _ in range(random.choice([1, 1, 2])):
+            match random.randrange(5):
+                case 0:
+                    p["lag"] = random.choice([None, 1, 2, 3, 5, 20])
+                case 1:
+                    p["beyond"] = random.choice([0, 1])
+                case 2:
+                    node = random.choice(p["nodes"][1:])
+                    node["parts"] = random.choice([0, 1, 2, 4])
+                case _:
+                    tapped = [node for node in p["nodes"] if node.get("taps")]
+                    taps = random.choice(tapped)["taps"]
+                    taps[random.randrange(len(taps))][random.randrange(2)] += random.choice(
+                        [-2, -1, 1]
+                    )
+        save(path, changed, tensors)
+        count += refused(path)
+    assert 5 < count < 25
+
+
+def test_weights_that_look_ahead(tmp_path: Path) -> None:
+    """In a network that tells colours apart, masks are zeros of the matrices."""
+    programs, tensors = sound("pixelcnn", 8)
+    path = tmp_path / "ahead.safetensors"
+    for i, node in enumerate(programs[0]["nodes"]):
+        if node["op"] == "linear":
+            weight = tensors[f"0.{i}.weight"]
+            masked = (weight == 0).all(1).logical_not()[:, None] & (weight == 0)
+            for place in masked.nonzero()[:: max(1, int(masked.sum()) // 5)]:
+                other = weight.clone()
+                other[tuple(place)] = 1
+                save(path, programs, tensors | {f"0.{i}.weight": other})
+                refused(path)  # or the same in both directions
+    first = tensors["0.1.weight"]
+    save(path, programs, tensors | {"0.1.weight": torch.where(first == 0, 1, first)})
+    assert refused(path)
+
+
+def test_a_right_lstm_is_read_in_rows_above_only(tmp_path: Path) -> None:
+    programs, tensors = sound("diagonal-bilstm", 8)
+    path = tmp_path / "right.safetensors"
+    right = next(i for i, n in enumerate(programs[0]["nodes"]) if n.get("kind") == "right")
+    for node in programs[0]["nodes"]:
+        for k, j in enumerate(node.get("inputs", ())):
+            if j == right:
+                node["taps"][k] = [0, 0]
+    save(path, programs, tensors)
+    assert refused(path)
+
+
+def test_a_long_chain_is_no_recursion() -> None:
+    nodes = [program.Node("input", (), 2), program.Node("linear", (0,), 1, taps=((-1, 0),))]
+    for i in range(1, 4094):
+        nodes.append(program.Node("add", (i,), 1, taps=((0, 0),)))
+    chain = Program(1, "binary", 0, False, 2, nodes=tuple(nodes))
+    started = time.process_time()
+    program.check(chain)
+    assert not chain.narrow(4094)
+    assert time.process_time() - started < 2
+
+
+def test_the_memory_of_a_program_is_bounded() -> None:
+    nodes = [program.Node("input", (), 2)]
+    nodes += [program.Node("linear", (0,), 8192, taps=((-1, 0),))] * 33
+    nodes += [program.Node("linear", (0,), 1, taps=((-1, 0),))]
+    with pytest.raises(NetworkFileError, match="too large, taken together"):
+        program.check(Program(1, "binary", 0, False, 2, nodes=tuple(nodes)))
+    program.check(Program(1, "binary", 0, False, 2, nodes=tuple(nodes[:31] + nodes[-1:])))
+
+
 BAD = {
     "no list": lambda p: 7,
     "a member": lambda p: {"nodes": p},
@@ -671,6 +752,9 @@ TENSORS: dict[str, tuple[str, Callable[[torch.Tensor], torch.Tensor]]] = {
     "other type": ("0.1.weight", lambda t: t.int()),
     "brain floats": ("0.1.scale", lambda t: t.bfloat16()),
     "single scales": ("0.1.scale", lambda t: t.float()),
+    "an empty bias": ("0.1.bias", lambda t: t[:0]),
+    "an infinite bias": ("0.1.bias", lambda t: torch.full(t.shape, math.inf)),
+    "a complex bias": ("0.1.bias", lambda t: t.to(torch.complex64)),
     "transposed": ("0.1.weight", lambda t: t.t()),
     "one dimension more": ("0.1.bias", lambda t: t[None]),
     "short": ("0.1.bias", lambda t: t[:-1]),

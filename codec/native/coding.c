@@ -71,14 +71,14 @@ EXPORT void softmax_tables(const int32_t *logits, int64_t n, const int32_t *high
 
 /* --- The range coder --------------------------------------------------------------------------- */
 
-/* `state` is offset, range, and how many bytes have been read. */
+/* `state` is offset, range, and how many bytes were asked for. */
 EXPORT void decoder_start(const uint8_t *payload, int64_t length, uint64_t *state)
 {
     struct decoder decoder;
     start(&decoder, payload, (size_t)length);
     state[0] = decoder.offset;
     state[1] = decoder.range;
-    state[2] = (uint64_t)(decoder.next - payload);
+    state[2] = decoder.position;
 }
 
 /* (n, symbols) frequencies less one, the first and the last a guard's -> n symbols, counted from the
@@ -86,7 +86,8 @@ EXPORT void decoder_start(const uint8_t *payload, int64_t length, uint64_t *stat
 EXPORT int decoder_decode(const uint8_t *payload, int64_t length, uint64_t *state,
     const float *tables, int64_t n, int symbols, int32_t *found)
 {
-    struct decoder decoder = {state[0], state[1], payload + state[2], payload + length};
+    uint64_t read = state[2] < (uint64_t)length ? state[2] : (uint64_t)length;
+    struct decoder decoder = {state[0], state[1], payload + read, payload + length, state[2]};
     for (int64_t i = 0; i < n; i++, tables += symbols) {
         int64_t q = quantile(&decoder), below = 0, above = (int64_t)tables[0] + 1;
         int j = 0;
@@ -101,7 +102,7 @@ EXPORT int decoder_decode(const uint8_t *payload, int64_t length, uint64_t *stat
     }
     state[0] = decoder.offset;
     state[1] = decoder.range;
-    state[2] = (uint64_t)(decoder.next - payload);
+    state[2] = decoder.position;
     return 0;
 }
 

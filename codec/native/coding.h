@@ -192,11 +192,13 @@ static inline void table(const int64_t *c, float *out)
 struct decoder {
     uint64_t offset, range;
     const uint8_t *next, *end;
+    uint64_t position; /* bytes asked for, those after the end among them */
 };
 
 static inline uint32_t next_word(struct decoder *decoder)
 {
     uint32_t word = 0;
+    decoder->position += 4;
     if (decoder->end - decoder->next >= 4) {
         for (int i = 0; i < 4; i++)
             word = word << 8 | decoder->next[i];
@@ -212,6 +214,7 @@ static inline void start(struct decoder *decoder, const uint8_t *payload, size_t
 {
     decoder->next = payload;
     decoder->end = payload + length;
+    decoder->position = 0;
     decoder->range = UINT64_MAX;
     decoder->offset = (uint64_t)next_word(decoder) << 32;
     decoder->offset |= next_word(decoder);

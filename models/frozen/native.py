@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelzip.codec import native
+from pixelzip.codec import coder, native
 from pixelzip.codec.conditional import Given, Shape
 from pixelzip.codec.errors import FormatError, PixelzipError
 from pixelzip.models.frozen.architecture import NEIGHBOURS, WINDOW, PhotoConfig
@@ -66,6 +66,7 @@ def library() -> ctypes.CDLL | None:
     native.fill_tables(found.engine_tables)
     pointer, number, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
     octets, integers = native.array(np.uint8), native.array(np.int32)
+    states = native.array(np.uint64)
     network = ctypes.POINTER(_Network)
     for name, result, arguments in (
         ("engine_name", ctypes.c_char_p, [number]),
@@ -76,7 +77,7 @@ def library() -> ctypes.CDLL | None:
         ("engine_open", pointer, [network, *[number] * 4, octets, octets, number]),
         ("engine_close", None, [pointer]),
         ("engine_score", number, [pointer, number, integers, native.array(np.float32)]),
-        ("engine_decode", number, [pointer, ctypes.c_char_p, size, octets]),
+        ("engine_decode", number, [pointer, ctypes.c_char_p, size, octets, states]),
         ("engine_select", number, [pointer]),
         ("engine_parameters", None, [pointer, number, integers]),
         ("engine_reveal", None, [pointer, number, octets]),
@@ -312,9 +313,11 @@ class Native(Frozen):
         given: Given | None = None,
     ) -> NDArray[np.uint8]:
         """See `pixelzip.codec.conditional.WholeTiles.decode_tile`."""
-        pixels = np.empty((*shape, channels), np.uint8)
+        pixels, state = np.empty((*shape, channels), np.uint8), np.empty(3, np.uint64)
         evaluation = Evaluation(self, shape, channels, given)
-        _raise(self.engine.engine_decode(evaluation.address, payload, len(payload), pixels))
+        size = len(payload)
+        _raise(self.engine.engine_decode(evaluation.address, payload, size, pixels, state))
+        coder.check_finished(payload, state)
         return pixels
 
     def stepwise(

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pixelzip.codec.errors import DeviceError
 from pixelzip.models import carriers
 from pixelzip.models.frozen.file import LIMIT
 
@@ -24,9 +23,7 @@ class Twins:
     """The functions, of tensors on a device. ``carrier``: see `pixelzip.models.carriers`."""
 
     def __init__(self, device: str = "cpu", carrier: str | None = None) -> None:
-        self.device, self.carrier = torch.device(device), carrier or carriers.asked_for()
-        if self.device.type == "cuda" and not torch.cuda.is_available():
-            raise DeviceError("torch finds no CUDA device here: use the CPU")
+        self.device, self.carrier = carriers.device_of(device), carrier or carriers.asked_for()
         self.forkable = self.device.type == "cpu"
 
     def begin(self) -> None:

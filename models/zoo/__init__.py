@@ -7,6 +7,7 @@ torch is imported only for networks of the papers, and for devices that are not 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -29,8 +30,11 @@ class Entry(TypedDict):
 
     name: str
     fingerprint: str  # hexadecimal
-    parameters: int
+    integers: int
+    """How many its file holds: weights, tables, scales."""
     bytes: int
+    architecture: dict[str, Any]
+    """The architecture's name, as ``network``, and its hyper-parameters."""
     lag: int
     field: str
     trained: str
@@ -47,20 +51,25 @@ def describe() -> list[Entry]:
     return [_describe(_FOLDER / f"{name}.safetensors") for name in names()]
 
 
+def parameters(entry: Entry) -> int:
+    """How many weights of the network were trained; more integers come of them. Loads torch."""
+    from pixelzip.models import architectures
+
+    settings = dict(entry["architecture"])
+    architecture = architectures.find(settings.pop("network"))
+    return architecture.parameters(architecture.config(**settings))
+
+
 def _describe(path: Path) -> Entry:
     header = _header(path)
     metadata: dict[str, str] = header.pop("__metadata__", {})
-    parameters = 0
-    for tensor in header.values():
-        count = 1
-        for side in tensor["shape"]:
-            count *= side
-        parameters += count
+    architecture = {"network": "photo"} | json.loads(metadata.get("architecture", "{}"))
     return Entry(
         name=path.stem,
         fingerprint=metadata.get("fingerprint", ""),
-        parameters=parameters,
+        integers=sum(math.prod(tensor["shape"]) for tensor in header.values()),
         bytes=path.stat().st_size,
+        architecture=architecture,
         lag=int(metadata.get("lag", 0)),
         field=metadata.get("field", ""),
         trained=metadata.get("trained", ""),

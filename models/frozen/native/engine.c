@@ -477,10 +477,10 @@ EXPORT int engine_score(struct evaluation *ev, int rows, int32_t *parameters, fl
     return 0;
 }
 
-/* Decode a payload into `pixels` (height, width, channels). Returns 0, 1 if the payload is damaged,
- * or 2 if there is no memory. */
-EXPORT int engine_decode(
-    struct evaluation *ev, const uint8_t *payload, size_t length, uint8_t *pixels)
+/* Decode a payload into `pixels` (height, width, channels), and leave the decoder's state: offset,
+ * range, bytes asked for. Returns 0, 1 if the payload is damaged, or 2 if there is no memory. */
+EXPORT int engine_decode(struct evaluation *ev, const uint8_t *payload, size_t length,
+    uint8_t *pixels, uint64_t *state)
 {
     int k = ev->network->components, channels = ev->channels, result = 0;
     int32_t *parameters = parameters_of(ev);
@@ -509,6 +509,9 @@ EXPORT int engine_decode(
     }
     leave(ev, &before);
     give_back(parameters);
+    state[0] = decoder.offset;
+    state[1] = decoder.range;
+    state[2] = decoder.position;
     for (int row = 0; row < ev->height && result == 0; row++)
         for (int column = 0; column < ev->width; column++, pixels += channels)
             memcpy(pixels, pixel(ev, row, column), channels);

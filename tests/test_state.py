@@ -1,0 +1,88 @@
+"""Nothing that a host program sets for itself reaches a table or a file."""
+
+from __future__ import annotations
+
+import decimal
+import os
+import subprocess
+import sys
+from importlib import util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from make_golden import GOLDEN
+
+from pixelzip.codec import cdf, decimals
+from pixelzip.codec import tables as codec_tables
+from pixelzip.codec.errors import DeviceError
+from pixelzip.models import heads, tables
+
+ROUNDINGS = [name for name in dir(decimal) if name.startswith("ROUND_")]
+TABLES = {
+    "cdf": [cdf.EXP, cdf.INVERSE_SCALE, cdf.SIGMOID],
+    "models": [tables.EXP],
+    "heads": [table.numpy() for table in heads._tables("cpu")],
+}
+
+
+def hostile(rounding: str) -> decimal.Context:
+    """A context all of whose members are unusual."""
+    signals = list(decimal.getcontext().traps)
+    return decimal.Context(
+        prec=3, rounding=rounding, Emin=-5, Emax=5, capitals=0, clamp=1, flags=signals,
+        traps=signals,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+def test_no_decimal_context_of_the_caller_changes_a_table(rounding: str) -> None:
+    afresh = util.module_from_spec(codec_tables.__spec__)
+    with decimal.localcontext(hostile(rounding)):
+        codec_tables.__spec__.loader.exec_module(afresh)
+        made = [afresh.EXP, afresh.INVERSE_SCALE, afresh.SIGMOID, *heads._tables.__wrapped__("cpu")]
+    for found, expected in zip(made, [*TABLES["cdf"], *TABLES["heads"]], strict=True):
+        assert np.array_equal(found, expected)
+
+
+def test_the_tables_are_those_of_the_format() -> None:
+    for found, first, last in (
+        (cdf.EXP, 1048576, 6), (cdf.INVERSE_SCALE, 57250310, 7065), (cdf.SIGMOID, 0, 4194304),
+    ):  # fmt: skip
+        assert (found[0], found[-1]) == (first, last)
+        assert not found.flags.writeable
+
+
+def test_another_table_is_refused() -> None:
+    with pytest.raises(DeviceError, match="decimal arithmetic"):
+        decimals.table(map(decimal.Decimal, range(3)), 4, "0" * 64)
+
+
+SCRIPT = """
+import decimal, sys
+import numpy as np, torch
+decimal.DefaultContext.rounding = decimal.ROUND_DOWN
+decimal.DefaultContext.prec = 3
+signals = list(decimal.getcontext().traps)
+decimal.setcontext(decimal.Context(
+    prec=2, rounding=decimal.ROUND_UP, Emin=-4, Emax=4, clamp=1, flags=signals, traps=signals))
+np.seterr(all="raise")
+torch.set_default_dtype(torch.float64)
+torch.set_default_device("meta")
+torch.set_flush_denormal(True)
+import pixelzip
+for name, network in (("rgb-small", "photo"), ("digit", "mnist")):
+    data = open(f"{sys.argv[1]}/{name}.pxz", "rb").read()
+    pixels = pixelzip.decompress_array(data)
+    assert pixelzip.compress(pixels, network=network, tile_size=512) == data, name
+"""
+
+
+def test_a_host_programs_settings_change_no_file(tmp_path: Path) -> None:
+    # Compiled code holds the tables, so it must not come from another process's cache.
+    environment = dict(os.environ, NUMBA_CACHE_DIR=str(tmp_path))
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(GOLDEN)],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
