@@ -27,10 +27,10 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelzip.codec.compiled import kernel
 from pixelzip.codec.decimals import table
 
 LOGIT_UNIT = 256  # per nat
@@ -82,10 +82,8 @@ EXP, INVERSE_SCALE, SIGMOID = _tables()
 """exp(-i / LOGIT_UNIT), exp(-log-scale), and the logistic function, as integers."""
 SLOPE = np.append(np.diff(SIGMOID), 0)
 
-_kernel = numba.njit(nogil=True, cache=True)
 
-
-@_kernel
+@kernel
 def _weights(logits, weight):  # type: ignore[no-untyped-def]
     """Softmax in integers; the weights add up to 2^14 exactly."""
     components = logits.shape[0]
@@ -105,12 +103,12 @@ def _weights(logits, weight):  # type: ignore[no-untyped-def]
     weight[top] += rest
 
 
-@_kernel
+@kernel
 def _clamp(x, lowest, highest):  # type: ignore[no-untyped-def]
     return min(max(x, lowest), highest)
 
 
-@_kernel
+@kernel
 def _line(edge, step, parameters, k):  # type: ignore[no-untyped-def]
     """The sigmoid's argument at ``edge``, and how much ``step`` more edges add to it.
 
@@ -122,7 +120,7 @@ def _line(edge, step, parameters, k):  # type: ignore[no-untyped-def]
     return (edge * MEAN_UNIT - MEAN_UNIT // 2 - mean) * inverse, step * MEAN_UNIT * inverse
 
 
-@_kernel
+@kernel
 def _sigmoid(z):  # type: ignore[no-untyped-def]
     """The logistic function of z / 2^28 in units of 2^-22, on straight lines between steps."""
     limit = np.int64(_REACH) << _ARGUMENT_BITS
@@ -132,7 +130,7 @@ def _sigmoid(z):  # type: ignore[no-untyped-def]
     return SIGMOID[at] + ((SLOPE[at] * fraction) >> _FRACTION_BITS)
 
 
-@_kernel
+@kernel
 def _cdf(edge, weight, parameters):  # type: ignore[no-untyped-def]
     """C(edge) in units of 2^-36, for an edge from 0 to 256."""
     if edge == 0:
@@ -147,7 +145,7 @@ def _cdf(edge, weight, parameters):  # type: ignore[no-untyped-def]
     return total
 
 
-@_kernel
+@kernel
 def _cdfs(first, step, weight, parameters, out):  # type: ignore[no-untyped-def]
     """C at the sixteen edges first, first + step, ...; the last one is of no meaning."""
     out[:] = 0
@@ -158,13 +156,13 @@ def _cdfs(first, step, weight, parameters, out):  # type: ignore[no-untyped-def]
                 out[i] += weight[k] * _sigmoid(z + i * stride)
 
 
-@_kernel
+@kernel
 def _high(c):  # type: ignore[no-untyped-def]
     """The cumulative frequency that a CDF value stands for among the high nibbles."""
     return (c * _SPREAD) >> _UNIT_BITS
 
 
-@_kernel
+@kernel
 def _low(c, bottom, top, nibble):  # type: ignore[no-untyped-def]
     """The same among the low nibbles of a high nibble that spans bottom to top."""
     if top == bottom:
@@ -172,7 +170,7 @@ def _low(c, bottom, top, nibble):  # type: ignore[no-untyped-def]
     return ((c - bottom) * _SPREAD) // (top - bottom)
 
 
-@_kernel
+@kernel
 def _fill_interval(symbol, start, end, out):  # type: ignore[no-untyped-def]
     """A nibble's interval, from what its two edges stand for: below, the symbol, above."""
     # Below: a guard and one for each lower symbol. The interval itself has its own one.
@@ -183,7 +181,7 @@ def _fill_interval(symbol, start, end, out):  # type: ignore[no-untyped-def]
     out[2] = (1 << TOTAL_BITS) - below - frequency - 1
 
 
-@_kernel
+@kernel
 def _fill_table(ends, out):  # type: ignore[no-untyped-def]
     """A nibble's table, from what the upper edges of its first 15 symbols stand for."""
     out[0] = 0
@@ -198,7 +196,7 @@ def _fill_table(ends, out):  # type: ignore[no-untyped-def]
 # Mixtures.
 
 
-@_kernel
+@kernel
 def _mixture_intervals(parameters, values, out):  # type: ignore[no-untyped-def]
     weight = np.empty(parameters.shape[2], np.int64)
     for i in range(parameters.shape[0]):
@@ -214,7 +212,7 @@ def _mixture_intervals(parameters, values, out):  # type: ignore[no-untyped-def]
         _fill_interval(low, start, end, out[i, 1])
 
 
-@_kernel
+@kernel
 def _mixture_high_table(parameters, out):  # type: ignore[no-untyped-def]
     weight, c = np.empty(parameters.shape[2], np.int64), np.empty(16, np.int64)
     for i in range(parameters.shape[0]):
@@ -225,7 +223,7 @@ def _mixture_high_table(parameters, out):  # type: ignore[no-untyped-def]
         _fill_table(c, out[i])
 
 
-@_kernel
+@kernel
 def _mixture_low_table(parameters, high, out):  # type: ignore[no-untyped-def]
     weight, c = np.empty(parameters.shape[2], np.int64), np.empty(16, np.int64)
     for i in range(parameters.shape[0]):
@@ -243,7 +241,7 @@ def _mixture_low_table(parameters, high, out):  # type: ignore[no-untyped-def]
 # nibbles is that of the high ones.
 
 
-@_kernel
+@kernel
 def _largest(logits):  # type: ignore[no-untyped-def]
     top = logits[0]
     for value in range(1, 256):
@@ -251,7 +249,7 @@ def _largest(logits):  # type: ignore[no-untyped-def]
     return np.int64(top)
 
 
-@_kernel
+@kernel
 def _sums(logits, top, first, step, out):  # type: ignore[no-untyped-def]
     """What C grows by, up to the edges ``first + step``, ``first + 2 * step``, ... of ``out``."""
     total = np.int64(0)
@@ -265,7 +263,7 @@ def _sums(logits, top, first, step, out):  # type: ignore[no-untyped-def]
         out[i] = total
 
 
-@_kernel
+@kernel
 def _softmax_intervals(logits, values, out):  # type: ignore[no-untyped-def]
     highs, lows = np.empty(16, np.int64), np.empty(16, np.int64)
     for i in range(logits.shape[0]):
@@ -281,7 +279,7 @@ def _softmax_intervals(logits, values, out):  # type: ignore[no-untyped-def]
                            out[i, nibble])  # fmt: skip
 
 
-@_kernel
+@kernel
 def _softmax_table(logits, first, step, out):  # type: ignore[no-untyped-def]
     """Of the nibbles whose symbols span ``step`` values each, from ``first`` (n,) on."""
     c = np.empty(16, np.int64)

@@ -16,11 +16,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import constriction
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from pixelzip.codec.cdf import TOTAL_BITS
+from pixelzip.codec.compiled import kernel
 from pixelzip.codec.errors import FormatError
 
 _MODEL = constriction.stream.model.Categorical(perfect=False)
@@ -48,7 +48,7 @@ def _end(lower: int, width: int) -> int:
     return next(end for end in ends if end < lower + width)
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _follow(table, symbols, state):  # type: ignore[no-untyped-def]
     """Take the encoder's state, (lower, width, words), through these symbols."""
     lower, width, words = state

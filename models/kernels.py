@@ -15,11 +15,10 @@ import math
 import threading
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-_kernel = numba.njit(nogil=True, cache=True)
+from pixelzip.codec.compiled import kernel
 
 LIMIT = 1 << 26
 """Rescaled numbers are clamped to +-LIMIT, so that a few of them add up inside 32 bits."""
@@ -38,7 +37,7 @@ def _room(owner: str, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArra
     return memory[:size].reshape(shape)
 
 
-@_kernel
+@kernel
 def _positions(base, row, column, height, width, pitch, mask, offsets, out):  # type: ignore[no-untyped-def]
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
@@ -71,7 +70,7 @@ def scatter(store, at, values):  # type: ignore[no-untyped-def]
     store[at] = values
 
 
-@_kernel
+@kernel
 def _first(product, bias, scale, table, predictor_bias, shift, out, predicted):  # type: ignore[no-untyped-def]
     channels, half = bias.shape[0], product.shape[1] // 2
     reach = (table.shape[0] - 1) // 2
@@ -99,13 +98,13 @@ def first(product, bias, scale, table, predictor_bias, shift):  # type: ignore[n
     return out, predicted
 
 
-@_kernel
+@kernel
 def _rescaled(total, scale):  # type: ignore[no-untyped-def]
     x = np.rint(np.float32(total) * scale)
     return np.int32(min(max(x, np.float32(-LIMIT)), np.float32(LIMIT)))
 
 
-@_kernel
+@kernel
 def _rescale(product, bias, scale, out):  # type: ignore[no-untyped-def]
     for i in range(out.shape[0]):
         for c in range(out.shape[1]):
@@ -119,7 +118,7 @@ def rescale(product, bias, scale):  # type: ignore[no-untyped-def]
     return out
 
 
-@_kernel
+@kernel
 def _add(stream, product, bias, scale):  # type: ignore[no-untyped-def]
     for i in range(stream.shape[0]):
         for c in range(stream.shape[1]):
@@ -131,7 +130,7 @@ def add(stream, product, bias, scale):  # type: ignore[no-untyped-def]
     _add(stream, product, bias, scale)
 
 
-@_kernel
+@kernel
 def _activate(x, bias, scale, out):  # type: ignore[no-untyped-def]
     for i in range(out.shape[0]):
         for c in range(out.shape[1]):
@@ -146,7 +145,7 @@ def activate(x, bias, scale):  # type: ignore[no-untyped-def]
     return out
 
 
-@_kernel
+@kernel
 def _spell(residual, bins, code, hidden):  # type: ignore[no-untyped-def]
     last = bins.shape[0] - 1
     for i in range(hidden.shape[0]):
@@ -169,7 +168,7 @@ def columns(x, first, last):  # type: ignore[no-untyped-def]
     return np.ascontiguousarray(x[:, first:last])
 
 
-@_kernel
+@kernel
 def _mixture(product, bias, scale, components, bits, contrast, predicted, residuals, out, centre):  # type: ignore[no-untyped-def]
     k, j = components, contrast.shape[1]
     half = np.int64(1) << (bits - 1)
@@ -203,7 +202,7 @@ def mixture(product, bias, scale, components, bits, contrast, predicted, residua
     return out, centre
 
 
-@_kernel
+@kernel
 def _contrasts(store, at, predicted, shift, out):  # type: ignore[no-untyped-def]
     for i in range(at.shape[0]):
         for j in range(at.shape[1]):
