@@ -41,3 +41,7 @@ class TrainingError(PixelzipError):
 
 class LimitError(PixelzipError):
     """The image is larger than the declared limit."""
+
+
+class UncachedWarning(RuntimeWarning):
+    """Compiled code could not be kept for the next process. Nothing else comes of it."""

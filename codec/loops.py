@@ -5,11 +5,9 @@ The same functions of the same numbers, see `pixelzip.codec.cdf` and `pixelzip.c
 
 from __future__ import annotations
 
-from typing import Any
-
-import numba
 import numpy as np
 
+from pixelzip.codec.compiled import kernel
 from pixelzip.codec.tables import (
     EXP,
     EXP_RANGE,
@@ -34,10 +32,8 @@ _FRACTION_BITS = 8  # between two steps of the sigmoid it is a straight line
 _ARGUMENT_BITS = STEP_BITS + _FRACTION_BITS
 SLOPE = np.append(np.diff(SIGMOID), 0)
 
-_kernel: Any = numba.njit(nogil=True, cache=True)
 
-
-@_kernel
+@kernel
 def _weights(logits, weight):  # type: ignore[no-untyped-def]
     """Softmax in integers; the weights add up to 2^14 exactly."""
     components = logits.shape[0]
@@ -57,12 +53,12 @@ def _weights(logits, weight):  # type: ignore[no-untyped-def]
     weight[top] += rest
 
 
-@_kernel
+@kernel
 def _clamp(x, lowest, highest):  # type: ignore[no-untyped-def]
     return min(max(x, lowest), highest)
 
 
-@_kernel
+@kernel
 def _line(edge, step, parameters, k):  # type: ignore[no-untyped-def]
     """The sigmoid's argument at ``edge``, and how much ``step`` more edges add to it.
 
@@ -74,7 +70,7 @@ def _line(edge, step, parameters, k):  # type: ignore[no-untyped-def]
     return (edge * MEAN_UNIT - MEAN_UNIT // 2 - mean) * inverse, step * MEAN_UNIT * inverse
 
 
-@_kernel
+@kernel
 def _sigmoid(z):  # type: ignore[no-untyped-def]
     """The logistic function of z / 2^28 in units of 2^-22, on straight lines between steps."""
     limit = np.int64(REACH) << _ARGUMENT_BITS
@@ -84,7 +80,7 @@ def _sigmoid(z):  # type: ignore[no-untyped-def]
     return SIGMOID[at] + ((SLOPE[at] * fraction) >> _FRACTION_BITS)
 
 
-@_kernel
+@kernel
 def _cdf(edge, weight, parameters):  # type: ignore[no-untyped-def]
     """C(edge) in units of 2^-36, for an edge from 0 to 256."""
     if edge == 0:
@@ -99,7 +95,7 @@ def _cdf(edge, weight, parameters):  # type: ignore[no-untyped-def]
     return total
 
 
-@_kernel
+@kernel
 def _cdfs(first, step, weight, parameters, out):  # type: ignore[no-untyped-def]
     """C at the sixteen edges first, first + step, ...; the last one is of no meaning."""
     out[:] = 0
@@ -110,13 +106,13 @@ def _cdfs(first, step, weight, parameters, out):  # type: ignore[no-untyped-def]
                 out[i] += weight[k] * _sigmoid(z + i * stride)
 
 
-@_kernel
+@kernel
 def _high(c):  # type: ignore[no-untyped-def]
     """The cumulative frequency that a CDF value stands for among the high nibbles."""
     return (c * SPREAD) >> _UNIT_BITS
 
 
-@_kernel
+@kernel
 def _low(c, bottom, top, nibble):  # type: ignore[no-untyped-def]
     """The same among the low nibbles of a high nibble that spans bottom to top."""
     if top == bottom:
@@ -124,7 +120,7 @@ def _low(c, bottom, top, nibble):  # type: ignore[no-untyped-def]
     return ((c - bottom) * SPREAD) // (top - bottom)
 
 
-@_kernel
+@kernel
 def _fill_interval(symbol, start, end, out):  # type: ignore[no-untyped-def]
     """A nibble's interval, from what its two edges stand for: below, the symbol, above."""
     # Below: a guard and one for each lower symbol. The interval itself has its own one.
@@ -135,7 +131,7 @@ def _fill_interval(symbol, start, end, out):  # type: ignore[no-untyped-def]
     out[2] = (1 << TOTAL_BITS) - below - frequency - 1
 
 
-@_kernel
+@kernel
 def _fill_table(ends, out):  # type: ignore[no-untyped-def]
     """A nibble's table, from what the upper edges of its first 15 symbols stand for."""
     out[0] = 0
@@ -150,7 +146,7 @@ def _fill_table(ends, out):  # type: ignore[no-untyped-def]
 # Mixtures.
 
 
-@_kernel
+@kernel
 def mixture_intervals(parameters, values, out):  # type: ignore[no-untyped-def]
     weight = np.empty(parameters.shape[2], np.int64)
     for i in range(parameters.shape[0]):
@@ -166,7 +162,7 @@ def mixture_intervals(parameters, values, out):  # type: ignore[no-untyped-def]
         _fill_interval(low, start, end, out[i, 1])
 
 
-@_kernel
+@kernel
 def mixture_high_table(parameters, out):  # type: ignore[no-untyped-def]
     weight, c = np.empty(parameters.shape[2], np.int64), np.empty(16, np.int64)
     for i in range(parameters.shape[0]):
@@ -177,7 +173,7 @@ def mixture_high_table(parameters, out):  # type: ignore[no-untyped-def]
         _fill_table(c, out[i])
 
 
-@_kernel
+@kernel
 def mixture_low_table(parameters, high, out):  # type: ignore[no-untyped-def]
     weight, c = np.empty(parameters.shape[2], np.int64), np.empty(16, np.int64)
     for i in range(parameters.shape[0]):
@@ -195,7 +191,7 @@ def mixture_low_table(parameters, high, out):  # type: ignore[no-untyped-def]
 # nibbles is that of the high ones.
 
 
-@_kernel
+@kernel
 def _largest(logits):  # type: ignore[no-untyped-def]
     top = logits[0]
     for value in range(1, 256):
@@ -203,7 +199,7 @@ def _largest(logits):  # type: ignore[no-untyped-def]
     return np.int64(top)
 
 
-@_kernel
+@kernel
 def _sums(logits, top, first, step, out):  # type: ignore[no-untyped-def]
     """What C grows by, up to the edges ``first + step``, ``first + 2 * step``, ... of ``out``."""
     total = np.int64(0)
@@ -217,7 +213,7 @@ def _sums(logits, top, first, step, out):  # type: ignore[no-untyped-def]
         out[i] = total
 
 
-@_kernel
+@kernel
 def softmax_intervals(logits, values, out):  # type: ignore[no-untyped-def]
     highs, lows = np.empty(16, np.int64), np.empty(16, np.int64)
     for i in range(logits.shape[0]):
@@ -233,7 +229,7 @@ def softmax_intervals(logits, values, out):  # type: ignore[no-untyped-def]
                            out[i, nibble])  # fmt: skip
 
 
-@_kernel
+@kernel
 def softmax_table(logits, first, step, out):  # type: ignore[no-untyped-def]
     """Of the nibbles whose symbols span ``step`` values each, from ``first`` (n,) on."""
     c = np.empty(16, np.int64)
@@ -248,7 +244,7 @@ def softmax_table(logits, first, step, out):  # type: ignore[no-untyped-def]
 # --- The range coder -----------------------------------------------------------------------------
 
 
-@_kernel
+@kernel
 def _next_word(payload, state):  # type: ignore[no-untyped-def]
     word = np.uint64(0)
     for i in range(4):
@@ -259,14 +255,14 @@ def _next_word(payload, state):  # type: ignore[no-untyped-def]
     return word
 
 
-@_kernel
+@kernel
 def decoder_start(payload, state):  # type: ignore[no-untyped-def]
     state[1], state[2] = np.uint64(0xFFFFFFFFFFFFFFFF), 0
     first = _next_word(payload, state)
     state[0] = (first << np.uint64(32)) | _next_word(payload, state)
 
 
-@_kernel
+@kernel
 def decoder_decode(payload, state, tables, found):  # type: ignore[no-untyped-def]
     guard = tables.shape[1] - 1
     for i in range(found.shape[0]):
@@ -289,7 +285,7 @@ def decoder_decode(payload, state, tables, found):  # type: ignore[no-untyped-de
     return 0
 
 
-@_kernel
+@kernel
 def encode(intervals, words, state):  # type: ignore[no-untyped-def]
     lower, width, written = np.uint64(0), np.uint64(0xFFFFFFFFFFFFFFFF), 0
     for i in range(intervals.shape[0]):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from pixelzip.codec.compiled import kernel
 
 NONE, SUB, UP, AVERAGE, PAETH = range(5)  # as in `pixelzip.codec.packed.Filter`
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def unfilter(rows, step, kinds):  # type: ignore[no-untyped-def]
     """Turn residuals (R, N) into rows, in place, under each row's filter (R,).
 

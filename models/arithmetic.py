@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pixelzip.codec.compiled import kernel
 from pixelzip.models import carriers, tables
 from pixelzip.models.frozen.file import LIMIT
 from pixelzip.models.program import WIDE, Program
@@ -32,8 +32,6 @@ OUTSIDE = {"": 0, "row": 1, "left": 2, "right": 2}
 """Beyond the border there are zeros, but for an LSTM's states: above (1) or all around (2) there is
 what has been learnt."""
 
-_kernel: Any = numba.njit(nogil=True, cache=True)
-
 
 class Matrix:
     """A matrix product and how its sums become wide: ``(x @ weight + bias) * scale``."""
@@ -45,7 +43,7 @@ class Matrix:
 # --- Compiled ------------------------------------------------------------------------------------
 
 
-@_kernel
+@kernel
 def _places(base, row, column, height, width, depth, pitch, taps, stride, outside, out):  # type: ignore[no-untyped-def]
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
@@ -63,7 +61,7 @@ def _places(base, row, column, height, width, depth, pitch, taps, stride, outsid
                 out[i, j] = 1 if above or outside == 2 else 0
 
 
-@_kernel
+@kernel
 def _sigmoid(x):  # type: ignore[no-untyped-def]
     z = np.int64(min(max(x, -_REACH), _REACH)) + _REACH
     at = np.uint64(z >> _SHIFT)
@@ -71,12 +69,12 @@ def _sigmoid(x):  # type: ignore[no-untyped-def]
     return np.int64(tables.SIGMOID[at]) + line
 
 
-@_kernel
+@kernel
 def _tanh(x):  # type: ignore[no-untyped-def]
     return (_sigmoid(2 * np.int64(x)) - (1 << 21)) >> 6
 
 
-@_kernel
+@kernel
 def _elu(x):  # type: ignore[no-untyped-def]
     if x > 0:
         return np.int64(x)
@@ -87,7 +85,7 @@ def _elu(x):  # type: ignore[no-untyped-def]
     return (power - (1 << 18) + 32) >> 6
 
 
-@_kernel
+@kernel
 def _widen(product, bias, scale, out):  # type: ignore[no-untyped-def]
     for i in range(out.shape[0]):
         which = i if bias.shape[0] > 1 else 0
@@ -96,14 +94,14 @@ def _widen(product, bias, scale, out):  # type: ignore[no-untyped-def]
             out[i, c] = np.int32(min(max(x, -float(LIMIT)), float(LIMIT)))
 
 
-@_kernel
+@kernel
 def _add(x, y):  # type: ignore[no-untyped-def]
     for i in range(x.shape[0]):
         for c in range(x.shape[1]):
             x[i, c] = min(max(np.int64(x[i, c]) + y[i, c], -LIMIT), LIMIT)
 
 
-@_kernel
+@kernel
 def _activate(x, kind, scale, largest, out):  # type: ignore[no-untyped-def]
     channels = x.shape[1]
     for i in range(x.shape[0]):
@@ -120,7 +118,7 @@ def _activate(x, kind, scale, largest, out):  # type: ignore[no-untyped-def]
                 out[i, channels + c] = np.int32(min(max(z, -largest), largest))
 
 
-@_kernel
+@kernel
 def _gate_tanh(x, unit, out):  # type: ignore[no-untyped-def]
     channels = out.shape[1]
     for i in range(out.shape[0]):
@@ -129,7 +127,7 @@ def _gate_tanh(x, unit, out):  # type: ignore[no-untyped-def]
             out[i, c] = (product * unit + (1 << 29)) >> 30
 
 
-@_kernel
+@kernel
 def _gate_linear(x, out):  # type: ignore[no-untyped-def]
     channels = out.shape[1]
     for i in range(out.shape[0]):
@@ -137,7 +135,7 @@ def _gate_linear(x, out):  # type: ignore[no-untyped-def]
             out[i, c] = (x[i, c] * _sigmoid(x[i, channels + c]) + (1 << 21)) >> 22
 
 
-@_kernel
+@kernel
 def _lstm(sums, cell, unit, hidden):  # type: ignore[no-untyped-def]
     h = cell.shape[1]
     for i in range(cell.shape[0]):

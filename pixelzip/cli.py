@@ -19,12 +19,13 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -35,7 +36,7 @@ from click.shell_completion import get_completion_class
 
 from pixelzip import files
 from pixelzip.codec import container
-from pixelzip.codec.errors import PixelzipError, TrainingError
+from pixelzip.codec.errors import PixelzipError, TrainingError, UncachedWarning
 from pixelzip.files import STANDARD, Job
 from pixelzip.models import architectures
 
@@ -93,6 +94,18 @@ class Work:
         self.make = make
 
     def __call__(self, job: Job, progress: Fraction | None = None) -> Done:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UncachedWarning)
+            done = self._do(job, progress)
+        for warning in caught:
+            if not issubclass(warning.category, UncachedWarning):
+                warnings.warn_explicit(
+                    warning.message, warning.category, warning.filename, warning.lineno
+                )
+        notes = {str(w.message): None for w in caught if issubclass(w.category, UncachedWarning)}
+        return replace(done, notes=[*done.notes, *notes])
+
+    def _do(self, job: Job, progress: Fraction | None) -> Done:
         try:
             return self.make(job, progress)
         except PixelzipError as error:

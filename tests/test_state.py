@@ -86,3 +86,37 @@ def test_a_host_programs_settings_change_no_file(tmp_path: Path) -> None:
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
+
+
+COMPILES = """
+import os, sys
+from numba.core import caching
+from pixelzip.cli import main
+fails = sys.argv.pop(1)
+def full(*_):
+    raise OSError(28, os.strerror(28))
+if fails == "full":
+    caching.IndexDataCacheFile.save = full
+else:
+    caching._CacheLocator.ensure_cache_path = full
+sys.argv[0] = "pixelzip"
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("fails", "reason"),
+    [("full", "No space left on device"), ("locked", "no folder can be written")],
+)
+def test_without_a_cache_it_codes(tmp_path: Path, fails: str, reason: str) -> None:
+    """A note says so, once for all kernels."""
+    run = subprocess.run(
+        [sys.executable, "-c", COMPILES, fails, "decompress", str(GOLDEN / "digit.pxz"),
+         "-o", "digit.png"],
+        env=dict(os.environ, NUMBA_CACHE_DIR=str(tmp_path / "cache")), cwd=tmp_path,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    (note,) = run.stderr.splitlines()
+    assert f"note: compiled code cannot be kept ({reason})" in note
+    assert (tmp_path / "digit.png").exists()

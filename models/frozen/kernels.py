@@ -16,13 +16,12 @@ import math
 import threading
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelzip.codec.compiled import kernel
 from pixelzip.models.frozen.file import LIMIT
 
-_kernel: Any = numba.njit(nogil=True, cache=True)
 forkable = True
 
 
@@ -60,7 +59,7 @@ def product(weight, largest):  # type: ignore[no-untyped-def]
     return lambda x: (x.astype(held.dtype) @ held).astype(np.int32)
 
 
-@_kernel
+@kernel
 def _positions(base, row, column, height, width, pitch, mask, offsets, out):  # type: ignore[no-untyped-def]
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
@@ -93,7 +92,7 @@ def scatter(store, at, values):  # type: ignore[no-untyped-def]
     store[at] = values
 
 
-@_kernel
+@kernel
 def _first(product, bias, scale, table, predictor_bias, shift, out, predicted):  # type: ignore[no-untyped-def]
     channels, half = bias.shape[0], product.shape[1] // 2
     reach = (table.shape[0] - 1) // 2
@@ -121,13 +120,13 @@ def first(product, bias, scale, table, predictor_bias, shift):  # type: ignore[n
     return out, predicted
 
 
-@_kernel
+@kernel
 def _rescaled(total, scale):  # type: ignore[no-untyped-def]
     x = np.rint(np.float32(total) * scale)
     return np.int32(min(max(x, np.float32(-LIMIT)), np.float32(LIMIT)))
 
 
-@_kernel
+@kernel
 def _rescale(product, bias, scale, out):  # type: ignore[no-untyped-def]
     for i in range(out.shape[0]):
         for c in range(out.shape[1]):
@@ -141,7 +140,7 @@ def rescale(product, bias, scale):  # type: ignore[no-untyped-def]
     return out
 
 
-@_kernel
+@kernel
 def _add(stream, product, bias, scale):  # type: ignore[no-untyped-def]
     for i in range(stream.shape[0]):
         for c in range(stream.shape[1]):
@@ -153,7 +152,7 @@ def add(stream, product, bias, scale):  # type: ignore[no-untyped-def]
     _add(stream, product, bias, scale)
 
 
-@_kernel
+@kernel
 def _activate(x, bias, scale, out):  # type: ignore[no-untyped-def]
     for i in range(out.shape[0]):
         for c in range(out.shape[1]):
@@ -168,7 +167,7 @@ def activate(x, bias, scale):  # type: ignore[no-untyped-def]
     return out
 
 
-@_kernel
+@kernel
 def _spell(residual, bins, code, hidden):  # type: ignore[no-untyped-def]
     last = bins.shape[0] - 1
     for i in range(hidden.shape[0]):
@@ -196,7 +195,7 @@ def columns(x, first, last):  # type: ignore[no-untyped-def]
     return np.ascontiguousarray(x[:, first:last])
 
 
-@_kernel
+@kernel
 def _mixture(product, bias, scale, components, bits, contrast, predicted, residuals, out, centre):  # type: ignore[no-untyped-def]
     k, j = components, contrast.shape[1]
     half = np.int64(1) << (bits - 1)
@@ -230,7 +229,7 @@ def mixture(product, bias, scale, components, bits, contrast, predicted, residua
     return out, centre
 
 
-@_kernel
+@kernel
 def _contrasts(store, at, predicted, shift, out):  # type: ignore[no-untyped-def]
     colours = predicted.shape[1]
     for i in range(at.shape[0]):
@@ -247,7 +246,7 @@ def contrasts(store, at, predicted, shift):  # type: ignore[no-untyped-def]
     return out
 
 
-@_kernel
+@kernel
 def _look_contrasts(store, at, here, out):  # type: ignore[no-untyped-def]
     for i in range(at.shape[0]):
         for j in range(at.shape[1]):
