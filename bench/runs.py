@@ -29,7 +29,8 @@ from pixelzip.bench.run import LossError, machine
 from pixelzip.bench.tables import count
 from pixelzip.codec import cdf, coder, tiles
 from pixelzip.codec.conditional import Conditional
-from pixelzip.codec.container import Method, unpack
+from pixelzip.codec.container import unpack
+from pixelzip.codec.methods import Method
 from pixelzip.models import architectures, integers
 from pixelzip.models.arithmetic import Compiled, Matrix
 from pixelzip.models.freeze import freeze_checkpoint, load_checkpoint

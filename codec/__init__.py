@@ -2,13 +2,17 @@
 
 From the outside in:
 
-* `image`: the top. A `Picture` becomes a file and comes back; each part is coded by whichever
-  method is the smallest.
+* `picture`: what goes in and comes out, a `Picture`.
+* `encode`, `decode`: the top. A picture becomes a file and comes back; each part is coded by
+  whichever method is the smallest.
+* `transforms`: what a picture's components are stored as.
+* `methods`: how a tile is coded, a table.
 * `container`: the layout of a ``.pxz`` file, and nothing of what is inside its payloads.
 * `packed`: the lossless fallback that needs no network, for flat colour, text and palette art.
 * `tiles`, `cdf`, `coder`: the network's tiles, from integer parameters to range-coded bytes.
 * `raw_lzma`: the bare LZMA streams that `packed` and `container` share.
 * `conditional`: the interface that a network answers.
+* `workers`, `progress`: sharing the work out to the cores, and how far it has come.
 * `errors`: what can go wrong, as types.
 
 ``docs/format.md`` specifies every byte. Nothing here imports a network or knows a file name.

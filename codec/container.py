@@ -20,33 +20,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import IntEnum
 from itertools import pairwise
 from zlib import crc32
 
 from pixelzip.codec import raw_lzma
 from pixelzip.codec.errors import FormatError, LimitError
+from pixelzip.codec.methods import MAX_NETWORK_SIDE, Method, Tile, lengths
+from pixelzip.codec.picture import MODES
+from pixelzip.codec.transforms import groups
 
 MAGIC = b"\xf5z"
 VERSION = 1
-
-MODES: dict[str, tuple[int, ...]] = {
-    "1": (1,),
-    "L": (1,),
-    "LA": (1, 1),
-    "P": (1,),
-    "RGB": (3,),
-    "RGBA": (3, 1),
-    "I;16": (1, 1),
-    "LA;16": (1, 1, 1, 1),
-    "RGB;16": (3, 3),
-    "RGBA;16": (3, 1, 3, 1),
-}
-"""Mode to the channels of each of its components, in the order in which they are stored.
-
-A mode's number in the file is its position here. The 16-bit modes hold all the high bytes before
-all the low bytes: ``RGBA;16`` is colour high, alpha high, colour low, alpha low.
-"""
 
 MAX_PIXELS = 2**27
 """The largest picture, in pixels, that is read or written unless the caller says otherwise."""
@@ -60,40 +44,12 @@ MAX_METADATA = 2**26
 MIN_TILE = 16
 """The smallest tile size, so that a hostile index cannot ask for millions of tiny tiles."""
 
-NETWORK_DENSITY = 1024
-"""A network payload has at least one byte for every 1024 sub-pixels, so that the time to decode a
-file is bounded by its length. Emptier tiles are left to the other methods."""
-
-MAX_NETWORK_SIDE = 4096
-"""The longest side, in pixels, of a network-coded tile: fronts take time however short they are."""
-
 SMALL = 4096
 """Pictures of at most this many pixels have a shorter fingerprint and a shorter checksum."""
 
 _PLAIN = 0x80
 _MODE_NAMES = tuple(MODES)
 _METADATA_PROPERTIES = raw_lzma.properties()
-
-
-class Method(IntEnum):
-    """How a tile is coded."""
-
-    RAW = 0
-    """The bytes of the pixels."""
-    CONSTANT = 1
-    """One pixel, which all the others equal."""
-    PACKED = 2
-    """Filtered and LZMA-compressed: see `pixelzip.codec.packed`."""
-    NETWORK = 3
-    """Range-coded with the conditionals of a network."""
-
-
-@dataclass(frozen=True)
-class Tile:
-    """An independently coded rectangle of one component."""
-
-    method: Method
-    payload: bytes
 
 
 @dataclass(frozen=True)
@@ -147,11 +103,6 @@ class Container:
         )
 
 
-def groups(mode: str, joined: bool) -> tuple[tuple[int, ...], ...]:
-    """For each stored component, the channels of the mode's components that it carries."""
-    return (MODES[mode],) if joined else tuple((channels,) for channels in MODES[mode])
-
-
 def fingerprint_length(width: int, height: int) -> int:
     """How many bytes of the network's fingerprint the file of a picture of this size holds."""
     return 2 if width * height <= SMALL else 4
@@ -176,11 +127,6 @@ def tile_grid(height: int, width: int, tile_size: int) -> list[tuple[int, int, i
         for top, bottom in pairwise(rows)
         for left, right in pairwise(columns)
     ]
-
-
-def least_payload(method: Method, sub_pixels: int) -> int:
-    """The least bytes that the payload of a packed or network-coded tile may have."""
-    return -(-sub_pixels // NETWORK_DENSITY) if method == Method.NETWORK else 1
 
 
 def pack(container: Container) -> bytes:
@@ -319,15 +265,14 @@ def _read_payloads(
     tiles = []
     for (method, length), (_, _, height, width) in zip(index.tiles, grid, strict=True):
         payload = reader.take(reader.remaining if length is None else length)
-        sub_pixels = height * width * index.channels
         if method == Method.NETWORK and index.channels not in (1, 3):
             raise _damaged("a network tile of joined channels")
         if method == Method.NETWORK and max(height, width) > MAX_NETWORK_SIDE:
             raise _damaged("a network tile that is too long")
-        exact = {Method.RAW: sub_pixels, Method.CONSTANT: index.channels}.get(method)
-        if exact is None and len(payload) < least_payload(method, sub_pixels):
+        least, most = lengths(method, (height, width, index.channels))
+        if most is None and len(payload) < least:
             raise _damaged("a tile that is too short")
-        if exact is not None and len(payload) != exact:
+        if most is not None and len(payload) != most:
             raise _damaged("a tile of the wrong length")
         tiles.append(Tile(method, payload))
     return Component(index.channels, index.tile_size, tuple(tiles))

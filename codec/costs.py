@@ -16,8 +16,12 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelzip.codec.container import Container, Method, Tile, groups, tile_grid, unpack
-from pixelzip.codec.image import FindNetwork, Picture, Progress, decode, share
+from pixelzip.codec.container import Container, tile_grid, unpack
+from pixelzip.codec.decode import FindNetwork, decode
+from pixelzip.codec.methods import Method, Tile
+from pixelzip.codec.picture import Bytes, Picture
+from pixelzip.codec.progress import Progress, share
+from pixelzip.codec.transforms import groups
 
 
 def cost_map(
@@ -29,7 +33,7 @@ def cost_map(
 ) -> NDArray[np.float32]:
     """The bits that each pixel of a ``.pxz`` file took: (height, width), summed over sub-pixels.
 
-    The file is decoded first, since only known pixels can be scored; raises as `image.decode` does.
+    The file is decoded first, since only known pixels can be scored; raises as `decode` does.
     """
     container = unpack(data)
     picture = decode(data, find_network, threads=threads, progress=share(progress, 0.0, 0.5))
@@ -60,7 +64,7 @@ def cost_map(
 
 def _tiles(
     container: Container, picture: Picture
-) -> Iterator[tuple[tuple[slice, slice], Tile, NDArray[np.uint8]]]:
+) -> Iterator[tuple[tuple[slice, slice], Tile, Bytes]]:
     """Each tile of the file: where it lies, the tile, its (height, width, coded channels)."""
     planes = iter(picture.planes)
     for component, group in zip(

@@ -31,14 +31,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixelzip import metadata, pictures
-from pixelzip.codec.container import MAX_NETWORK_SIDE, unpack
+from pixelzip.codec.container import unpack
 from pixelzip.codec.errors import (
     LimitError,
     PixelzipError,
     UnsuitableNetworkError,
     UnsupportedImageError,
 )
-from pixelzip.codec.image import Picture
+from pixelzip.codec.methods import MAX_NETWORK_SIDE
+from pixelzip.codec.picture import Picture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -161,9 +162,9 @@ def decompress_many(
 
     Raises what `decompress` raises, and then none of the images comes back.
     """
-    from pixelzip.codec import image as codec
+    from pixelzip.codec.decode import decode_many
 
-    decoded = codec.decode_many(
+    decoded = decode_many(
         [_bytes(data) for data in files],
         _finder(networks, device),
         threads=threads or available_threads(),
@@ -434,7 +435,8 @@ def _encode(
     progress: Callable[[float], None] | None,
 ) -> list[bytes]:
     """The files of pictures; those of the network, or of whichever makes each the smallest."""
-    from pixelzip.codec import image as codec
+    from pixelzip.codec.encode import DEFAULT_TILE, encode_many
+    from pixelzip.codec.progress import share
 
     if label is not None:
         _check_label(network, label, device)
@@ -445,13 +447,13 @@ def _encode(
             tried.setdefault(name, []).append(number)
     best: dict[int, bytes] = {}
     for turn, (name, numbers) in enumerate(tried.items()):
-        files = codec.encode_many(
+        files = encode_many(
             [pictures[number] for number in numbers],
             load_network(name, device),
-            tile_size=codec.DEFAULT_TILE if tile_size is None else tile_size,
+            tile_size=DEFAULT_TILE if tile_size is None else tile_size,
             label=label,
             threads=threads or available_threads(),
-            progress=codec.share(progress, turn / len(tried), 1 / len(tried)),
+            progress=share(progress, turn / len(tried), 1 / len(tried)),
         )
         for number, data in zip(numbers, files, strict=True):
             best[number] = min(best.get(number, data), data, key=len)
@@ -489,14 +491,15 @@ def decode(
     progress: Callable[[float], None] | None = None,
 ) -> Picture:
     """A file's picture. ``progress`` is called with the fraction done, 0 to 1."""
-    from pixelzip.codec import image as codec
+    from pixelzip.codec.decode import decode_many
 
-    return codec.decode(
-        data,
+    (picture,) = decode_many(
+        [data],
         _finder(networks, device),
         threads=threads or available_threads(),
         progress=progress,
     )
+    return picture
 
 
 def available_threads() -> int:

@@ -22,9 +22,9 @@ from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from pixelzip import metadata, png
-from pixelzip.codec.container import MAGIC, MAX_PIXELS, MODES
+from pixelzip.codec.container import MAGIC, MAX_PIXELS
 from pixelzip.codec.errors import LimitError, UnsupportedImageError
-from pixelzip.codec.image import Picture
+from pixelzip.codec.picture import MODES, Picture
 
 Array = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.bool_]
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 import pixelzip
 from pixelzip import pictures
-from pixelzip.codec.container import MODES
+from pixelzip.codec.picture import MODES
 
 
 def assert_same_image(one: Image.Image, other: Image.Image) -> None:

@@ -10,10 +10,13 @@ from toys import ORDERS, Toy, raster
 from pixelzip import api
 from pixelzip.bench import theory
 from pixelzip.codec import cdf, tiles
-from pixelzip.codec.container import Method, unpack
+from pixelzip.codec.container import unpack
 from pixelzip.codec.costs import cost_map
+from pixelzip.codec.decode import decode
+from pixelzip.codec.encode import encode
 from pixelzip.codec.errors import FormatError, PixelzipError
-from pixelzip.codec.image import Picture, decode, encode
+from pixelzip.codec.methods import Method
+from pixelzip.codec.picture import Picture
 
 Bytes = NDArray[np.uint8]
 SHAPES = [(1, 1), (1, 7), (6, 1), (2, 2), (9, 5), (5, 9), (9, 5)]

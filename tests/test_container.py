@@ -17,21 +17,20 @@ from pixelzip.codec.conditional import Conditional
 from pixelzip.codec.container import (
     MAX_METADATA,
     MAX_SIDE,
-    MODES,
     Component,
     Container,
-    Method,
-    Tile,
     fingerprint_length,
-    groups,
-    least_payload,
     pack,
     tile_grid,
     truncated_checksum,
     unpack,
 )
+from pixelzip.codec.decode import decode
+from pixelzip.codec.encode import encode
 from pixelzip.codec.errors import FormatError, LimitError, PixelzipError
-from pixelzip.codec.image import Picture, decode, encode
+from pixelzip.codec.methods import Method, Tile, lengths
+from pixelzip.codec.picture import MODES, Picture
+from pixelzip.codec.transforms import groups
 
 FORMAT = Path(__file__).resolve().parent.parent / "docs" / "format.md"
 
@@ -62,13 +61,7 @@ def containers(draw: st.DrawFn) -> Container:
         for _, _, rows, columns in tile_grid(height, width, tile_size):
             networks = [Method.NETWORK] if channels in (1, 3) else []
             method = draw(st.sampled_from([Method.RAW, Method.CONSTANT, Method.PACKED, *networks]))
-            size = rows * columns * channels
-            length = {
-                Method.RAW: size,
-                Method.CONSTANT: channels,
-                Method.PACKED: 5,
-                Method.NETWORK: least_payload(method, size),
-            }[method]
+            length = 5 if method == Method.PACKED else lengths(method, (rows, columns, channels))[0]
             tiles.append(Tile(method, b"p" * length))
         components.append(Component(channels, tile_size, tuple(tiles)))
     needs = any(tile.method == Method.NETWORK for part in components for tile in part.tiles)

@@ -18,22 +18,12 @@ from PIL import Image
 
 from pixelzip.codec import tiles
 from pixelzip.codec.conditional import Conditional, lagged
-from pixelzip.codec.container import (
-    MODES,
-    Method,
-    pack,
-    tile_grid,
-    unpack,
-)
+from pixelzip.codec.container import pack, tile_grid, unpack
+from pixelzip.codec.decode import decode, decode_many, decode_tile
+from pixelzip.codec.encode import encode, encode_many
 from pixelzip.codec.errors import FormatError, LimitError, UnknownNetworkError
-from pixelzip.codec.image import (
-    Picture,
-    decode,
-    decode_many,
-    decode_tile,
-    encode,
-    encode_many,
-)
+from pixelzip.codec.methods import Method
+from pixelzip.codec.picture import MODES, Picture
 from pixelzip.models import zoo
 
 Bytes = NDArray[np.uint8]

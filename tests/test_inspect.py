@@ -18,7 +18,8 @@ from PIL import Image
 import pixelzip
 from pixelzip import heatmap
 from pixelzip.codec import cdf
-from pixelzip.codec.container import Container, Method, tile_grid, unpack
+from pixelzip.codec.container import Container, tile_grid, unpack
+from pixelzip.codec.methods import Method
 from pixelzip.codec.tiles import fronts
 from pixelzip.models import zoo
 

@@ -22,9 +22,8 @@ from PIL import Image, ImageCms, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
 from pixelzip import metadata, pictures
-from pixelzip.codec.container import MODES
 from pixelzip.codec.errors import FormatError, LimitError, PixelzipError, UnsupportedImageError
-from pixelzip.codec.image import Picture
+from pixelzip.codec.picture import MODES, Picture
 from pixelzip.metadata import Chunk
 
 Chunks = list[tuple[bytes, bytes]]

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 import pixelzip
 from pixelzip.codec import cdf, coder
-from pixelzip.codec.container import Method, unpack
+from pixelzip.codec.container import unpack
+from pixelzip.codec.methods import Method
 from pixelzip.codec.tiles import encode_tiles
 from pixelzip.models import freeze, integers, kernels, zoo
 from pixelzip.models.frozen import layout

@@ -1,0 +1,71 @@
+"""An image as the codec sees it: a mode, planes of bytes, and metadata that it does not read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bytes = NDArray[np.uint8]
+
+MODES: dict[str, tuple[int, ...]] = {
+    "1": (1,),
+    "L": (1,),
+    "LA": (1, 1),
+    "P": (1,),
+    "RGB": (3,),
+    "RGBA": (3, 1),
+    "I;16": (1, 1),
+    "LA;16": (1, 1, 1, 1),
+    "RGB;16": (3, 3),
+    "RGBA;16": (3, 1, 3, 1),
+}
+"""Mode to the channels of each of its components, in the order in which they are stored.
+
+A mode's number in the file is its position here. The 16-bit modes hold all the high bytes before
+all the low bytes: ``RGBA;16`` is colour high, alpha high, colour low, alpha low.
+"""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Planes of bytes, a mode, and metadata.
+
+    ``planes`` holds one (height, width, channels) uint8 array for each component of
+    ``MODES[mode]``; ``metadata`` comes back as it went in.
+    """
+
+    mode: str
+    planes: tuple[Bytes, ...]
+    metadata: bytes = b""
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"there is no mode {self.mode!r}")
+        if len(self.planes) != len(MODES[self.mode]):
+            raise ValueError(f"mode {self.mode} has {len(MODES[self.mode])} planes")
+        for plane, channels in zip(self.planes, MODES[self.mode], strict=True):
+            if plane.dtype != np.uint8 or plane.shape != (self.height, self.width, channels):
+                raise ValueError(f"a plane of mode {self.mode} is {plane.dtype} {plane.shape}")
+        if self.height == 0 or self.width == 0:
+            raise ValueError("a picture has at least one pixel")
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return int(self.planes[0].shape[0])
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return int(self.planes[0].shape[1])
+
+    @property
+    def crc(self) -> int:
+        """The CRC-32 of the bytes of all planes in order."""
+        crc = 0
+        for plane in self.planes:
+            crc = crc32(np.ascontiguousarray(plane).data, crc)
+        return crc
