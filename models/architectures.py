@@ -62,6 +62,8 @@ class Architecture:
 
 _PLACES = {
     "photo": ("photo", "PhotoConfig", "Photo"),
+    "luma": ("photo", "luma", "Photo"),
+    "chroma": ("photo", "chroma", "Photo"),
     "pixelcnn": ("pixelcnn", "PixelCNNConfig", "build"),
     "row-lstm": ("pixelrnn", "RowLSTMConfig", "build"),
     "diagonal-bilstm": ("pixelrnn", "DiagonalBiLSTMConfig", "build"),

@@ -35,7 +35,17 @@ from pixelzip.codec import cdf
 from pixelzip.codec.conditional import Shape, lagged
 from pixelzip.codec.errors import DeviceError, NetworkFileError
 from pixelzip.models import carriers, kernels, twins
-from pixelzip.models.photo import INSIDE, LAG, MIDDLE, NEIGHBOURS, WINDOW, PhotoConfig
+from pixelzip.models.photo import (
+    ENTRY,
+    INSIDE,
+    LAG,
+    LOOK,
+    MIDDLE,
+    NEIGHBOURS,
+    WINDOW,
+    PhotoConfig,
+    head_sizes,
+)
 
 FORMAT = "pixelzip frozen network 1"
 MEAN_BITS = 8  # means, predictions and residuals are in 1/256 of a pixel value
@@ -46,22 +56,25 @@ BAND = 4096
 
 _TAPS = np.array([(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 0)], np.int32)
 _WINDOW = np.array(WINDOW, np.int32)
-_NEAR = np.array([WINDOW.index(offset) for offset in NEIGHBOURS])
+_NEAR = np.array([WINDOW.index(offset) for offset in NEIGHBOURS[:12]])
 _LARGEST_FILE = 1 << 28
+_LATE = ("colours", "near", "given")
 _INT32 = 2**31 - 16  # room for the half that rounding adds
 _BLOCKS = 24  # each adds up to 2^26 to the residual stream, which has 32 bits
 
 
 def layout(config: PhotoConfig) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     """The name, shape and type of every tensor in the file of a frozen ``photo``."""
-    c, h, k, near = config.channels, config.head, config.components, 3 * len(NEIGHBOURS)
+    c, h, s = config.channels, config.head, config.colours
+    inputs = (s + 1) * len(WINDOW) + (ENTRY * len(LOOK) if config.given else 0)
     tensors: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
-        "first.weight": ((4 * len(WINDOW), c + 3), torch.int16),
-        "first.predictor_bias": ((3,), torch.int32),
+        "first.weight": ((inputs, c + s), torch.int16),
+        "first.predictor_bias": ((s,), torch.int32),
         "first.table": ((-1,), torch.int8),
-        "code.bins": ((-1,), torch.int16),
-        "code.rows": ((3, -1, h), torch.int32),
     }
+    if s == 3:
+        tensors["code.bins"] = ((-1,), torch.int16)
+        tensors["code.rows"] = ((3, -1, h), torch.int32)
 
     def layer(name: str, inputs: int, outputs: int) -> None:
         tensors[f"{name}.weight"] = ((inputs, outputs), torch.int8)
@@ -76,21 +89,30 @@ def layout(config: PhotoConfig) -> dict[str, tuple[tuple[int, ...], torch.dtype]
         layer(f"blocks.{i}.a", 5 * c if kind == "M" else c, c)
         layer(f"blocks.{i}.b", c, c)
     tensors["trunk.input_scale"] = ((c,), torch.float32)
-    layer("trunk", c, 3 * h)
-    for i in range(3):
+    layer("trunk", c, s * h)
+    for i in range(s):
         tensors[f"heads.{i}.input_scale"] = ((h,), torch.float32)
-        layer(f"heads.{i}", h, 3 * k + near + i)
+        layer(f"heads.{i}", h, sum(head_sizes(config, i)))
     return tensors
 
 
 def fingerprint(tensors: Mapping[str, Tensor], config: PhotoConfig) -> bytes:
     """SHA-256 over the architecture and every tensor's name, type, shape and bytes."""
-    digest = hashlib.sha256(f"{FORMAT}\n{json.dumps(asdict(config), sort_keys=True)}\n".encode())
+    digest = hashlib.sha256(f"{FORMAT}\n{described(config)}\n".encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.numpy().astype(tensor.numpy().dtype.newbyteorder("<")).tobytes())
     return digest.digest()
+
+
+def described(config: PhotoConfig) -> str:
+    """The architecture in JSON. Members that came later are left out where they say nothing new."""
+    members, plain = asdict(config), asdict(PhotoConfig())
+    for late in _LATE:
+        if members[late] == plain[late]:
+            del members[late]
+    return json.dumps(members, sort_keys=True)
 
 
 def check(tensors: Mapping[str, Tensor], config: PhotoConfig) -> None:
@@ -116,17 +138,23 @@ def check(tensors: Mapping[str, Tensor], config: PhotoConfig) -> None:
             assert bias is not None
             if int((sums + bias.long().abs()).max()) >= _INT32:
                 raise NetworkFileError(f"the sums of {name} could overflow 32 bits")
-    table, bins, rows = tensors["first.table"], tensors["code.bins"], tensors["code.rows"]
+    table = tensors["first.table"]
     if len(table) % 2 == 0 or len(table) > 1 << 20 or int(table.min()) < -127:
         raise NetworkFileError("first.table has the wrong length or range")
+    if int(tensors["first.weight"].long().abs().max()) > 32639:  # two signed bytes hold no more
+        raise NetworkFileError("first.weight holds numbers that are too large")
+    if config.colours == 3:
+        _check_code(tensors["code.bins"], tensors["code.rows"])
+
+
+def _check_code(bins: Tensor, rows: Tensor) -> None:
+    """What earlier residuals add to a head."""
     # A residual of 0 has no sign, so the row in the middle is its own.
     middle = rows.shape[1] // 2
     if rows.shape[1] % 2 == 0 or int(bins[0]) or int(bins.min()) < 0 or int(bins.max()) > middle:
         raise NetworkFileError("code.bins points outside of code.rows")
     if int(rows.long().abs().max()) > kernels.LIMIT:
         raise NetworkFileError("code.rows holds numbers that are too large")
-    if int(tensors["first.weight"].long().abs().max()) > 32639:  # two signed bytes hold no more
-        raise NetworkFileError("first.weight holds numbers that are too large")
 
 
 @dataclass(frozen=True)
@@ -419,7 +447,8 @@ def opened(path: Path, expected: str) -> Iterator[tuple[dict[str, str], dict[str
 
 def _architecture(members: dict[str, Any]) -> PhotoConfig:
     """The architecture that a file names, all of it and within bounds."""
-    if set(members) != set(asdict(PhotoConfig())):
+    named = set(asdict(PhotoConfig()))
+    if not named - {*_LATE} <= set(members) <= named:
         raise NetworkFileError("its architecture has other members than it should")
     config = PhotoConfig(**members)
     sizes = (config.channels, config.head, config.components)

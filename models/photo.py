@@ -22,12 +22,17 @@ Each masked 2x3 convolution adds one row above and one column to either side::
 
     row -1    o o o
     row  0    o x
+
+``luma`` and ``chroma`` are the same network for one plane (``colours=1``). ``chroma`` is also *given*
+samples of earlier planes, whole: it looks at a 5x5 window around its pixel in them, and its head
+weighs what differs there from the pixel to its neighbours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -48,8 +53,20 @@ WINDOW = tuple(
 NEIGHBOURS = (
     (0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0),
     (-2, 1), (-2, -1), (-1, -2), (-2, 2), (0, -3), (-3, 0),
+    (-2, -2), (-1, -3), (0, -4), (-3, 1), (-3, -1), (-2, 3),
+    (-3, 2), (-2, -3), (-3, -2), (-1, -4), (-3, 3), (0, -5),
 )  # fmt: skip
-"""The pixels that the adaptive filter weighs, nearest first: a part of the window."""
+"""The pixels that the adaptive filter may weigh, a part of the window: as many of the first ones as
+the configuration says."""
+
+LOOK = tuple((row, column) for row in range(-2, 3) for column in range(-2, 3))
+"""(row, column) offsets at which the first layer sees the given samples."""
+LOOK_NEAR = tuple(offset for offset in LOOK if offset != (0, 0) and max(map(abs, offset)) == 1)
+"""Those whose given samples the head weighs."""
+GIVEN = 5
+"""Given samples at a pixel: four of the luma that lie over it, one of the first chroma plane."""
+ENTRY = GIVEN + 2
+"""What the first layer sees at each of `LOOK`: the luma's four, `INSIDE`, the chroma's, `INSIDE`."""
 
 MIDDLE = 128  # pixels enter the network less this, to fit a signed byte
 INSIDE = 64  # fourth input channel: this inside the tile, 0 outside
@@ -65,8 +82,15 @@ class PhotoConfig:
     blocks: str = "MNMNMN"  # M: masked 2x3 convolution, then 1x1; N: two 1x1 layers
     head: int = 64  # hidden units of each sub-pixel's head
     components: int = 5  # logistics in each mixture
+    colours: int = 3  # sub-pixels of a pixel
+    near: int = 12  # neighbours that the head's filter weighs
+    given: int = 0  # samples of earlier planes at each pixel: none, or GIVEN
 
     def __post_init__(self) -> None:
+        if self.colours not in (1, 3) or self.near not in (12, 24) or self.given not in (0, GIVEN):
+            raise ValueError(f"colours are 1 or 3, near 12 or 24, given 0 or {GIVEN}")
+        if self.given and self.colours != 1:
+            raise ValueError("only a network of one plane is given others")
         if not set(self.blocks) <= {"M", "N"}:
             raise ValueError(f"blocks are the letters M and N, not {self.blocks}")
 
@@ -75,6 +99,10 @@ class PhotoConfig:
         masked = self.blocks.count("M")
         above, left, right = (side + masked for side in (ROWS_ABOVE, COLUMNS_LEFT, COLUMNS_RIGHT))
         return Field(above, left, right, LAG)
+
+
+luma = partial(PhotoConfig, colours=1, near=24)
+chroma = partial(PhotoConfig, channels=96, blocks="MNMN", colours=1, near=24, given=GIVEN)
 
 
 def field_of_view(config: PhotoConfig) -> str:
@@ -144,84 +172,137 @@ class Photo(nn.Module):
         self.config = config
         self.contrast = compand
         self.watch: Watch | None = None
-        channels, n = config.channels, len(WINDOW)
+        channels, n, s = config.channels, len(WINDOW), config.colours
         # Half of the left, half of the upper pixel: a far better start than nothing.
-        predictor = torch.zeros(3, n, 3)
-        for c in range(3):
+        predictor = torch.zeros(s, n, s)
+        for c in range(s):
             predictor[c, WINDOW.index((0, -1)), c] = 0.5
             predictor[c, WINDOW.index((-1, 0)), c] = 0.5
-        self.predictor = nn.Parameter(predictor.view(3, 3 * n))
-        self.predictor_bias = nn.Parameter(torch.zeros(3))
-        # Zero-sum filters see contrasts from the first step; near pixels matter most.
-        near = torch.tensor([1 / (1 + abs(row) + abs(column)) for row, column in WINDOW])
-        first = torch.randn(channels, n, 4)
-        colour = first[..., :3] * near[:, None]
-        colour -= colour.sum((1, 2), keepdim=True) * (near / near.sum() / 3)[:, None]
-        first = torch.cat([0.6 * colour, first[..., 3:] / n], -1)
-        self.first = nn.Parameter(first.reshape(channels, 4 * n))
+        self.predictor = nn.Parameter(predictor.view(s, s * n))
+        self.predictor_bias = nn.Parameter(torch.zeros(s))
+        first = zero_sum(channels, WINDOW, s)
+        first = torch.cat([0.6 * first, torch.randn(channels, n, 1) / n], -1).flatten(1)
+        if config.given:
+            self.look_predictor = nn.Parameter(torch.zeros(1, len(LOOK) * ENTRY))
+            flag = torch.zeros(channels, len(LOOK), 1)
+            luma, chroma = zero_sum(channels, LOOK, 4), zero_sum(channels, LOOK, 1)
+            look = torch.cat([0.3 * luma, flag, 0.6 * chroma, flag], -1).flatten(1)
+            first = torch.cat([first, look], 1)
+        self.first = nn.Parameter(first)
         self.first_bias = nn.Parameter(torch.zeros(channels))
         self.stem = nn.Parameter(torch.randn(channels, channels) * channels**-0.5)
         self.stem_bias = nn.Parameter(torch.zeros(channels))
         self.blocks = nn.ModuleList(Block(kind, channels) for kind in config.blocks)
-        self.trunk = nn.Parameter(torch.randn(3 * config.head, channels) * channels**-0.5)
-        self.trunk_bias = nn.Parameter(torch.zeros(3 * config.head))
-        # Red's residual to green, red's to blue, green's to blue.
-        self.code = nn.Parameter(torch.randn(3, HATS, config.head) * 0.2)
-        self.heads = nn.ModuleList(self._head(c) for c in range(3))
+        self.trunk = nn.Parameter(torch.randn(s * config.head, channels) * channels**-0.5)
+        self.trunk_bias = nn.Parameter(torch.zeros(s * config.head))
+        if s == 3:  # red's residual to green, red's to blue, green's to blue
+            self.code = nn.Parameter(torch.randn(3, HATS, config.head) * 0.2)
+        self.heads = nn.ModuleList(self._head(c) for c in range(s))
 
     def _head(self, c: int) -> nn.Linear:
         k = self.config.components
-        head = nn.Linear(self.config.head, 3 * k + 3 * len(NEIGHBOURS) + c)
+        head = nn.Linear(self.config.head, sum(head_sizes(self.config, c)))
         with torch.no_grad():
             head.weight *= 0.1
             head.bias.zero_()
             head.bias[2 * k : 3 * k] = torch.linspace(-0.5, 2, k)
         return head
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """(B, H, W, 3) uint8 -> (B, H, W, 3) log-likelihoods in nats, float32."""
-        b, h, w, _ = pixels.shape
+    def forward(self, pixels: Tensor, given: Tensor | None = None) -> Tensor:
+        """(B, H, W, S) uint8 -> (B, H, W, S) log-likelihoods in nats, float32.
+
+        ``given``: (B, H, W, ENTRY) int8, of a network that is given samples: see `entries`.
+        """
+        b, h, w, s = pixels.shape
         value = pixels.float()
         x = torch.cat([value - MIDDLE, torch.full_like(value[..., :1], INSIDE)], -1)
         x = F.pad(x, (0, 0, COLUMNS_LEFT, COLUMNS_RIGHT, ROWS_ABOVE, 0))
-        window = torch.stack(
-            [
-                x[:, ROWS_ABOVE + r : ROWS_ABOVE + r + h, COLUMNS_LEFT + c : COLUMNS_LEFT + c + w]
-                for r, c in WINDOW
-            ],
-            3,
-        ).view(b * h * w, len(WINDOW), 4)
-        contrast = self.contrast(F.linear(window.flatten(1), self.first, self.first_bias))
+        window = shifted(x, WINDOW, (ROWS_ABOVE, COLUMNS_LEFT), (h, w))  # (P, n, S + 1)
+        seen, look = window.flatten(1), None
+        if given is not None:
+            x = F.pad(given.float(), (0, 0, 2, 2, 2, 2))
+            look = shifted(x, LOOK, (2, 2), (h, w))
+            seen = torch.cat([seen, look.flatten(1)], 1)
+        contrast = self.contrast(F.linear(seen, self.first, self.first_bias))
         y = contrast.view(b, h, w, -1).permute(0, 3, 1, 2)
         y = F.conv2d(y, self.stem[:, :, None, None], self.stem_bias)
         for block in self.blocks:
             y = block(y)
         y = rectify(y, "trunk", self.watch)
         y = F.conv2d(y, self.trunk[:, :, None, None], self.trunk_bias)
-        z = y.permute(0, 2, 3, 1).reshape(b * h * w, 3, -1)
-        return self.likelihood(z, window, value.view(-1, 3)).view(b, h, w, 3)
+        z = y.permute(0, 2, 3, 1).reshape(b * h * w, s, -1)
+        return self.likelihood(z, window, value.view(-1, s), look).view(b, h, w, s)
 
-    def likelihood(self, z: Tensor, window: Tensor, value: Tensor) -> Tensor:
-        """Heads and mixtures: ``z`` (P, 3, head), ``window`` (P, n, 4), ``value`` (P, 3)."""
-        k, j = self.config.components, len(NEIGHBOURS)
-        colour = window[..., :3]
+    def likelihood(
+        self, z: Tensor, window: Tensor, value: Tensor, look: Tensor | None = None
+    ) -> Tensor:
+        """Heads and mixtures: ``z`` (P, S, head), ``window`` (P, n, S + 1), ``value`` (P, S).
+
+        ``look``: (P, 25, ENTRY), of a network that is given samples.
+        """
+        k, s = self.config.components, self.config.colours
+        j = self.config.near * s
+        colour = window[..., :s]
         with torch.autocast(value.device.type, enabled=False):
             predicted = F.linear(colour.flatten(1), self.predictor, self.predictor_bias)
-        near = torch.stack([colour[:, WINDOW.index(o)] for o in NEIGHBOURS], 1)  # (P, J, 3)
-        contrast = near - predicted.unsqueeze(1)
+            if look is not None:
+                predicted = predicted + F.linear(look.flatten(1), self.look_predictor)
+        near = torch.stack([colour[:, WINDOW.index(o)] for o in NEIGHBOURS[: self.config.near]], 1)
+        contrast = (near - predicted.unsqueeze(1)).flatten(1)
+        if look is not None:
+            contrast = torch.cat([contrast, look_contrast(look)], 1)
         result, residuals = [], list[Tensor]()
-        for c in range(3):
+        for c in range(s):
             hidden = z[:, c]
             for i, residual in enumerate(residuals):
                 hidden = hidden + hats(residual).to(hidden.dtype) @ self.code[c + i - 1].to(
                     hidden.dtype
                 )
             out = self.heads[c](rectify(hidden, f"heads.{c}", self.watch)).float()
-            weights = out[:, 3 * k : 3 * k + 3 * j].view(-1, j, 3)
-            centre = predicted[:, c] + MIDDLE + (weights * contrast).sum((1, 2))
+            weights = out[:, 3 * k : 3 * k + contrast.shape[1]]
+            centre = predicted[:, c] + MIDDLE + (weights * contrast).sum(1)
             for i, residual in enumerate(residuals):
-                centre = centre + out[:, 3 * k + 3 * j + i] * residual
+                centre = centre + out[:, 3 * k + j + i] * residual
             means = centre.unsqueeze(1) + MEAN_UNIT * out[:, k : 2 * k]
             result.append(log_likelihood(value[:, c], out[:, :k], means, out[:, 2 * k : 3 * k]))
             residuals.append(value[:, c] - centre)
         return torch.stack(result, 1)
+
+
+def head_sizes(config: PhotoConfig, c: int) -> tuple[int, int, int, int]:
+    """Outputs of sub-pixel ``c``'s head: mixture, filter, weights of given samples, of residuals."""
+    looked = 2 * len(LOOK_NEAR) if config.given else 0
+    return 3 * config.components, config.near * config.colours, looked, c
+
+
+def zero_sum(channels: int, offsets: tuple[tuple[int, int], ...], samples: int) -> Tensor:
+    """(channels, offsets, samples) random filters that see contrasts; near pixels matter most."""
+    near = torch.tensor([1 / (1 + abs(row) + abs(column)) for row, column in offsets])
+    filters = torch.randn(channels, len(offsets), samples) * near[:, None]
+    filters -= filters.sum((1, 2), keepdim=True) * (near / near.sum() / samples)[:, None]
+    return filters
+
+
+def shifted(
+    x: Tensor, offsets: tuple[tuple[int, int], ...], origin: tuple[int, int], size: tuple[int, int]
+) -> Tensor:
+    """A padded (B, ., ., E) map, read at these offsets from each pixel: (B * h * w, offsets, E)."""
+    (top, left), (h, w) = origin, size
+    parts = [x[:, top + r : top + r + h, left + c : left + c + w] for r, c in offsets]
+    return torch.stack(parts, 3).view(-1, len(offsets), x.shape[-1])
+
+
+def entries(given: Tensor) -> Tensor:
+    """(B, H, W, 4 or 5) uint8 given samples -> (B, H, W, ENTRY) int8, as the first layer sees them."""
+    signed = (given.short() - MIDDLE).to(torch.int8)
+    inside = torch.full_like(signed[..., :1], INSIDE)
+    absent = torch.zeros_like(inside)
+    chroma = [signed[..., 4:], inside] if given.shape[-1] == GIVEN else [absent, absent]
+    return torch.cat([signed[..., :4], inside, *chroma], -1)
+
+
+def look_contrast(look: Tensor) -> Tensor:
+    """(P, 25, ENTRY) -> (P, 16): the neighbours' luma and chroma less the pixel's own."""
+    values = torch.stack([look[..., :4].mean(-1), look[..., 5]], -1)  # (P, 25, 2)
+    own = values[:, LOOK.index((0, 0))].unsqueeze(1)
+    return (values[:, [LOOK.index(o) for o in LOOK_NEAR]] - own).flatten(1)

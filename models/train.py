@@ -41,10 +41,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pixelzip.codec.errors import DeviceError, NetworkFileError, TrainingError
-from pixelzip.models import architectures, images, photographs
+from pixelzip.models import architectures, images, photographs, planes
 from pixelzip.models.architectures import Config
 from pixelzip.models.freeze import load_checkpoint
 from pixelzip.models.photo import Photo, PhotoConfig
+from pixelzip.models.thaw import thaw
 
 EMA_DECAY = 0.999
 CLIP = 1.0
@@ -60,7 +61,8 @@ class TrainConfig:
     data: tuple[Path, ...]  # photographs, or whole small images: see `pixelzip.models.images`
     valid: tuple[Path, ...]  # if empty, a few of ``data`` are held out
     output: Path
-    start: Path | None = None  # the checkpoint whose averaged weights a new run begins with
+    start: Path | None = None  # the checkpoint whose averaged weights a new run begins with, or a
+    # frozen network of the same kind
     network: str = "photo"
     architecture: Config = field(default_factory=PhotoConfig)
     steps: int = 20_000
@@ -93,7 +95,8 @@ class Source(Protocol):
     """Where the images of a step come from."""
 
     def draw(self, count: int) -> tuple[NDArray[np.generic], ...]:
-        """Pixels (count, H, W, C), the weights (count, C) of their losses, and labels if any."""
+        """Pixels (count, H, W, C), the weights (count, C) of their losses, and what else the
+        network is told of them: labels, or samples that it is given."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class Data:
 
     source: Source
     valid: Tensor  # (N, H, W, C) uint8
-    labels: Tensor | None  # (N,) of ``valid``
+    labels: Tensor | None  # (N, ...): what else the network is told of ``valid``
     pixels: int  # of a crop or image
     whole: bool  # whether ``valid`` holds whole images
 
@@ -145,7 +148,7 @@ class Average:
 def bits_per_dim(
     network: nn.Module, blocks: Tensor, device: str, labels: Tensor | None = None
 ) -> float:
-    """The mean theoretical bits/dim of (N, H, W, C) uint8 blocks, perhaps with labels (N,)."""
+    """The mean theoretical bits/dim of (N, H, W, C) uint8 blocks, perhaps with labels (N, ...)."""
     total = 0.0
     tensors = (blocks,) if labels is None else (blocks, labels)
     for parts in zip(*(torch.split(tensor, 16) for tensor in tensors), strict=True):
@@ -230,6 +233,9 @@ def train(config: TrainConfig, report: Callable[[Progress], None] = lambda progr
                     "architecture": asdict(config.architecture),
                     "run": run,
                     "calibration": data.valid[:CALIBRATION_BLOCKS],
+                    "calibration_labels": (
+                        None if data.labels is None else data.labels[:CALIBRATION_BLOCKS]
+                    ),
                     "step": step,
                     "seconds": seconds_before + time.monotonic() - started,
                     "pixels": step * config.batch * world * data.pixels,
@@ -284,10 +290,16 @@ def train(config: TrainConfig, report: Callable[[Progress], None] = lambda progr
 
 
 def begin(network: nn.Module, start: Path, config: TrainConfig) -> None:
-    """Give a new network the averaged weights of another run's checkpoint.
+    """Give a new network the averaged weights of another run's checkpoint, or a frozen network's.
 
     Raises TrainingError if that is none, or of another network.
     """
+    if start.suffix == ".safetensors":
+        try:
+            thaw(start, network)
+        except (NetworkFileError, ValueError) as error:
+            raise TrainingError(str(error)) from error
+        return
     try:
         begun, state = load_checkpoint(start)
     except NetworkFileError as error:
@@ -307,6 +319,8 @@ def load(config: TrainConfig, rng: np.random.Generator) -> Data:
     Raises TrainingError if there is nothing there, or nothing that suits the network.
     """
     architecture = config.architecture
+    if isinstance(architecture, PhotoConfig) and architecture.colours == 1:
+        return load_planes(config, rng, chroma=architecture.given > 0)
     colours = getattr(architecture, "colours", 3)
     classes = getattr(architecture, "classes", 0)
     binary = getattr(architecture, "output", "") == "binary"
@@ -344,6 +358,15 @@ def load(config: TrainConfig, rng: np.random.Generator) -> Data:
     labels = valid.labels if classes else None
     known = None if labels is None else torch.from_numpy(labels)
     return Data(source, torch.from_numpy(valid.pixels.copy()), known, pixels, True)
+
+
+def load_planes(config: TrainConfig, rng: np.random.Generator, *, chroma: bool) -> Data:
+    """Planes of photographs, for ``luma`` and ``chroma``."""
+    learnt, held_out = pictures(config)
+    source = planes.Crops(learnt, config.side, rng, chroma=chroma)
+    valid, *seen = planes.validation(held_out, VALIDATION_SIDE, chroma=chroma)
+    labels = torch.from_numpy(seen[0]) if seen else None
+    return Data(source, torch.from_numpy(valid), labels, config.side**2, False)
 
 
 def pictures(config: TrainConfig) -> tuple[list[Path], list[Path]]:
