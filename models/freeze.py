@@ -40,10 +40,11 @@ from pixelzip.models.frozen import (
     MEAN_BITS,
     PREDICTOR_BITS,
     check,
+    described,
     fingerprint,
 )
 from pixelzip.models.multiscale import MultiScale
-from pixelzip.models.photo import LAG, NEIGHBOURS, Block, Photo, PhotoConfig
+from pixelzip.models.photo import LAG, WINDOW, Block, Photo, PhotoConfig
 from pixelzip.models.program import WIDE, Program
 from pixelzip.models.program import check as check_program
 
@@ -122,17 +123,20 @@ def quantise(weight: Tensor, input_scale: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def freeze(network: Photo, photographs: Tensor) -> dict[str, Tensor]:
-    """The tensors of the frozen network, calibrated on (N, H, W, 3) uint8 photographs."""
+def freeze(network: Photo, crops: Tensor, given: Tensor | None = None) -> dict[str, Tensor]:
+    """The tensors of the frozen network, calibrated on (N, H, W, S) uint8 crops.
+
+    ``given``: (N, H, W, ENTRY) int8, what a network that is given samples knows of each crop.
+    """
     config = network.config
-    k, near = config.components, 3 * len(NEIGHBOURS)
     network_blocks = [block for block in network.blocks if isinstance(block, Block)]
     ranges = Ranges()
     network.watch = ranges.see
     for i, block in enumerate(network_blocks):
         block.watch = lambda name, x, i=i: ranges.see(f"blocks.{i}.{name}", x)
-    for part in torch.split(photographs, 16):
-        network(part)
+    told = (crops,) if given is None else (crops, given)
+    for parts in zip(*(torch.split(tensor, 16) for tensor in told), strict=True):
+        network(*parts)
     out: dict[str, Tensor] = {}
 
     def layer(
@@ -150,9 +154,13 @@ def freeze(network: Photo, photographs: Tensor) -> dict[str, Tensor]:
     first, bias = network.first.double(), network.first_bias.double()
     scale = first.abs().amax(1) / 32000
     wide = torch.round(first / scale[:, None])
-    predictor = torch.zeros(3, first.shape[1] // 4, 4, dtype=torch.float64)
-    predictor[..., :3] = network.predictor.double().view(3, -1, 3)
-    linear = torch.round(predictor.flatten(1) * 2**PREDICTOR_BITS)
+    s = config.colours
+    predictor = torch.zeros(s, len(WINDOW), s + 1, dtype=torch.float64)
+    predictor[..., :s] = network.predictor.double().view(s, -1, s)
+    predictor = predictor.flatten(1)
+    if config.given:
+        predictor = torch.cat([predictor, network.look_predictor.double()], 1)
+    linear = torch.round(predictor * 2**PREDICTOR_BITS)
     out["first.weight"] = torch.cat([wide, linear]).to(torch.int16).t().contiguous()
     out["first.bias"] = torch.round(bias / scale).to(torch.int32)
     out["first.scale"] = (scale * CONTRAST_UNIT).float()
@@ -176,28 +184,32 @@ def freeze(network: Photo, photographs: Tensor) -> dict[str, Tensor]:
     out["trunk.input_scale"] = (1 / (into_trunk * STREAM_UNIT)).float()
     layer("trunk", network.trunk, network.trunk_bias, into_trunk, STREAM_UNIT)
 
-    # What a residual adds to a head, at CODE_UNIT rows for each unit of its companded size.
-    sizes = np.arange(1 << 13) / 2 ** (MEAN_BITS - 4)
-    bins = np.rint(np.log1p(sizes) * CODE_UNIT)
-    last = int(bins[-1])
-    out["code.bins"] = torch.from_numpy(bins.astype(np.int16))
-    rows = torch.arange(-last, last + 1, dtype=torch.float64) / CODE_UNIT
-    knots = torch.arange(floats.HATS, dtype=torch.float64) - floats.HATS // 2
-    hats = (1 - (rows[:, None] * 2 - knots).abs()).clamp(min=0)
-    spelt = torch.einsum("rk,ikh->irh", hats, network.code.double())
-    out["code.rows"] = torch.round(spelt * STREAM_UNIT).to(torch.int32).contiguous()
-
+    if s == 3:
+        out["code.bins"], out["code.rows"] = _code(network.code.double())
     for i, head in enumerate(network.heads):
         assert isinstance(head, nn.Linear)
         into = step(f"heads.{i}")
         out[f"heads.{i}.input_scale"] = (1 / (into * STREAM_UNIT)).float()
-        unit = torch.full((3 * k + near + i,), float(1 << FILTER_BITS), dtype=torch.float64)
+        k = config.components
+        unit = torch.full((head.out_features,), float(1 << FILTER_BITS), dtype=torch.float64)
         unit[:k] = cdf.LOGIT_UNIT
         unit[k : 2 * k] = cdf.MEAN_UNIT * floats.MEAN_UNIT
         unit[2 * k : 3 * k] = cdf.SCALE_UNIT
         layer(f"heads.{i}", head.weight, head.bias, into, unit)
     check(out, config)
     return out
+
+
+def _code(code: Tensor) -> tuple[Tensor, Tensor]:
+    """What a residual adds to a head, at CODE_UNIT rows for each unit of its companded size."""
+    sizes = np.arange(1 << 13) / 2 ** (MEAN_BITS - 4)
+    bins = np.rint(np.log1p(sizes) * CODE_UNIT)
+    last = int(bins[-1])
+    rows = torch.arange(-last, last + 1, dtype=torch.float64) / CODE_UNIT
+    knots = torch.arange(floats.HATS, dtype=torch.float64) - floats.HATS // 2
+    hats = (1 - (rows[:, None] * 2 - knots).abs()).clamp(min=0)
+    spelt = torch.round(torch.einsum("rk,ikh->irh", hats, code) * STREAM_UNIT)
+    return torch.from_numpy(bins.astype(np.int16)), spelt.to(torch.int32).contiguous()
 
 
 @torch.no_grad()
@@ -317,7 +329,7 @@ def write(path: Path, tensors: dict[str, Tensor], config: PhotoConfig, trained: 
     name = fingerprint(tensors, config)
     metadata = {
         "format": FORMAT,
-        "architecture": json.dumps(asdict(config), sort_keys=True),
+        "architecture": described(config),
         "fingerprint": name.hex(),
         "lag": str(LAG),
         "field": floats.field_of_view(config),
@@ -365,8 +377,9 @@ def freeze_checkpoint(checkpoint: Path, output: Path, bits: int | None = None) -
     images = state["calibration"]
     if isinstance(network, Photo):
         if bits == 16:
-            raise NetworkFileError(f"{checkpoint}: photo is frozen to 8 bits")
-        return write(output, freeze(network, images), network.config, trained)
+            raise NetworkFileError(f"{checkpoint}: {state['network_name']} is frozen to 8 bits")
+        tensors = freeze(network, images, state.get("calibration_labels"))
+        return write(output, tensors, network.config, trained)
     architecture = architectures.find(state["network_name"])
     config = architecture.config(**state["architecture"])
     images = images[:CALIBRATION]

@@ -23,9 +23,9 @@ Each masked 2x3 convolution adds one row above and one column to either side::
     row -1    o o o
     row  0    o x
 
-``luma`` and ``chroma`` are the same network for one plane (``colours=1``). ``chroma`` is also *given*
-samples of earlier planes, whole: it looks at a 5x5 window around its pixel in them, and its head
-weighs what differs there from the pixel to its neighbours.
+``luma`` and ``chroma`` are the same network for one plane (``colours=1``). ``chroma`` is also
+*given* samples of earlier planes, whole: it looks at a 5x5 window around its pixel in them, and its
+head weighs what differs there from the pixel to its neighbours.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ LOOK_NEAR = tuple(offset for offset in LOOK if offset != (0, 0) and max(map(abs,
 GIVEN = 5
 """Given samples at a pixel: four of the luma that lie over it, one of the first chroma plane."""
 ENTRY = GIVEN + 2
-"""What the first layer sees at each of `LOOK`: the luma's four, `INSIDE`, the chroma's, `INSIDE`."""
+"""What the first layer sees at each of `LOOK`: the four, `INSIDE`, the chroma's, `INSIDE`."""
 
 MIDDLE = 128  # pixels enter the network less this, to fit a signed byte
 INSIDE = 64  # fourth input channel: this inside the tile, 0 outside
@@ -270,7 +270,7 @@ class Photo(nn.Module):
 
 
 def head_sizes(config: PhotoConfig, c: int) -> tuple[int, int, int, int]:
-    """Outputs of sub-pixel ``c``'s head: mixture, filter, weights of given samples, of residuals."""
+    """Outputs of sub-pixel ``c``'s head: mixture, weights of pixels, given samples, residuals."""
     looked = 2 * len(LOOK_NEAR) if config.given else 0
     return 3 * config.components, config.near * config.colours, looked, c
 
@@ -293,7 +293,7 @@ def shifted(
 
 
 def entries(given: Tensor) -> Tensor:
-    """(B, H, W, 4 or 5) uint8 given samples -> (B, H, W, ENTRY) int8, as the first layer sees them."""
+    """(B, H, W, 4 or 5) uint8 given samples -> (B, H, W, ENTRY) int8: what the first layer sees."""
     signed = (given.short() - MIDDLE).to(torch.int8)
     inside = torch.full_like(signed[..., :1], INSIDE)
     absent = torch.zeros_like(inside)

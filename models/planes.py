@@ -1,7 +1,7 @@
 """Planes to train ``luma`` and ``chroma`` on: what pixels are computed from, of many kinds.
 
-A network of planes meets what decoders and scanners hold before they make RGB of it. So crops are of
-one of these kinds, chosen anew for each:
+A network of planes meets what decoders and scanners hold before they make RGB of it. So crops are
+of one of these kinds, chosen anew for each:
 
 * *native*: the Y, Cb and Cr of the JPEGs as they come, with all that their quantisation left there;
 * *rendered*: pictures that were shrunk (and half of the time developed, see
@@ -59,9 +59,9 @@ class Planes:
 
 
 def native(path: Path | io.BytesIO) -> Planes | None:
-    """The planes that a JPEG's decoder has before it makes RGB; None where chroma is of other sizes.
+    """The planes that a JPEG's decoder has before it makes RGB.
 
-    A grey JPEG has no chroma: its planes are empty.
+    None where chroma has other sizes than ours. A grey JPEG has no chroma: its planes are empty.
     """
     with Image.open(path) as image:
         if not isinstance(image, JpegImageFile) or image.mode not in ("L", "RGB"):
@@ -107,14 +107,8 @@ def ycbcr(pixels: Pixels) -> NDArray[np.float64]:
 def photoycc(pixels: Pixels) -> NDArray[np.float64]:
     """(h, w, 3) RGB -> Y, C1, C2 of a PhotoCD, not rounded."""
     bright = pixels @ np.array([0.299, 0.587, 0.114])
-    return np.stack(
-        [
-            bright / 1.3584,
-            (pixels[..., 2] - bright) / 2.2179 + 156,
-            (pixels[..., 0] - bright) / 1.8215 + 137,
-        ],
-        -1,
-    )
+    blue, red = pixels[..., 2] - bright, pixels[..., 0] - bright
+    return np.stack([bright / 1.3584, blue / 2.2179 + 156, red / 1.8215 + 137], -1)
 
 
 def rounded(plane: NDArray[np.float64]) -> Plane:
@@ -124,10 +118,10 @@ def rounded(plane: NDArray[np.float64]) -> Plane:
 def halved(plane: NDArray[np.float64], cosited: bool) -> NDArray[np.float64]:
     """Every other sample of (h, w, c), h and w even: means of 2x2, or about the even samples."""
     if not cosited:
-        h, w, c = plane.shape
-        return plane.reshape(h // 2, 2, w // 2, 2, c).mean((1, 3))
+        means: NDArray[np.float64] = (plane[::2] + plane[1::2]) / 2
+        return (means[:, ::2] + means[:, 1::2]) / 2
     padded = np.pad(plane, ((1, 1), (1, 1), (0, 0)), "edge")
-    rows = (padded[:-2] + 2 * padded[1:-1] + padded[2:])[::2] / 4
+    rows: NDArray[np.float64] = (padded[:-2] + 2 * padded[1:-1] + padded[2:])[::2] / 4
     return (rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:])[:, ::2] / 4
 
 
@@ -152,8 +146,8 @@ def rendered(pixels: Pixels, kind: int, step: int, rng: np.random.Generator) -> 
 def given(luma: Plane, chroma: Plane | None, step: int) -> NDArray[np.uint8]:
     """(h, w, 4 or 5) samples of earlier planes at each chroma sample."""
     h, w = luma.shape[0] // step, luma.shape[1] // step
-    four = luma.reshape(h, step, w, step).transpose(0, 2, 1, 3)
-    four = np.broadcast_to(four, (h, w, 2, 2)).reshape(h, w, 4).copy()
+    blocks = luma.reshape(h, step, w, step).transpose(0, 2, 1, 3)
+    four = np.broadcast_to(blocks, (h, w, 2, 2)).reshape(h, w, 4).copy()
     return four if chroma is None else np.concatenate([four, chroma[..., None]], -1)
 
 
@@ -240,4 +234,4 @@ def validation(
 
 def _shares(sizes: Sequence[int]) -> NDArray[np.float64]:
     shares = np.minimum(np.array(sizes, np.float64), LARGEST_SHARE)
-    return shares / max(shares.sum(), 1)
+    return np.divide(shares, max(float(shares.sum()), 1.0))

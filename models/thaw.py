@@ -1,8 +1,8 @@
 """Thawing: a frozen network of ``photo``'s kind becomes floats again, for training to go on from.
 
-The other way round than `pixelzip.models.freeze`. What the integers rounded stays rounded, and clipped
-ranges are forgotten, so a thawed network is a start and not the network that was frozen. Of a network
-of three colours a network of one plane can begin: as the first colour's part of it, on grey pixels.
+The other way round than `pixelzip.models.freeze`. What the integers rounded stays rounded, and
+clipped ranges are forgotten, so a thawed network is a start and not the network that was frozen. A
+network of one plane can begin as the part of a network of three colours that codes grey pixels.
 """
 
 from __future__ import annotations
@@ -32,46 +32,47 @@ def thaw(path: Path, network: nn.Module) -> None:
     if not isinstance(network, Photo) or not _continues(config, network.config):
         raise ValueError(f"{path} holds a network of another size or kind")
     weights = _floats(tensors, config)
+    if network.config.colours < config.colours:
+        weights = _grey(weights, config)
     own = network.state_dict()
-    colours, entry = network.config.colours, 1 + network.config.colours
-    first = weights["first"].view(-1, len(WINDOW), config.colours + 1)
-    predictor = weights["predictor"].view(config.colours, len(WINDOW), config.colours)
-    if colours < config.colours:  # grey: red, green and blue are one
-        first = torch.cat([first[..., :-1].sum(-1, keepdim=True), first[..., -1:]], -1)
-        predictor = predictor[:1].sum(-1, keepdim=True)
-    own["first"][:, : len(WINDOW) * entry] = first.flatten(1)
-    own["predictor"].copy_(predictor.flatten(1))
-    k, near = config.components, config.near
-    for c in range(colours):
-        head, bias = weights[f"heads.{c}.weight"], weights[f"heads.{c}.bias"]
-        mine, mine_bias = own[f"heads.{c}.weight"], own[f"heads.{c}.bias"]
-        mine.zero_(), mine_bias.zero_()
-        mine[: 3 * k], mine_bias[: 3 * k] = head[: 3 * k], bias[: 3 * k]
-        filters = slice(3 * k, 3 * k + near * config.colours)
-        folded = head[filters].view(near, config.colours, -1)
-        folded_bias = bias[filters].view(near, config.colours)
-        if colours < config.colours:
-            folded, folded_bias = folded.sum(1, keepdim=True), folded_bias.sum(1, keepdim=True)
-        end = 3 * k + near * colours
-        mine[3 * k : end], mine_bias[3 * k : end] = folded.flatten(0, 1), folded_bias.flatten()
-        if colours == config.colours and c:
-            mine[-c:], mine_bias[-c:] = head[-c:], bias[-c:]
-    for name in ("trunk", "trunk_bias", "predictor_bias"):
-        own[name].copy_(weights[name][: len(own[name])])
-    for name in own:
-        if name in weights and not name.startswith(("heads.", "first", "trunk", "predictor")):
-            own[name].copy_(weights[name])
-    own["first_bias"].copy_(weights["first_bias"])
+    for name, weight in weights.items():
+        if name.startswith("heads."):  # what the new network weighs besides says nothing yet
+            own[name].zero_()
+        own[name][tuple(slice(side) for side in weight.shape)] = weight
     network.load_state_dict(own)
 
 
-def _continues(frozen_config: PhotoConfig, config: PhotoConfig) -> bool:
-    same = all(
-        getattr(frozen_config, member) == getattr(config, member)
-        for member in ("channels", "blocks", "head", "components")
-    )
-    wide = config.colours <= frozen_config.colours and config.near >= frozen_config.near
-    return same and wide and not frozen_config.given
+def _continues(found: PhotoConfig, wanted: PhotoConfig) -> bool:
+    same = ["channels", "blocks", "head", "components"]
+    if wanted.colours == 3:
+        same += ["colours", "near"]
+    alike = all(getattr(found, member) == getattr(wanted, member) for member in same)
+    return alike and wanted.near >= found.near and wanted.given >= found.given
+
+
+def _grey(weights: dict[str, Tensor], config: PhotoConfig) -> dict[str, Tensor]:
+    """A network of one plane: the first colour of one of three, where all three are equal."""
+    k, s = config.components, config.colours
+    entry = weights["first"].view(-1, len(WINDOW), s + 1)
+    entry = torch.cat([entry[..., :s].sum(-1, keepdim=True), entry[..., s:]], -1)
+    predictor = weights["predictor"][0].view(1, len(WINDOW), s).sum(-1)
+    head, bias = weights["heads.0.weight"], weights["heads.0.bias"]
+    filters = head[3 * k :].view(config.near, s, -1).sum(1)
+    filter_bias = bias[3 * k :].view(config.near, s).sum(1)
+    kept = {
+        name: weight
+        for name, weight in weights.items()
+        if name != "code" and not name.startswith("heads.")
+    }
+    return kept | {
+        "first": entry.flatten(1),
+        "predictor": predictor,
+        "predictor_bias": weights["predictor_bias"][:1],
+        "trunk": weights["trunk"][: config.head],
+        "trunk_bias": weights["trunk_bias"][: config.head],
+        "heads.0.weight": torch.cat([head[: 3 * k], filters]),
+        "heads.0.bias": torch.cat([bias[: 3 * k], filter_bias]),
+    }
 
 
 def _floats(tensors: dict[str, Tensor], config: PhotoConfig) -> dict[str, Tensor]:
@@ -79,7 +80,7 @@ def _floats(tensors: dict[str, Tensor], config: PhotoConfig) -> dict[str, Tensor
     found: dict[str, Tensor] = {}
 
     def matrix(name: str, unit: Tensor | float, source: Tensor | float) -> tuple[Tensor, Tensor]:
-        """Weights (outputs, inputs) and biases of a layer whose inputs are in units of ``source``."""
+        """Weights (outputs, inputs) and biases of a layer of inputs in units of ``source``."""
         scale = tensors[f"{name}.scale"].double() / unit
         weight = tensors[f"{name}.weight"].double().t() * scale[:, None] / source
         return weight.float(), (tensors[f"{name}.bias"].double() * scale).float()
@@ -92,8 +93,11 @@ def _floats(tensors: dict[str, Tensor], config: PhotoConfig) -> dict[str, Tensor
     channels, entry = config.channels, config.colours + 1
     found["first"] = (wide[:channels] * scale[:, None]).float()
     found["first_bias"] = (tensors["first.bias"].double() * scale).float()
-    linear = wide[channels:].view(config.colours, -1, entry)[..., :-1].flatten(1)
-    found["predictor"] = (linear / 2**frozen.PREDICTOR_BITS).float()
+    linear = wide[channels:] / 2**frozen.PREDICTOR_BITS
+    own = linear[:, : len(WINDOW) * entry].reshape(config.colours, -1, entry)
+    found["predictor"] = own[..., :-1].flatten(1).float()
+    if config.given:
+        found["look_predictor"] = linear[:, len(WINDOW) * entry :].float()
     bias = tensors["first.predictor_bias"].double()
     found["predictor_bias"] = (bias / 2**frozen.PREDICTOR_BITS).float()
     contrast = math.log(1 + CONTRAST_REACH) / 127
@@ -124,5 +128,3 @@ def _floats(tensors: dict[str, Tensor], config: PhotoConfig) -> dict[str, Tensor
         weight, bias_c = matrix(f"heads.{c}", unit, source(f"heads.{c}"))
         found[f"heads.{c}.weight"], found[f"heads.{c}.bias"] = weight, bias_c
     return found
-
-
