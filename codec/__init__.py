@@ -2,10 +2,12 @@
 
 From the outside in:
 
-* `picture`: what goes in and comes out, a `Picture`.
-* `encode`, `decode`: the top. A picture becomes a file and comes back; each part is coded by
-  whichever method is the smallest.
+* `picture`: what goes in and comes out, a `Picture`, and the planes that it is stored as.
+* `encode`, `decode`: the top. A picture becomes a file and comes back; each part is coded in
+  whichever way is the smallest.
 * `transforms`: what a picture's components are stored as.
+* `origins`, `corrections`: what pixels were computed from, and where the result differs.
+* `given`: what is known of earlier planes where a later one is coded.
 * `methods`: how a tile is coded, a table.
 * `container`: the layout of a ``.pxz`` file, and nothing of what is inside its payloads.
 * `packed`: the lossless fallback that needs no network, for flat colour, text and palette art.

@@ -41,7 +41,7 @@ class Method(IntEnum):
 
 @dataclass(frozen=True)
 class Tile:
-    """An independently coded rectangle of one component."""
+    """An independently coded rectangle of a plane."""
 
     method: Method
     payload: bytes
@@ -81,12 +81,17 @@ def decode(tile: Tile, shape: Shape) -> Bytes:
     return _ALONE[tile.method].decode(tile.payload, shape)
 
 
-def lengths(method: Method, shape: Shape) -> tuple[int, int | None]:
-    """The least and the most bytes of the payload of such a tile; None: no limit."""
+def exact_length(method: Method, shape: Shape) -> int | None:
+    """How many bytes the payload of such a tile has, where they are always as many."""
     height, width, channels = shape
-    sub_pixels = height * width * channels
     if method == Method.RAW:
-        return sub_pixels, sub_pixels
-    if method == Method.CONSTANT:
-        return channels, channels
-    return -(-sub_pixels // NETWORK_DENSITY) if method == Method.NETWORK else 1, None
+        return height * width * channels
+    return channels if method == Method.CONSTANT else None
+
+
+def least_length(method: Method, shape: Shape) -> int:
+    """The least bytes that the payload of such a tile may have."""
+    height, width, channels = shape
+    if method == Method.NETWORK:
+        return -(-height * width * channels // NETWORK_DENSITY)
+    return exact_length(method, shape) or 1

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelzip.codec import cdf, coder
-from pixelzip.codec.conditional import Conditional, Shape
+from pixelzip.codec.conditional import Conditional, Given, Shape
 from pixelzip.codec.errors import FormatError
+from pixelzip.codec.progress import Progress
 from pixelzip.codec.workers import share_out
 
 _ROWS_IN_STEP = 8192
@@ -30,8 +31,6 @@ caches and the memory; fewer would leave each front too little to do."""
 _ORDERS = 16
 """The orders of so many shapes are remembered; the tiles of a picture have at most four shapes."""
 
-Progress = Callable[[float], None]
-"""Receives the fraction done, 0 to 1."""
 Order = tuple[NDArray[np.intp], NDArray[np.intp]]
 Known = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 """A tile (height, width, channels), and (height, width): which of its pixels are known."""
@@ -60,14 +59,16 @@ def encode_tiles(
     conditional: Conditional,
     tiles: Sequence[NDArray[np.uint8]],
     *,
+    given: Sequence[Given] | None = None,
     label: int | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> list[bytes]:
     """Each tile's payload. Tiles are (height, width, channels), of channels that the network codes.
 
-    If the network has classes, all tiles are of class ``label``, or each of the one that makes it
-    the smallest. ValueError if there is no such class.
+    If the network wants to know earlier planes, each tile has what it is ``given``. If the network
+    has classes, all tiles are of class ``label``, or each of the one that makes it the smallest.
+    ValueError if there is no such class.
     """
     if label is not None and not 0 <= label < conditional.classes:
         raise ValueError(f"there is no class {label} among {conditional.classes}")
@@ -77,7 +78,8 @@ def encode_tiles(
     def encode(number: int, tally: _Tally) -> bytes:
         tile = tiles[number]
         order = remembered(tile.shape[:2])
-        tried = [_encode(conditional, tile, label, order, tally) for label in labels]
+        told = None if given is None else given[number]
+        tried = [_encode(conditional, tile, label, told, order, tally) for label in labels]
         return min(tried, key=len)  # the first one of several
 
     shapes = [tile.shape[:2] for tile in tiles]
@@ -85,12 +87,17 @@ def encode_tiles(
 
 
 def _encode(
-    conditional: Conditional, tile: NDArray[np.uint8], label: int, order: Order, tally: _Tally
+    conditional: Conditional,
+    tile: NDArray[np.uint8],
+    label: int,
+    given: Given | None,
+    order: Order,
+    tally: _Tally,
 ) -> bytes:
     height, width, channels = tile.shape
     scored = np.empty((height * width, channels, 2, 3), np.float32)
     done = 0
-    for band in _scored(conditional, tile, label, tally):
+    for band in _scored(conditional, tile, label, given, tally):
         scored[done : done + len(band)] = band
         done += len(band)
     pixels, ends = order
@@ -105,21 +112,24 @@ def score_tiles(
     conditional: Conditional,
     tiles: Sequence[NDArray[np.uint8]],
     *,
+    given: Sequence[Given] | None = None,
     labels: Sequence[int] | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> list[NDArray[np.float32]]:
     """The theoretical bits that each pixel of each tile costs: (height, width) for each.
 
-    Tiles are (height, width, channels), of channels that the network codes, and ``labels`` their
-    classes; if the network has classes and none are given, each has the one that makes it the
-    cheapest. This is what `encode_tiles` codes, without the coder: the sum over a tile is its
-    payload's length but for the class and the coder's own few bits.
+    Tiles are (height, width, channels), of channels that the network codes, ``given`` is as in
+    `encode_tiles`, and ``labels`` are the tiles' classes; if the network has classes and there are
+    no labels, each tile has the one that makes it the cheapest. This is what `encode_tiles` codes,
+    without the coder: the sum over a tile is its payload's length but for the class and the coder's
+    own few bits.
     """
 
     def score(number: int, tally: _Tally) -> NDArray[np.float32]:
         tried = _all_labels(conditional) if labels is None else [labels[number]]
-        maps = [_score(conditional, tiles[number], label, tally) for label in tried]
+        told = None if given is None else given[number]
+        maps = [_score(conditional, tiles[number], label, told, tally) for label in tried]
         return min(maps, key=lambda bits: float(bits.sum(dtype=np.float64)))
 
     rounds = len(_all_labels(conditional)) if labels is None else 1
@@ -128,20 +138,28 @@ def score_tiles(
 
 
 def _score(
-    conditional: Conditional, tile: NDArray[np.uint8], label: int, tally: _Tally
+    conditional: Conditional,
+    tile: NDArray[np.uint8],
+    label: int,
+    given: Given | None,
+    tally: _Tally,
 ) -> NDArray[np.float32]:
-    bands = _scored(conditional, tile, label, tally)
+    bands = _scored(conditional, tile, label, given, tally)
     bits = [cdf.symbol_bits(band).sum(axis=(1, 2)).astype(np.float32) for band in bands]
     return np.concatenate(bits).reshape(tile.shape[:2])
 
 
 def _scored(
-    conditional: Conditional, tile: NDArray[np.uint8], label: int, tally: _Tally
+    conditional: Conditional,
+    tile: NDArray[np.uint8],
+    label: int,
+    given: Given | None,
+    tally: _Tally,
 ) -> Iterator[NDArray[np.float32]]:
     """The intervals of a tile's values in bands: (pixels, channels, 2 nibbles, 3), raster order."""
     channels = tile.shape[2]
     values, done = tile.reshape(-1, channels), 0
-    for band in conditional.parallel(tile, label):
+    for band in conditional.parallel(tile, label, given):
         end = done + len(band)
         scored = [cdf.intervals(band[:, c], values[done:end, c]) for c in range(channels)]
         yield np.stack(scored, axis=1)
@@ -169,11 +187,15 @@ def decode_tiles(
     shapes: Sequence[Shape],
     channels: int,
     *,
+    given: Sequence[Given] | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> list[NDArray[np.uint8]]:
-    """The tiles of these shapes, (height, width, channels) each. FormatError if damaged."""
-    if not conditional.codes(channels):
+    """The tiles of these shapes, (height, width, channels) each. FormatError if damaged.
+
+    ``given`` is as in `encode_tiles`.
+    """
+    if not conditional.codes(channels) or (conditional.given > 0) != (given is not None):
         raise FormatError("the file is damaged: its network does not code such pixels")
     labels = [label_of(conditional, payload) for payload in payloads]
     start = 1 if conditional.classes else 0
@@ -181,7 +203,7 @@ def decode_tiles(
     def source(number: int) -> Source:
         return coder.Decoder(payloads[number][start:])
 
-    return _find_out(conditional, shapes, channels, labels, source, None, threads, progress)
+    return _find_out(conditional, shapes, channels, labels, given, source, None, threads, progress)
 
 
 def sample_tiles(
@@ -206,7 +228,7 @@ def sample_tiles(
         return coder.RandomBits([seed, number])
 
     labels = [0] * len(shapes) if labels is None else labels
-    return _find_out(conditional, shapes, channels, labels, source, known, threads, progress)
+    return _find_out(conditional, shapes, channels, labels, None, source, known, threads, progress)
 
 
 def _find_out(
@@ -214,6 +236,7 @@ def _find_out(
     shapes: Sequence[Shape],
     channels: int,
     labels: Sequence[int],
+    given: Sequence[Given] | None,
     source: Callable[[int], Source],
     known: Sequence[Known] | None,
     threads: int,
@@ -230,6 +253,7 @@ def _find_out(
                 [shapes[i] for i in together],
                 channels,
                 [labels[i] for i in together],
+                None if given is None else [given[i] for i in together],
                 [source(i) for i in together],
                 None if known is None else [known[i] for i in together],
                 tally,
@@ -300,12 +324,13 @@ def _step(
     shapes: Sequence[Shape],
     channels: int,
     labels: Sequence[int],
+    given: Sequence[Given] | None,
     sources: Sequence[Source],
     known: Sequence[Known] | None,
     tally: _Tally,
 ) -> list[NDArray[np.uint8]]:
     """Step through tiles together, front by front."""
-    stepper = conditional.stepwise(shapes, channels, labels)
+    stepper = conditional.stepwise(shapes, channels, labels, given)
     widths = np.array([width for _, width in shapes])
     areas = np.array([height * width for height, width in shapes])
     starts = np.cumsum(areas) - areas

@@ -32,7 +32,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pixelzip.codec import cdf
-from pixelzip.codec.conditional import Shape, lagged
+from pixelzip.codec.conditional import Given, Shape, lagged
 from pixelzip.codec.errors import DeviceError, NetworkFileError
 from pixelzip.models import carriers, kernels, twins
 from pixelzip.models.photo import (
@@ -174,6 +174,7 @@ class Frozen:
     """
 
     classes = 0
+    given = 0
 
     def __init__(
         self,
@@ -261,11 +262,19 @@ class Frozen:
             array = array.cpu().numpy()
         return array  # type: ignore[no-any-return]
 
-    def parallel(self, pixels: NDArray[np.uint8], label: int = 0) -> Iterator[NDArray[np.int32]]:
+    def parallel(
+        self, pixels: NDArray[np.uint8], label: int = 0, given: Given | None = None
+    ) -> Iterator[NDArray[np.int32]]:
         """See `pixelzip.codec.conditional.Conditional.parallel`."""
         return Bands(self, pixels).run()
 
-    def stepwise(self, shapes: Sequence[Shape], channels: int, labels: Sequence[int]) -> Steps:
+    def stepwise(
+        self,
+        shapes: Sequence[Shape],
+        channels: int,
+        labels: Sequence[int],
+        given: Sequence[Given] | None = None,
+    ) -> Steps:
         """See `pixelzip.codec.conditional.Conditional.stepwise`."""
         return Steps(self, shapes, channels)
 

@@ -68,7 +68,7 @@ class Report:
     bytes_out: int | None
     bits_per_dim: float
     seconds: float
-    network: str | None
+    networks: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -473,14 +473,16 @@ def _info(job: Job, _progress: Fraction | None) -> Done:
         f"{about.width} x {about.height} pixels, mode {about.mode}",
         f"{about.bytes:,} bytes for {about.sub_pixels:,} sub-pixels, "
         f"{about.bits_per_dim:.3f} bits/dim",
-        f"network: {about.network or 'none'}",
+        f"networks: {', '.join(about.networks) or 'none'}",
+        *about.found,
     ]
     for part in about.parts:
         tiles = _count(part.tiles, "tile")
         tiles += f" of at most {part.tile_size} x {part.tile_size}" if part.tile_size else ""
         methods = ", ".join(f"{count} {name}" for name, count in part.methods.items())
         channels = _count(part.channels, "channel")
-        lines.append(f"{channels} in {tiles} ({methods}): {part.bytes:,} bytes")
+        size = f"{part.width} x {part.height}, {channels}"
+        lines.append(f"{size} in {tiles} ({methods}): {part.bytes:,} bytes")
     if about.metadata:
         names = ", ".join(about.metadata)
         lines.append(f"metadata: {names}; {about.metadata_bytes:,} bytes before compression")
@@ -538,7 +540,7 @@ def _inspect(
     drawn = io.BytesIO()
     heatmap.draw(bits).save(drawn, "PNG")
     report = _report(job, source, len(source), drawn.tell(), start)
-    payload = sum(part.bytes for part in api.info(source).parts)
+    payload = api.info(source).payload_bytes
     total = float(bits.sum(dtype=np.float64))
     more = {
         "payload_bytes": payload,
@@ -972,7 +974,7 @@ def _report(job: Job, pxz: bytes, bytes_in: int, bytes_out: int | None, start: f
         bytes_out=bytes_out,
         bits_per_dim=about.bits_per_dim,
         seconds=round(time.perf_counter() - start, 3),
-        network=about.network,
+        networks=about.networks,
     )
 
 
