@@ -53,7 +53,7 @@ types: $(READY)
 # A strict editable install is a tree of links, one for each file that there was, so a new file (it
 # touches its folder) calls for another one.
 # (`bench/` and not `bench`, which is a target of its own.)
-$(READY): pyproject.toml pixelzip codec models models/zoo bench/
+$(READY): pyproject.toml pixelzip codec codec/origins models models/zoo bench/
 	rm -rf build  # an install over an older tree leaves copies where links belong
 	test -x $(ENV)/bin/python || $(PYTHON) -m venv $(ENV)
 	$(ENV)/bin/python -m pip install --quiet --disable-pip-version-check "setuptools>=77"

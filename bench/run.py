@@ -65,7 +65,7 @@ class Network:
 
         picture = pictures.from_array(pixels)
         return {
-            "payload_bytes": sum(part.bytes for part in api.info(data).parts),
+            "payload_bytes": api.info(data).payload_bytes,
             "theoretical_bits": theory.frozen_bits(self.network, picture, threads),
             "float_bits": theory.float_bits(self.checkpoint, picture),
         }

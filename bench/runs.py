@@ -29,7 +29,7 @@ from pixelzip.bench.run import LossError, machine
 from pixelzip.bench.tables import count
 from pixelzip.codec import cdf, coder, tiles
 from pixelzip.codec.conditional import Conditional
-from pixelzip.codec.container import Method, unpack
+from pixelzip.codec.container import unpack
 from pixelzip.models import architectures, integers
 from pixelzip.models.arithmetic import Compiled, Matrix
 from pixelzip.models.freeze import freeze_checkpoint, load_checkpoint
@@ -266,10 +266,9 @@ def coding(path: Path, bits: int, images: Pixels, threads: int) -> Coding:
     network = str(path)
     conditional = api.load_network(network)
     assert conditional is not None
-    files = api.compress_many(_planes(images), network=network, threads=threads)
+    files = api.compress_many(_planes(images), network=network, origin="none", threads=threads)
     restored = api.decompress_many(files, networks=[network], threads=threads)
     _compare(network, _planes(images), restored)
-    first = [unpack(data).components[0].tiles[0] for data in files]
     scores = tiles.score_tiles(conditional, list(images), threads=threads)
     _there_and_back(conditional, images[:1], threads)  # compiles what the files did not need
     payloads, encode, decode = _there_and_back(conditional, images, threads)
@@ -280,7 +279,7 @@ def coding(path: Path, bits: int, images: Pixels, threads: int) -> Coding:
         theory=sum(float(score.sum(dtype=np.float64)) for score in scores) / images.size,
         payload=8 * sum(map(len, payloads)) / images.size,
         file=8 * sum(map(len, files)) / images.size,
-        by_network=sum(tile.method == Method.NETWORK for tile in first),
+        by_network=sum(bool(unpack(data).networks) for data in files),
         encode=encode,
         decode=decode,
         encode_alone=median(seconds for seconds, _ in alone),

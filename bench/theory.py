@@ -19,7 +19,8 @@ from torch import nn
 from pixelzip import api
 from pixelzip.codec import tiles
 from pixelzip.codec.container import tile_grid
-from pixelzip.codec.image import DEFAULT_TILE, Picture
+from pixelzip.codec.encode import DEFAULT_TILE
+from pixelzip.codec.picture import Picture
 from pixelzip.models.freeze import load_checkpoint
 
 _MODES = ("L", "LA", "RGB", "RGBA")

@@ -27,10 +27,9 @@ from numpy.typing import NDArray
 Shape = tuple[int, int]
 """(height, width) of a tile, in pixels."""
 
-
 Given = NDArray[np.uint8]
 """(height, width, 4 or 5): samples of earlier planes, *whole*, over each pixel of a tile: four of
-the luma, and that of the first chroma plane if it is the second."""
+the luma, and that of the first chroma plane if it is the second (`pixelzip.codec.given`)."""
 
 
 class Stepper(Protocol):
@@ -64,6 +63,10 @@ class Conditional(Protocol):
         """Whether a forked process can go on using it: not on a GPU."""
 
     @property
+    def given(self) -> int:
+        """How many samples of earlier planes it wants to know at each pixel, at most: 0 or 5."""
+
+    @property
     def classes(self) -> int:
         """Of a class-conditional network: how many, at most 256. 0 for any other."""
 
@@ -76,15 +79,27 @@ class Conditional(Protocol):
         A step may be without pixels; the codec skips it.
         """
 
-    def parallel(self, pixels: NDArray[np.uint8], label: int = 0) -> Iterator[NDArray[np.int32]]:
+    def parallel(
+        self, pixels: NDArray[np.uint8], label: int = 0, given: Given | None = None
+    ) -> Iterator[NDArray[np.int32]]:
         """Yield bands of (rows * width, channels, 3, K) or (rows * width, channels, 256) integers.
 
         They go from top to bottom, in raster order. ``pixels`` is one tile, (height, width,
-        channels), of a number of channels that the network codes; ``label`` is its class.
+        channels), of a number of channels that the network codes; ``label`` is its class, and
+        ``given`` what the tile is given, by a network that wants to know.
         """
 
-    def stepwise(self, shapes: Sequence[Shape], channels: int, labels: Sequence[int]) -> Stepper:
-        """Start to decode tiles of these shapes in step; each has a label, 0 without classes."""
+    def stepwise(
+        self,
+        shapes: Sequence[Shape],
+        channels: int,
+        labels: Sequence[int],
+        given: Sequence[Given] | None = None,
+    ) -> Stepper:
+        """Start to decode tiles of these shapes in step; each has a label, 0 without classes.
+
+        If the network wants to know earlier planes, each tile has what it is ``given``.
+        """
 
 
 @runtime_checkable

@@ -2,13 +2,14 @@
 
 ::
 
-    | magic | head | sides | components | metadata | fingerprint | check | payloads ... |
-    |   2   |  1   | 2..6  |    >= 2    |   >= 1   |   2 or 4    | 3 / 4 | tile by tile |
+    | magic | head | sides | components | metadata | fingerprints | check | payloads ... |
+    |   2   |  1   | 2..6  |    >= 2    |   >= 1   | 2 or 4 each  | 3 / 4 | tile by tile |
 
-A picture is a few *components* (colour, alpha, low bytes...), each cut into *tiles*, each tile a
-payload with a method. All lengths stand in the header, so any tile can be decoded alone. The most
-common file, one network-coded tile and no metadata, is *plain*: it leaves out the components and
-the metadata, and everything but its payload is ten bytes for a picture of 32x32.
+A picture is a few *components* (colour, alpha, low bytes...), stored as *planes* by a *transform*;
+each plane is cut into *tiles*, each tile a payload with a method. All lengths stand in the header,
+so any tile can be decoded alone. The most common file, one network-coded tile and no metadata, is
+*plain*: it leaves out the components and the metadata, and everything but its payload is ten bytes
+for a picture of 32x32.
 
 Two rules keep the format honest. There is one way to write each header (numbers in their shortest
 form, no unused bits), so a reader refuses whatever a writer would not have written. And whatever a
@@ -18,35 +19,19 @@ it. ``docs/format.md`` is the specification.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from itertools import pairwise
 from zlib import crc32
 
-from pixelzip.codec import raw_lzma
+from pixelzip.codec import raw_lzma, transforms
 from pixelzip.codec.errors import FormatError, LimitError
+from pixelzip.codec.methods import MAX_NETWORK_SIDE, Method, Tile, exact_length, least_length
+from pixelzip.codec.picture import MODES, PlaneLayout
+from pixelzip.codec.transforms import Form, Transform
 
 MAGIC = b"\xf5z"
 VERSION = 1
-
-MODES: dict[str, tuple[int, ...]] = {
-    "1": (1,),
-    "L": (1,),
-    "LA": (1, 1),
-    "P": (1,),
-    "RGB": (3,),
-    "RGBA": (3, 1),
-    "I;16": (1, 1),
-    "LA;16": (1, 1, 1, 1),
-    "RGB;16": (3, 3),
-    "RGBA;16": (3, 1, 3, 1),
-}
-"""Mode to the channels of each of its components, in the order in which they are stored.
-
-A mode's number in the file is its position here. The 16-bit modes hold all the high bytes before
-all the low bytes: ``RGBA;16`` is colour high, alpha high, colour low, alpha low.
-"""
 
 MAX_PIXELS = 2**27
 """The largest picture, in pixels, that is read or written unless the caller says otherwise."""
@@ -57,15 +42,11 @@ MAX_SIDE = 2**20
 MAX_METADATA = 2**26
 """The most metadata, in bytes, that the format can hold."""
 
+MAX_PARAMETERS = 1024
+"""The most bytes that an origin's parameters can have."""
+
 MIN_TILE = 16
 """The smallest tile size, so that a hostile index cannot ask for millions of tiny tiles."""
-
-NETWORK_DENSITY = 1024
-"""A network payload has at least one byte for every 1024 sub-pixels, so that the time to decode a
-file is bounded by its length. Emptier tiles are left to the other methods."""
-
-MAX_NETWORK_SIDE = 4096
-"""The longest side, in pixels, of a network-coded tile: fronts take time however short they are."""
 
 SMALL = 4096
 """Pictures of at most this many pixels have a shorter fingerprint and a shorter checksum."""
@@ -75,81 +56,67 @@ _MODE_NAMES = tuple(MODES)
 _METADATA_PROPERTIES = raw_lzma.properties()
 
 
-class Method(IntEnum):
-    """How a tile is coded."""
-
-    RAW = 0
-    """The bytes of the pixels."""
-    CONSTANT = 1
-    """One pixel, which all the others equal."""
-    PACKED = 2
-    """Filtered and LZMA-compressed: see `pixelzip.codec.packed`."""
-    NETWORK = 3
-    """Range-coded with the conditionals of a network."""
-
-
 @dataclass(frozen=True)
-class Tile:
-    """An independently coded rectangle of one component."""
+class StoredPlane:
+    """A plane cut into tiles.
 
-    method: Method
-    payload: bytes
+    ``tile_size`` is the largest side of a tile in samples, 0 where one tile is the whole plane;
+    ``tiles`` are in the order of `grid`. ``network`` says which one of the file's networks codes
+    the tiles of method NETWORK, and is None where there are none. ``colours`` restricts what that
+    network's distributions allow, and is empty where they are not restricted.
+    """
+
+    layout: PlaneLayout
+    tile_size: int
+    tiles: tuple[Tile, ...]
+    network: int | None = None
+    colours: bytes = b""
+
+    @property
+    def grid(self) -> list[Box]:
+        """The tiles' places."""
+        return tile_grid(self.layout.height, self.layout.width, self.tile_size)
 
 
 @dataclass(frozen=True)
 class Component:
-    """One component of the picture, cut into tiles.
+    """One component of the picture, or several that are stored together."""
 
-    ``channels`` counts those really coded: fewer than the mode's where the component is *grey*,
-    that is, where red, green and blue are equal everywhere and only red is coded. ``tile_size`` is
-    the largest side of a tile in pixels, 0 where one tile is the whole plane; ``tiles`` are in the
-    order of `tile_grid`.
-    """
-
-    channels: int
-    tile_size: int
-    tiles: tuple[Tile, ...]
+    position: int
+    """Of the first one that it carries, in ``MODES[mode]``."""
+    form: Form
+    planes: tuple[StoredPlane, ...]
+    corrections: bytes = b""
+    """To the pixels that an origin renders."""
 
 
 @dataclass(frozen=True)
 class Container:
     """A ``.pxz`` file, taken apart; ``unpack(pack(container)) == container``.
 
-    There is one component for each of ``MODES[mode]``, or a single one that carries all of their
-    channels *joined*. ``network`` is the start of the network's fingerprint, `fingerprint_length`
-    bytes, empty where no tile needs a network. ``checksum`` is the CRC-32 of all the bytes of the
+    The components carry each of those of ``MODES[mode]`` once, by ascending position.
+    ``networks`` are the starts of the networks' fingerprints, `fingerprint_length` bytes each, in
+    the order in which planes use them first. ``checksum`` is the CRC-32 of all the bytes of the
     picture's planes in order, `truncated_checksum`.
     """
 
     mode: str
     width: int
     height: int
-    network: bytes
+    networks: tuple[bytes, ...]
     components: tuple[Component, ...]
     metadata: bytes
     checksum: int
 
     @property
-    def joined(self) -> bool:
-        """Whether one component carries the channels of several."""
-        return len(self.components) < len(MODES[self.mode])
-
-    @property
     def plain(self) -> bool:
         """Whether the header can leave out the components and the metadata."""
         component, *others = self.components
-        return (
-            not others
-            and (component.channels,) == MODES[self.mode]
-            and component.tile_size == 0
-            and component.tiles[0].method == Method.NETWORK
-            and not self.metadata
-        )
-
-
-def groups(mode: str, joined: bool) -> tuple[tuple[int, ...], ...]:
-    """For each stored component, the channels of the mode's components that it carries."""
-    return (MODES[mode],) if joined else tuple((channels,) for channels in MODES[mode])
+        if others or self.metadata or component.form != Form(Transform.DIRECT):
+            return False
+        (plane,) = component.planes
+        first = plane.tiles[0].method
+        return not plane.tile_size and not plane.colours and first == Method.NETWORK
 
 
 def fingerprint_length(width: int, height: int) -> int:
@@ -162,7 +129,17 @@ def truncated_checksum(crc: int, width: int, height: int) -> int:
     return crc & ((1 << 8 * _checksum_length(width, height)) - 1)
 
 
-def tile_grid(height: int, width: int, tile_size: int) -> list[tuple[int, int, int, int]]:
+Box = tuple[int, int, int, int]
+"""(top, left, height, width)."""
+
+
+def area(box: Box) -> tuple[slice, slice]:
+    """The rows and columns of a box, to index an array with."""
+    top, left, height, width = box
+    return slice(top, top + height), slice(left, left + width)
+
+
+def tile_grid(height: int, width: int, tile_size: int) -> list[Box]:
     """Cut a plane into nearly equal tiles: (top, left, height, width) of each, row by row.
 
     Each side is cut into ``ceil(side / tile_size)`` parts that differ by at most one pixel; a
@@ -176,11 +153,6 @@ def tile_grid(height: int, width: int, tile_size: int) -> list[tuple[int, int, i
         for top, bottom in pairwise(rows)
         for left, right in pairwise(columns)
     ]
-
-
-def least_payload(method: Method, sub_pixels: int) -> int:
-    """The least bytes that the payload of a packed or network-coded tile may have."""
-    return -(-sub_pixels // NETWORK_DENSITY) if method == Method.NETWORK else 1
 
 
 def check_limits(width: int, height: int, metadata: bytes) -> None:
@@ -203,13 +175,15 @@ def pack(container: Container) -> bytes:
     out.append(_MODE_NAMES.index(container.mode) | VERSION << 4 | (_PLAIN if plain else 0))
     out += _varint(width - 1) + _varint(height - 1)
     if not plain:
-        out += _pack_components(container) + _pack_metadata(container.metadata)
-    out += container.network
+        out += _pack_components(container.components) + _pack_metadata(container.metadata)
+    out += b"".join(container.networks)
     check = truncated_checksum(container.checksum ^ crc32(out), width, height)
     out += check.to_bytes(_checksum_length(width, height), "little")
     for component in container.components:
-        for tile in component.tiles:
-            out += tile.payload
+        out += component.corrections
+        for plane in component.planes:
+            out += plane.colours
+            out += b"".join(tile.payload for tile in plane.tiles)
     return bytes(out)
 
 
@@ -240,23 +214,23 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> Container:
             f"the image has {width}x{height} pixels and the limit is {max_pixels} in total"
         )
     plain = bool(head & _PLAIN)
-    indexes = [_plain_index(mode)] if plain else list(_read_indexes(reader, mode, width, height))
+    indexes = [_plain_index(mode, (height, width))] if plain else []
+    networks = _Networks(int(plain))
+    if not plain:
+        indexes = list(_read_components(reader, mode, (height, width), networks))
     metadata = b"" if plain else _read_metadata(reader)
-    needs_network = any(method == Method.NETWORK for i in indexes for method, _ in i.tiles)
-    network = reader.take(fingerprint_length(width, height)) if needs_network else b""
+    length = fingerprint_length(width, height)
+    fingerprints = tuple(reader.take(length) for _ in range(networks.count))
     crc = crc32(reader.taken())
     check = int.from_bytes(reader.take(_checksum_length(width, height)), "little")
-    components = tuple(
-        _read_payloads(reader, index, tile_grid(height, width, index.tile_size))
-        for index in indexes
-    )
+    components = tuple(_read_payloads(reader, index) for index in indexes)
     if reader.remaining:
         raise _damaged("bytes after its end")
     container = Container(
         mode=mode,
         width=width,
         height=height,
-        network=network,
+        networks=fingerprints,
         components=components,
         metadata=metadata,
         checksum=truncated_checksum(check ^ crc, width, height),
@@ -266,76 +240,187 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> Container:
     return container
 
 
+# Components. The header says of each the transform, then of each of its planes the tiles.
+
+
+@dataclass(frozen=True)
+class _PlaneIndex:
+    """What the header says of a plane; a length of None stands for all the rest of the file."""
+
+    layout: PlaneLayout
+    tile_size: int
+    colours: int
+    tiles: Sequence[tuple[Method, int | None]]
+    network: int | None
+
+
 @dataclass(frozen=True)
 class _Index:
-    """What the header says of a component; a length of None stands for all the rest of the file."""
+    """What the header says of a component."""
 
-    channels: int
-    tile_size: int
-    tiles: list[tuple[Method, int | None]]
+    position: int
+    form: Form
+    corrections: int
+    planes: list[_PlaneIndex]
 
 
-def _pack_components(container: Container) -> bytes:
-    """A varint ``tile_size << 2 | joined << 1 | grey`` and the tile index, for each component."""
-    out = bytearray()
-    for component, group in zip(
-        container.components, groups(container.mode, container.joined), strict=True
-    ):
-        grey = component.channels < sum(group)
-        out += _varint(component.tile_size << 2 | container.joined << 1 | grey)
-        for tile in component.tiles:
-            out += _varint(len(tile.payload) << 2 | tile.method)
+class _Networks:
+    """Numbers the networks in the order in which planes use them first.
+
+    A plane that uses one says which, unless there is none yet.
+    """
+
+    def __init__(self, count: int = 0) -> None:
+        self.count = count
+
+    def pack(self, network: int) -> bytes:
+        said = _varint(network) if self.count else b""
+        self.count = max(self.count, network + 1)
+        return said
+
+    def read(self, reader: _Reader) -> int:
+        network = reader.varint() if self.count else 0
+        if network > self.count:
+            raise _damaged("a network that is not in order")
+        self.count = max(self.count, network + 1)
+        return network
+
+
+def _pack_components(components: Sequence[Component]) -> bytes:
+    out, networks = bytearray(), _Networks()
+    for component in components:
+        form, planes = component.form, component.planes
+        if form.transform == Transform.ORIGIN:
+            out += _varint(form.origin << 3 | form.transform)
+            out += _varint(len(form.parameters)) + form.parameters
+            out += _varint(len(component.corrections))
+            for plane in planes:
+                out += _varint(_shape(plane)) + _pack_plane(plane, networks)
+        elif form.transform == Transform.CONSTANT:
+            out += _varint(form.transform) + form.parameters
+        else:
+            (plane,) = planes
+            out += _varint(_shape(plane) << 3 | form.transform) + _pack_plane(plane, networks)
     return bytes(out)
 
 
-def _plain_index(mode: str) -> _Index:
+def _shape(plane: StoredPlane) -> int:
+    return plane.tile_size << 1 | bool(plane.colours)
+
+
+def _pack_plane(plane: StoredPlane, networks: _Networks) -> bytes:
+    """The length of the colours if there are any, the index, and which network there is."""
+    out = bytearray(_varint(len(plane.colours)) if plane.colours else b"")
+    for tile, (_, _, height, width) in zip(plane.tiles, plane.grid, strict=True):
+        implied = exact_length(tile.method, (height, width, plane.layout.channels)) is not None
+        out += _varint((0 if implied else len(tile.payload)) << 3 | tile.method)
+    if plane.network is not None:
+        out += networks.pack(plane.network)
+    return bytes(out)
+
+
+def _plain_index(mode: str, shape: tuple[int, int]) -> _Index:
     if len(MODES[mode]) > 1:
         raise _damaged("a header that leaves out too much")
-    return _Index(MODES[mode][0], 0, [(Method.NETWORK, None)])
+    form = Form(Transform.DIRECT)
+    (layout,) = transforms.layouts(mode, 0, form, shape)
+    return _Index(0, form, 0, [_PlaneIndex(layout, 0, 0, [(Method.NETWORK, None)], 0)])
 
 
-def _read_indexes(reader: _Reader, mode: str, width: int, height: int) -> Iterator[_Index]:
-    carried = 0
-    while carried < len(MODES[mode]):
+def _read_components(
+    reader: _Reader, mode: str, shape: tuple[int, int], networks: _Networks
+) -> Iterator[_Index]:
+    missing = set(range(len(MODES[mode])))
+    while missing:
+        position = min(missing)
         number = reader.varint()
-        tile_size, joined, grey = number >> 2, bool(number & 2), bool(number & 1)
-        if joined and (carried or len(MODES[mode]) == 1):
-            raise _damaged("a wrongly joined component")
-        group = groups(mode, joined)[carried]
-        if grey and 3 not in group:
-            raise _damaged("a grey component without colour")
-        if tile_size and not MIN_TILE <= tile_size < max(width, height):
-            raise _damaged("an impossible tile size")
-        tile_count = -(-width // tile_size) * -(-height // tile_size) if tile_size else 1
-        if tile_count > reader.remaining:
-            raise _truncated()
-        tiles = [reader.varint() for _ in range(tile_count)]
-        yield _Index(
-            channels=len(group) if grey else sum(group),
-            tile_size=tile_size,
-            tiles=[(Method(tile & 3), tile >> 2) for tile in tiles],
-        )
-        carried += len(group)
+        if number & 7 not in list(Transform):
+            raise _damaged("an unknown transform")
+        transform, rest = Transform(number & 7), number >> 3
+        if not transforms.is_possible(mode, position, transform):
+            raise _damaged(f"a component that cannot be {transform.name.lower()}")
+        missing -= set(transforms.carried(mode, position, transform))
+        form, corrections = _read_form(reader, mode, position, transform, rest)
+        layouts = transforms.layouts(mode, position, form, shape)
+        if transform == Transform.ORIGIN:
+            planes = [_read_plane(reader, at, reader.varint(), networks) for at in layouts]
+        else:
+            planes = [_read_plane(reader, at, rest, networks) for at in layouts]
+        yield _Index(position, form, corrections, planes)
 
 
-def _read_payloads(
-    reader: _Reader, index: _Index, grid: list[tuple[int, int, int, int]]
-) -> Component:
-    tiles = []
+def _read_form(
+    reader: _Reader, mode: str, position: int, transform: Transform, rest: int
+) -> tuple[Form, int]:
+    """The form, and the length of the corrections."""
+    if transform == Transform.CONSTANT:
+        if rest:
+            raise _damaged("a header with bits that mean nothing")
+        return Form(transform, parameters=reader.take(MODES[mode][position])), 0
+    if transform == Transform.ORIGIN:
+        length = reader.varint()
+        if length > MAX_PARAMETERS:
+            raise _damaged("too many parameters")
+        return Form(transform, rest, reader.take(length)), reader.varint()
+    return Form(transform), 0
+
+
+def _read_plane(
+    reader: _Reader, layout: PlaneLayout, shape: int, networks: _Networks
+) -> _PlaneIndex:
+    tile_size, restricted = shape >> 1, shape & 1
+    height, width, channels = layout.shape
+    if tile_size and not MIN_TILE <= tile_size < max(height, width):
+        raise _damaged("an impossible tile size")
+    colours = reader.varint() if restricted else 0
+    tile_count = -(-width // tile_size) * -(-height // tile_size) if tile_size else 1
+    if tile_count > reader.remaining:
+        raise _truncated()
+    tiles = [
+        _read_tile(reader, (rows, columns, channels))
+        for _, _, rows, columns in tile_grid(height, width, tile_size)
+    ]
+    coded = any(method == Method.NETWORK for method, _ in tiles)
+    if restricted and not (coded and colours and layout.kind == "colour"):
+        raise _damaged("colours that mean nothing")
+    network = networks.read(reader) if coded else None
+    return _PlaneIndex(layout, tile_size, colours, tiles, network)
+
+
+def _read_tile(reader: _Reader, shape: tuple[int, int, int]) -> tuple[Method, int]:
+    """Method and length of a tile; an index says no length that follows from the method."""
+    number = reader.varint()
+    if number & 7 not in list(Method):
+        raise _damaged("an unknown method")
+    method, length = Method(number & 7), number >> 3
+    exact = exact_length(method, shape)
+    if exact is None:
+        return method, length
+    if length:
+        raise _damaged("a length that means nothing")
+    return method, exact
+
+
+def _read_payloads(reader: _Reader, index: _Index) -> Component:
+    corrections = reader.take(index.corrections)
+    planes = tuple(_read_tiles(reader, plane) for plane in index.planes)
+    return Component(index.position, index.form, planes, corrections)
+
+
+def _read_tiles(reader: _Reader, index: _PlaneIndex) -> StoredPlane:
+    colours, tiles = reader.take(index.colours), []
+    layout = index.layout
+    grid = tile_grid(layout.height, layout.width, index.tile_size)
     for (method, length), (_, _, height, width) in zip(index.tiles, grid, strict=True):
         payload = reader.take(reader.remaining if length is None else length)
-        sub_pixels = height * width * index.channels
-        if method == Method.NETWORK and index.channels not in (1, 3):
+        if method == Method.NETWORK and layout.channels not in (1, 3):
             raise _damaged("a network tile of joined channels")
         if method == Method.NETWORK and max(height, width) > MAX_NETWORK_SIDE:
             raise _damaged("a network tile that is too long")
-        exact = {Method.RAW: sub_pixels, Method.CONSTANT: index.channels}.get(method)
-        if exact is None and len(payload) < least_payload(method, sub_pixels):
+        if len(payload) < least_length(method, (height, width, layout.channels)):
             raise _damaged("a tile that is too short")
-        if exact is not None and len(payload) != exact:
-            raise _damaged("a tile of the wrong length")
         tiles.append(Tile(method, payload))
-    return Component(index.channels, index.tile_size, tuple(tiles))
+    return StoredPlane(layout, index.tile_size, tuple(tiles), index.network, colours)
 
 
 def _pack_metadata(metadata: bytes) -> bytes:

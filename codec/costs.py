@@ -1,23 +1,40 @@
 """Where the bits of a file go: the *cost map*, how many bits each pixel took.
 
-A network-coded tile is scored again with its pixels known: a pixel costs ``-log2 p`` of its
+A network-coded tile is scored again with its samples known: a sample costs ``-log2 p`` of its
 sub-pixels, summed, which is what the coder spent on it. The other methods do not spend bits on
-pixels one by one, so their tiles' payloads are spread evenly. What a picture holds in several
-components (colour, alpha, the low bytes of 16-bit samples) adds up.
+samples one by one, so their tiles' payloads are spread evenly. From there to the picture's pixels:
+what is stored in several planes adds up, the bits of a sample that covers several pixels are spread
+over them, those of corrections over the pixels that they correct, and those of a set of colours, an
+origin's parameters and a constant component's pixel over the picture.
 
-The sum of the map is thus the theoretical size of all payloads. The file is longer by its header,
-its metadata, and the few bytes that the coder adds to each network-coded tile.
+The sum of the map is thus the theoretical size of all that. The file is longer by the rest of its
+header, its metadata, and the few bytes that the coder adds to each network-coded tile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelzip.codec.container import MAX_PIXELS, Container, Method, Tile, groups, tile_grid, unpack
-from pixelzip.codec.image import FindNetwork, Picture, Progress, decode, share
+from pixelzip.codec import corrections, transforms
+from pixelzip.codec.container import MAX_PIXELS, Component, Container, area, unpack
+from pixelzip.codec.decode import (
+    Canvas,
+    FindNetwork,
+    assemble,
+    canvases,
+    fill,
+    network_of,
+    network_tiles,
+    told,
+)
+from pixelzip.codec.methods import Method
+from pixelzip.codec.picture import PlaneLayout
+from pixelzip.codec.progress import Progress, share
+
+Bits = NDArray[np.float32]
 
 
 def cost_map(
@@ -27,57 +44,82 @@ def cost_map(
     threads: int = 1,
     progress: Progress | None = None,
     max_pixels: int = MAX_PIXELS,
-) -> NDArray[np.float32]:
+) -> Bits:
     """The bits that each pixel of a ``.pxz`` file took: (height, width), summed over sub-pixels.
 
-    The file is decoded first, since only known pixels can be scored; raises as `image.decode` does.
+    The file is decoded first, since only known pixels can be scored; raises as `decode` does.
     """
     container = unpack(data, max_pixels)
-    picture = decode(
-        data,
-        find_network,
-        threads=threads,
-        progress=share(progress, 0.0, 0.5),
-        max_pixels=max_pixels,
-    )
+    drafts = [canvases(container, component) for component in container.components]
+    every = [canvas for draft in drafts for canvas in draft]
+    fill(every, find_network, threads=threads, progress=share(progress, 0.0, 0.5))
+    assemble(container, drafts)
     bits = np.zeros((container.height, container.width), np.float32)
-    network_tiles = []
-    for area, tile, pixels in _tiles(container, picture):
-        if tile.method == Method.NETWORK:
-            network_tiles.append((area, tile, pixels))
-        else:
-            bits[area] += 8 * len(tile.payload) / (pixels.shape[0] * pixels.shape[1])
-    if network_tiles:
-        from pixelzip.codec import tiles  # slow to load, and not every file needs it
-
-        conditional = find_network(container.network)
-        scores = tiles.score_tiles(
-            conditional,
-            [pixels for _, _, pixels in network_tiles],
-            labels=[tiles.label_of(conditional, tile.payload) for _, tile, _ in network_tiles],
-            threads=threads,
-            progress=share(progress, 0.5, 0.5),
-        )
-        for (area, _, _), score in zip(network_tiles, scores, strict=True):
-            bits[area] += score
+    spent = _scores(every, find_network, threads, share(progress, 0.5, 0.5))
+    for canvas, own in zip(every, spent, strict=True):
+        for number, tile in enumerate(canvas.plane.tiles):
+            place = own[area(canvas.grid[number])]
+            if tile.method != Method.NETWORK:
+                place += 8 * len(tile.payload) / place.size
+        bits += _spread(own, canvas.plane.layout, bits.shape)
+        bits += 8 * len(canvas.plane.colours) / bits.size
+    for component, draft in zip(container.components, drafts, strict=True):
+        bits += 8 * len(component.form.parameters) / bits.size
+        if component.corrections:
+            wrong = _corrected(container, component, draft)
+            bits[wrong] += 8 * len(component.corrections) / wrong.sum()
     if progress is not None:
         progress(1.0)
     return bits
 
 
-def _tiles(
-    container: Container, picture: Picture
-) -> Iterator[tuple[tuple[slice, slice], Tile, NDArray[np.uint8]]]:
-    """Each tile of the file: where it lies, the tile, its (height, width, coded channels)."""
-    planes = iter(picture.planes)
-    for component, group in zip(
-        container.components, groups(container.mode, container.joined), strict=True
-    ):
-        carried = [next(planes) for _ in group]
-        if component.channels < sum(group):  # grey: colour is coded as one channel
-            carried = [plane[:, :, :1] for plane in carried]
-        coded = np.concatenate(carried, axis=2)
-        grid = tile_grid(container.height, container.width, component.tile_size)
-        for tile, (top, left, height, width) in zip(component.tiles, grid, strict=True):
-            area = slice(top, top + height), slice(left, left + width)
-            yield area, tile, np.ascontiguousarray(coded[area])
+def _scores(
+    every: Sequence[Canvas], find_network: FindNetwork, threads: int, progress: Progress | None
+) -> list[Bits]:
+    """What the network-coded samples of each plane cost, and zero for the others."""
+    spent = [np.zeros(canvas.samples.shape[:2], np.float32) for canvas in every]
+    maps = dict(zip(map(id, every), spent, strict=True))
+    groups = network_tiles(every)
+    sizes = [sum(canvas.size(number) for canvas, number in jobs) for jobs in groups]
+    done = 0
+    for jobs, size in zip(groups, sizes, strict=True):
+        from pixelzip.codec import tiles  # slow to load, and not every file needs it
+
+        conditional = network_of(jobs, find_network)
+        payloads = [canvas.plane.tiles[number].payload for canvas, number in jobs]
+        scores = tiles.score_tiles(
+            conditional,
+            [np.ascontiguousarray(c.samples[area(c.grid[number])]) for c, number in jobs],
+            given=told(conditional, jobs),
+            labels=[tiles.label_of(conditional, payload) for payload in payloads],
+            threads=threads,
+            progress=share(progress, done / sum(sizes), size / sum(sizes)),
+        )
+        for (canvas, number), score in zip(jobs, scores, strict=True):
+            maps[id(canvas)][area(canvas.grid[number])] = score
+        done += size
+    return spent
+
+
+def _spread(spent: Bits, layout: PlaneLayout, shape: tuple[int, int]) -> Bits:
+    """The bits of a plane's samples, over the picture's pixels that each of them covers."""
+    sides = zip(shape, spent.shape, layout.step, layout.phase, strict=True)
+    rows, columns = (
+        np.minimum((np.arange(pixels) + phase) // step, samples - 1)
+        for pixels, samples, step, phase in sides
+    )
+    covered = np.bincount(rows)[rows][:, None] * np.bincount(columns)[columns]
+    spread: Bits = (spent[rows][:, columns] / covered).astype(np.float32)
+    return spread
+
+
+def _corrected(
+    container: Container, component: Component, draft: Sequence[Canvas]
+) -> NDArray[np.bool_]:
+    """(height, width): the pixels that rendering does not give."""
+    shape = container.height, container.width
+    samples = [canvas.samples for canvas in draft]
+    rendered = transforms.render(container.mode, component.form, samples, shape)
+    right = corrections.correct(rendered, component.corrections)
+    wrong: NDArray[np.bool_] = (rendered != right).any(axis=2)
+    return wrong

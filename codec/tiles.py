@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelzip.codec import cdf, coder
-from pixelzip.codec.conditional import Conditional, Shape, WholeTiles
+from pixelzip.codec.conditional import Conditional, Given, Shape, WholeTiles
 from pixelzip.codec.errors import FormatError
+from pixelzip.codec.progress import Progress
 from pixelzip.codec.workers import share_out
 
 _ROWS_IN_STEP = 8192
@@ -32,8 +33,6 @@ caches and the memory; fewer would leave each front too little to do."""
 _ORDERS = 16
 """The orders of so many shapes are remembered; the tiles of a picture have at most four shapes."""
 
-Progress = Callable[[float], None]
-"""Receives the fraction done, 0 to 1."""
 Order = tuple[NDArray[np.intp], NDArray[np.intp]]
 Known = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 """A tile (height, width, channels), and (height, width): which of its pixels are known."""
@@ -65,14 +64,16 @@ def encode_tiles(
     conditional: Conditional,
     tiles: Sequence[NDArray[np.uint8]],
     *,
+    given: Sequence[Given] | None = None,
     label: int | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> list[bytes]:
     """Each tile's payload. Tiles are (height, width, channels), of channels that the network codes.
 
-    If the network has classes, all tiles are of class ``label``, or each of the one that makes it
-    the smallest. ValueError if there is no such class.
+    If the network wants to know earlier planes, each tile has what it is ``given``. If the network
+    has classes, all tiles are of class ``label``, or each of the one that makes it the smallest.
+    ValueError if there is no such class.
     """
     if label is not None and not 0 <= label < conditional.classes:
         raise ValueError(f"there is no class {label} among {conditional.classes}")
@@ -81,7 +82,8 @@ def encode_tiles(
 
     def encode(number: int, tally: _Tally) -> bytes:
         tile = tiles[number]
-        tried = [_encode(conditional, tile, label, remembered, tally) for label in labels]
+        told = None if given is None else given[number]
+        tried = [_encode(conditional, tile, label, told, remembered, tally) for label in labels]
         return min(tried, key=len)  # the first one of several
 
     shapes = [tile.shape[:2] for tile in tiles]
@@ -92,14 +94,15 @@ def _encode(
     conditional: Conditional,
     tile: NDArray[np.uint8],
     label: int,
+    given: Given | None,
     order_of: Callable[[Shape], Order],
     tally: _Tally,
 ) -> bytes:
     if isinstance(conditional, WholeTiles):
-        message = coder.encode(conditional.score_tile(tile, label))
+        message = coder.encode(conditional.score_tile(tile, label, given))
         tally.add(tile.shape[0] * tile.shape[1])
     else:
-        scored = _score_bands(conditional, tile, label, tally)
+        scored = _score_bands(conditional, tile, label, given, tally)
         message = coder.encode(_in_order(scored, order_of((tile.shape[0], tile.shape[1]))))
     return bytes([label]) + message if conditional.classes else message
 
@@ -118,21 +121,24 @@ def score_tiles(
     conditional: Conditional,
     tiles: Sequence[NDArray[np.uint8]],
     *,
+    given: Sequence[Given] | None = None,
     labels: Sequence[int] | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> list[NDArray[np.float32]]:
     """The theoretical bits that each pixel of each tile costs: (height, width) for each.
 
-    Tiles are (height, width, channels), of channels that the network codes, and ``labels`` their
-    classes; if the network has classes and none are given, each has the one that makes it the
-    cheapest. This is what `encode_tiles` codes, without the coder: the sum over a tile is its
-    payload's length but for the class and the coder's own few bits.
+    Tiles are (height, width, channels), of channels that the network codes, ``given`` is as in
+    `encode_tiles`, and ``labels`` are the tiles' classes; if the network has classes and there are
+    no labels, each tile has the one that makes it the cheapest. This is what `encode_tiles` codes,
+    without the coder: the sum over a tile is its payload's length but for the class and the coder's
+    own few bits.
     """
 
     def score(number: int, tally: _Tally) -> NDArray[np.float32]:
         tried = _all_labels(conditional) if labels is None else [labels[number]]
-        maps = [_score(conditional, tiles[number], label, tally) for label in tried]
+        told = None if given is None else given[number]
+        maps = [_score(conditional, tiles[number], label, told, tally) for label in tried]
         return min(maps, key=lambda bits: float(bits.sum(dtype=np.float64)))
 
     rounds = len(_all_labels(conditional)) if labels is None else 1
@@ -141,28 +147,37 @@ def score_tiles(
 
 
 def _score(
-    conditional: Conditional, tile: NDArray[np.uint8], label: int, tally: _Tally
+    conditional: Conditional,
+    tile: NDArray[np.uint8],
+    label: int,
+    given: Given | None,
+    tally: _Tally,
 ) -> NDArray[np.float32]:
     height, width, channels = tile.shape
     if isinstance(conditional, WholeTiles):
         order = front_order(conditional.steps((height, width)))
         numbers = np.arange(height * width * channels * 2).reshape(-1, channels, 2)
         bits = np.empty(numbers.shape)
-        bits.flat[_in_order(numbers, order)] = cdf.symbol_bits(conditional.score_tile(tile, label))
+        intervals = conditional.score_tile(tile, label, given)
+        bits.flat[_in_order(numbers, order)] = cdf.symbol_bits(intervals)
         tally.add(height * width)
     else:
-        bits = cdf.symbol_bits(_score_bands(conditional, tile, label, tally))
+        bits = cdf.symbol_bits(_score_bands(conditional, tile, label, given, tally))
     return bits.sum(axis=(1, 2)).astype(np.float32).reshape(height, width)
 
 
 def _score_bands(
-    conditional: Conditional, tile: NDArray[np.uint8], label: int, tally: _Tally
+    conditional: Conditional,
+    tile: NDArray[np.uint8],
+    label: int,
+    given: Given | None,
+    tally: _Tally,
 ) -> NDArray[np.float32]:
     """The intervals of a tile's values, (pixels, channels, 2 nibbles, 3), in raster order."""
     height, width, channels = tile.shape
     scored = np.empty((height * width, channels, 2, 3), np.float32)
     values, done = tile.reshape(-1, channels), 0
-    for band in conditional.parallel(tile, label):
+    for band in conditional.parallel(tile, label, given):
         end = done + len(band)
         for c in range(channels):
             scored[done:end, c] = cdf.intervals(band[:, c], values[done:end, c])
@@ -191,11 +206,15 @@ def decode_tiles(
     shapes: Sequence[Shape],
     channels: int,
     *,
+    given: Sequence[Given] | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> list[NDArray[np.uint8]]:
-    """The tiles of these shapes, (height, width, channels) each. FormatError if damaged."""
-    if not conditional.codes(channels):
+    """The tiles of these shapes, (height, width, channels) each. FormatError if damaged.
+
+    ``given`` is as in `encode_tiles`.
+    """
+    if not conditional.codes(channels) or (conditional.given > 0) != (given is not None):
         raise FormatError("the file is damaged: its network does not code such pixels")
     labels = [label_of(conditional, payload) for payload in payloads]
     start = 1 if conditional.classes else 0
@@ -205,7 +224,8 @@ def decode_tiles(
         def decode(number: int, tally: _Tally) -> NDArray[np.uint8]:
             message, shape = payloads[number][start:], shapes[number]
             coder.check_end(message)
-            pixels = whole.decode_tile(message, shape, channels, labels[number])
+            told = None if given is None else given[number]
+            pixels = whole.decode_tile(message, shape, channels, labels[number], told)
             tally.add(shape[0] * shape[1])
             return pixels
 
@@ -214,7 +234,7 @@ def decode_tiles(
     def source(number: int) -> Source:
         return coder.Decoder(payloads[number][start:])
 
-    return _find_out(conditional, shapes, channels, labels, source, None, threads, progress)
+    return _find_out(conditional, shapes, channels, labels, given, source, None, threads, progress)
 
 
 def sample_tiles(
@@ -239,7 +259,7 @@ def sample_tiles(
         return coder.RandomBits([seed, number])
 
     labels = [0] * len(shapes) if labels is None else labels
-    return _find_out(conditional, shapes, channels, labels, source, known, threads, progress)
+    return _find_out(conditional, shapes, channels, labels, None, source, known, threads, progress)
 
 
 def _find_out(
@@ -247,6 +267,7 @@ def _find_out(
     shapes: Sequence[Shape],
     channels: int,
     labels: Sequence[int],
+    given: Sequence[Given] | None,
     source: Callable[[int], Source],
     known: Sequence[Known] | None,
     threads: int,
@@ -263,6 +284,7 @@ def _find_out(
                 [shapes[i] for i in together],
                 channels,
                 [labels[i] for i in together],
+                None if given is None else [given[i] for i in together],
                 [source(i) for i in together],
                 None if known is None else [known[i] for i in together],
                 tally,
@@ -337,12 +359,13 @@ def _step(
     shapes: Sequence[Shape],
     channels: int,
     labels: Sequence[int],
+    given: Sequence[Given] | None,
     sources: Sequence[Source],
     known: Sequence[Known] | None,
     tally: _Tally,
 ) -> list[NDArray[np.uint8]]:
     """Step through tiles together, front by front."""
-    stepper = conditional.stepwise(shapes, channels, labels)
+    stepper = conditional.stepwise(shapes, channels, labels, given)
     widths = np.array([width for _, width in shapes])
     areas = np.array([height * width for height, width in shapes])
     starts = np.cumsum(areas) - areas

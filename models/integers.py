@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pixelzip.codec.conditional import Conditional, Shape, Stepper, lagged
+from pixelzip.codec.conditional import Conditional, Given, Shape, Stepper, lagged
 from pixelzip.codec.errors import NetworkFileError
 from pixelzip.models import carriers, causality, program, zoo
 from pixelzip.models.arithmetic import Arithmetic, Compiled, Plain
@@ -139,6 +139,8 @@ class Integers:
     device. On the CPU compiled loops run, elsewhere plain torch; ``plain`` asks for the latter.
     """
 
+    given = 0
+
     def __init__(
         self,
         name: str,
@@ -175,12 +177,20 @@ class Integers:
         lag = self.program.lag
         return lagged(shape, shape[1] if lag is None else lag)
 
-    def parallel(self, pixels: NDArray[np.uint8], label: int = 0) -> Iterator[NDArray[np.int32]]:
+    def parallel(
+        self, pixels: NDArray[np.uint8], label: int = 0, given: Given | None = None
+    ) -> Iterator[NDArray[np.int32]]:
         """See `pixelzip.codec.conditional.Conditional.parallel`."""
         network = self.networks[0]
         return bands(network, _last_map(network, pixels, label), pixels, pixels.shape[2])
 
-    def stepwise(self, shapes: Sequence[Shape], channels: int, labels: Sequence[int]) -> Stepper:
+    def stepwise(
+        self,
+        shapes: Sequence[Shape],
+        channels: int,
+        labels: Sequence[int],
+        given: Sequence[Given] | None = None,
+    ) -> Stepper:
         """See `pixelzip.codec.conditional.Conditional.stepwise`."""
         return Steps(self.networks[0], shapes, channels, labels)
 
@@ -218,23 +228,31 @@ class MultiScale(Integers):
         found[~first] = np.arange(first.sum(), first.size)
         return found
 
-    def given(self, small: NDArray[np.uint8], shape: Shape) -> Any:
+    def upsampled(self, small: NDArray[np.uint8], shape: Shape) -> Any:
         """(H, W, c): what the subsampled image tells of the whole one."""
         network = self.networks[1]
         evaluation = Parallel(network, shape)
         evaluation.tell(0, image(small, network.program))
         return evaluation.run().reshape(*shape, -1)
 
-    def parallel(self, pixels: NDArray[np.uint8], label: int = 0) -> Iterator[NDArray[np.int32]]:
+    def parallel(
+        self, pixels: NDArray[np.uint8], label: int = 0, given: Given | None = None
+    ) -> Iterator[NDArray[np.int32]]:
         """See `pixelzip.codec.conditional.Conditional.parallel`."""
         shape = pixels.shape[:2]
         small = np.ascontiguousarray(pixels[:: self.factor, :: self.factor])
-        rows = _last_map(self.networks[2], pixels, label, self.given(small, shape))
+        rows = _last_map(self.networks[2], pixels, label, self.upsampled(small, shape))
         first = np.flatnonzero(self.first(shape).ravel())
         rows[self.networks[2].arithmetic.array(first)] = _last_map(self.networks[0], small)
         return bands(self.networks[2], rows, pixels, pixels.shape[2])
 
-    def stepwise(self, shapes: Sequence[Shape], channels: int, labels: Sequence[int]) -> Stepper:
+    def stepwise(
+        self,
+        shapes: Sequence[Shape],
+        channels: int,
+        labels: Sequence[int],
+        given: Sequence[Given] | None = None,
+    ) -> Stepper:
         """See `pixelzip.codec.conditional.Conditional.stepwise`."""
         return MultiScaleSteps(self, shapes, channels)
 
@@ -302,7 +320,7 @@ class MultiScaleSteps:
         """Give the second network what the subsampled image tells of the whole one."""
         small = self.small[self.starts[tile] : self.starts[tile + 1]]
         small = small.reshape(*self.halves[tile], self.channels)
-        found = self.network.given(small, self.shapes[tile])
+        found = self.network.upsampled(small, self.shapes[tile])
         self.rest.tell(self.given, found, tile)
 
     def parameters(self, channel: int) -> NDArray[np.int32]:

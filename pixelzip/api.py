@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,18 +31,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixelzip import metadata, pictures
-from pixelzip.codec.container import MAX_NETWORK_SIDE, MAX_PIXELS, unpack
+from pixelzip.codec import transforms
+from pixelzip.codec.container import MAX_PIXELS, unpack
 from pixelzip.codec.errors import (
     LimitError,
     PixelzipError,
     UnsuitableNetworkError,
     UnsupportedImageError,
 )
-from pixelzip.codec.image import Picture
+from pixelzip.codec.methods import MAX_NETWORK_SIDE
+from pixelzip.codec.picture import Picture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pixelzip.codec.conditional import Conditional
     from pixelzip.codec.tiles import Known
 
@@ -53,6 +53,8 @@ PHOTO = "photo"
 """The network of the zoo that suits pictures of any size."""
 TINY = "tiny"
 """The one that is tried besides for small pictures, if the zoo has it."""
+OF_PLANES = ("luma", "chroma")
+"""Those that code the planes of these kinds instead of `PHOTO`, if the zoo has them."""
 SMALL = 64 * 64
 """The pixels of the largest small picture."""
 DEFAULT_DEVICE = "cpu"
@@ -64,6 +66,7 @@ def compress(
     image: ImageLike,
     *,
     network: str | None = None,
+    origin: str = "auto",
     label: int | None = None,
     tile_size: int | None = None,
     threads: int | None = None,
@@ -74,6 +77,8 @@ def compress(
 
     ``network`` is a name from the zoo, the path of a frozen network, or ``"none"``; if it is not
     given, ``photo`` is taken, or ``tiny`` if the picture is small and its file then smaller.
+    ``origin`` is ``"auto"`` to look for what the pixels were computed from, ``"none"`` to code them
+    as they are.
     ``label`` is a class of a network that has classes; without it each tile gets the best one.
     ``tile_size`` is the largest side of a tile in pixels (0: 4096, the largest there can be).
     ``threads`` defaults to the cores that this process may use, and ``device`` (a torch device, say
@@ -87,6 +92,7 @@ def compress(
     return compress_many(
         [image],
         network=network,
+        origin=origin,
         label=label,
         tile_size=tile_size,
         threads=threads,
@@ -99,6 +105,7 @@ def compress_many(
     images: Iterable[ImageLike],
     *,
     network: str | None = None,
+    origin: str = "auto",
     label: int | None = None,
     tile_size: int | None = None,
     threads: int | None = None,
@@ -107,7 +114,7 @@ def compress_many(
 ) -> list[bytes]:
     """Compress several images together; the results are those of `compress`, in order."""
     batch = [to_picture(image, strip=strip) for image in images]
-    return _encode(batch, network, label, tile_size, threads, device, None)
+    return _encode(batch, network, origin, label, tile_size, threads, device, None)
 
 
 def decompress(
@@ -177,9 +184,9 @@ def decompress_many(
 
     Raises what `decompress` raises, and then none of the images comes back.
     """
-    from pixelzip.codec import image as codec
+    from pixelzip.codec.decode import decode_many
 
-    decoded = codec.decode_many(
+    decoded = decode_many(
         [_bytes(data) for data in files],
         _finder(networks, device),
         threads=threads or available_threads(),
@@ -190,11 +197,13 @@ def decompress_many(
 
 @dataclass(frozen=True)
 class Part:
-    """One component of a picture as it is stored: colour, alpha, low bytes..."""
+    """A plane as it is stored: colour, alpha, low bytes, luma..."""
 
+    height: int
+    width: int
     channels: int
     tile_size: int
-    """The largest side of a tile in pixels; 0 if there is one tile only."""
+    """The largest side of a tile in samples; 0 if there is one tile only."""
     tiles: int
     methods: dict[str, int]
     """How many tiles each method codes: raw, constant, packed, network."""
@@ -211,9 +220,13 @@ class Info:
     bytes: int
     sub_pixels: int
     bits_per_dim: float
-    network: str | None
-    """The network's name, or the start of its fingerprint if it is not in the zoo, or None."""
+    networks: tuple[str, ...]
+    """The networks' names; of one that is not in the zoo the start of its fingerprint."""
+    found: tuple[str, ...]
+    """What was found out about the pixels, in words."""
     parts: tuple[Part, ...]
+    payload_bytes: int
+    """All that says something of the pixels: not the metadata, nor what is where."""
     metadata: tuple[str, ...]
     """What it carries besides the pixels: "ICC profile", "EXIF", "text"..."""
     metadata_bytes: int
@@ -233,14 +246,19 @@ def info(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Info:
     dims = sub_pixels(container.mode, container.width, container.height)
     parts = [
         Part(
-            channels=component.channels,
-            tile_size=component.tile_size,
-            tiles=len(component.tiles),
-            methods=dict(Counter(tile.method.name.lower() for tile in component.tiles)),
-            bytes=sum(len(tile.payload) for tile in component.tiles),
+            height=plane.layout.height,
+            width=plane.layout.width,
+            channels=plane.layout.channels,
+            tile_size=plane.tile_size,
+            tiles=len(plane.tiles),
+            methods=dict(Counter(tile.method.name.lower() for tile in plane.tiles)),
+            bytes=sum(len(tile.payload) for tile in plane.tiles) + len(plane.colours),
         )
         for component in container.components
+        for plane in component.planes
     ]
+    words = [transforms.describe(container.mode, c.position, c.form) for c in container.components]
+    aside = sum(len(c.corrections) + len(c.form.parameters) for c in container.components)
     return Info(
         width=container.width,
         height=container.height,
@@ -248,8 +266,10 @@ def info(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Info:
         bytes=len(data),
         sub_pixels=dims,
         bits_per_dim=len(data) * 8 / dims,
-        network=_network_name(container.network),
+        networks=tuple(map(_network_name, container.networks)),
+        found=tuple(filter(None, words)),
         parts=tuple(parts),
+        payload_bytes=sum(part.bytes for part in parts) + aside,
         metadata=tuple(dict.fromkeys(chunk.name for chunk in chunks)),
         metadata_bytes=len(container.metadata),
     )
@@ -377,7 +397,7 @@ def _dreaming(network: str, device: str) -> Conditional:
 
 
 def _check_channels(network: str, conditional: Conditional, channels: int) -> None:
-    if not conditional.codes(channels):
+    if not conditional.codes(channels) or conditional.given:
         kind = {1: "grey", 3: "RGB"}.get(channels, f"{channels}-channel")
         raise UnsuitableNetworkError(f"the network {network} knows nothing of {kind} images")
 
@@ -434,6 +454,7 @@ def encode(
     picture: Picture,
     *,
     network: str | None = None,
+    origin: str = "auto",
     label: int | None = None,
     tile_size: int | None = None,
     threads: int | None = None,
@@ -441,12 +462,13 @@ def encode(
     progress: Callable[[float], None] | None = None,
 ) -> bytes:
     """A picture's file. ``progress`` is called with the fraction done, 0 to 1."""
-    return _encode([picture], network, label, tile_size, threads, device, progress)[0]
+    return _encode([picture], network, origin, label, tile_size, threads, device, progress)[0]
 
 
 def _encode(
     pictures: Sequence[Picture],
     network: str | None,
+    origin: str,
     label: int | None,
     tile_size: int | None,
     threads: int | None,
@@ -454,8 +476,11 @@ def _encode(
     progress: Callable[[float], None] | None,
 ) -> list[bytes]:
     """The files of pictures; those of the network, or of whichever makes each the smallest."""
-    from pixelzip.codec import image as codec
+    from pixelzip.codec.encode import DEFAULT_TILE, encode_many
+    from pixelzip.codec.progress import share
 
+    if origin not in ("auto", "none"):
+        raise ValueError(f'the origin is "auto" or "none", not {origin!r}')
     if label is not None:
         _check_label(network, label, device)
     tried: dict[str, list[int]] = {}  # network -> the pictures that it may code
@@ -465,13 +490,14 @@ def _encode(
             tried.setdefault(name, []).append(number)
     best: dict[int, bytes] = {}
     for turn, (name, numbers) in enumerate(tried.items()):
-        files = codec.encode_many(
+        files = encode_many(
             [pictures[number] for number in numbers],
-            load_network(name, device),
-            tile_size=codec.DEFAULT_TILE if tile_size is None else tile_size,
+            _Networks(name, device),
+            origins=origin == "auto",
+            tile_size=DEFAULT_TILE if tile_size is None else tile_size,
             label=label,
             threads=threads or available_threads(),
-            progress=codec.share(progress, turn / len(tried), 1 / len(tried)),
+            progress=share(progress, turn / len(tried), 1 / len(tried)),
         )
         for number, data in zip(numbers, files, strict=True):
             best[number] = min(best.get(number, data), data, key=len)
@@ -510,15 +536,16 @@ def decode(
     max_pixels: int = MAX_PIXELS,
 ) -> Picture:
     """A file's picture. ``progress`` is called with the fraction done, 0 to 1."""
-    from pixelzip.codec import image as codec
+    from pixelzip.codec.decode import decode_many
 
-    return codec.decode(
-        data,
+    (picture,) = decode_many(
+        [data],
         _finder(networks, device),
         threads=threads or available_threads(),
         progress=progress,
         max_pixels=max_pixels,
     )
+    return picture
 
 
 def available_threads() -> int:
@@ -537,6 +564,30 @@ def load_network(network: str, device: str = DEFAULT_DEVICE) -> Conditional | No
     return zoo.load(network, device=device)
 
 
+class _Networks(Mapping[str, "Conditional"]):
+    """The networks for each kind of plane, each loaded when it is first asked for."""
+
+    def __init__(self, name: str, device: str) -> None:
+        """``name`` is that of the network for colour, which stands in for others that are not."""
+        self.device = device
+        self.names: dict[str, str] = {} if name == NO_NETWORK else {"colour": name}
+        if name in (PHOTO, TINY):
+            from pixelzip.models import zoo
+
+            self.names |= {kind: kind for kind in OF_PLANES if kind in zoo.names()}
+
+    def __getitem__(self, kind: str) -> Conditional:
+        conditional = load_network(self.names[kind], self.device)
+        assert conditional is not None
+        return conditional
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
 def _finder(networks: Sequence[str], device: str) -> Callable[[bytes], Conditional]:
     def find(fingerprint: bytes) -> Conditional:
         from pixelzip.models import zoo
@@ -546,9 +597,7 @@ def _finder(networks: Sequence[str], device: str) -> Callable[[bytes], Condition
     return find
 
 
-def _network_name(fingerprint: bytes) -> str | None:
-    if not fingerprint:
-        return None
+def _network_name(fingerprint: bytes) -> str:
     from pixelzip.models import zoo
 
     start = fingerprint.hex()

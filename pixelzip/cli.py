@@ -72,7 +72,7 @@ class Report:
     bytes_out: int | None
     bits_per_dim: float
     seconds: float
-    network: str | None
+    networks: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -544,14 +544,16 @@ def _info(job: Job, _progress: Fraction | None, *, max_pixels: int) -> Done:
         f"{about.width} x {about.height} pixels, mode {about.mode}",
         f"{about.bytes:,} bytes for {about.sub_pixels:,} sub-pixels, "
         f"{about.bits_per_dim:.3f} bits/dim",
-        f"network: {about.network or 'none'}",
+        f"networks: {', '.join(about.networks) or 'none'}",
+        *about.found,
     ]
     for part in about.parts:
         tiles = _count(part.tiles, "tile")
         tiles += f" of at most {part.tile_size} x {part.tile_size}" if part.tile_size else ""
         methods = ", ".join(f"{count} {name}" for name, count in part.methods.items())
         channels = _count(part.channels, "channel")
-        lines.append(f"{channels} in {tiles} ({methods}): {part.bytes:,} bytes")
+        size = f"{part.width} x {part.height}, {channels}"
+        lines.append(f"{size} in {tiles} ({methods}): {part.bytes:,} bytes")
     if about.metadata:
         names = ", ".join(about.metadata)
         lines.append(f"metadata: {names}; {about.metadata_bytes:,} bytes before compression")
@@ -628,7 +630,7 @@ def _inspect(
     heatmap.draw(bits).save(drawn, "PNG")
     about = api.info(source, max_pixels=max_pixels)
     report = _report(job, about, len(source), drawn.tell(), start)
-    payload = sum(part.bytes for part in about.parts)
+    payload = about.payload_bytes
     total = float(bits.sum(dtype=np.float64))
     more = {
         "payload_bytes": payload,
@@ -1063,7 +1065,7 @@ def _report(job: Job, about: Info, bytes_in: int, bytes_out: int | None, start: 
         bytes_out=bytes_out,
         bits_per_dim=about.bits_per_dim,
         seconds=round(time.perf_counter() - start, 3),
-        network=about.network,
+        networks=about.networks,
     )
 
 

@@ -23,9 +23,9 @@ from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from pixelzip import metadata, png
-from pixelzip.codec.container import MAGIC, MAX_PIXELS, MAX_SIDE, MODES
+from pixelzip.codec.container import MAGIC, MAX_PIXELS, MAX_SIDE
 from pixelzip.codec.errors import LimitError, PixelzipError, UnsupportedImageError
-from pixelzip.codec.image import Picture
+from pixelzip.codec.picture import MODES, Picture
 
 Array = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.bool_]
 

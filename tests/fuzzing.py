@@ -12,7 +12,7 @@ from random import Random
 import numpy as np
 
 from pixelzip.codec.errors import PixelzipError
-from pixelzip.codec.image import Picture
+from pixelzip.codec.picture import Picture
 
 SECONDS = 5.0
 """Processor time within which any damaged version of a small file is dealt with."""

@@ -1,4 +1,4 @@
-"""A second decoder for network payloads, short and slow, that follows ``docs/format.md``.
+"""A second decoder of files, short and slow, that follows ``docs/format.md``.
 
 It shares no line with pixelzip and does not import it: if the two agree on real images, then the
 specification says what the code does. Names and order are those of the specification.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
+import lzma
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal, getcontext
+from itertools import pairwise
 from typing import Any
 from zlib import crc32
 
@@ -184,6 +186,8 @@ def activate(t: NDArray[np.int64], s: NDArray[np.float32]) -> NDArray[np.int64]:
 class Network:
     """The content of a frozen network's file."""
 
+    given = 0
+
     def __init__(self, data: bytes) -> None:
         metadata, self.tensors, content = read(data)
         assert metadata["format"] == "pixelzip frozen network 1"
@@ -325,31 +329,299 @@ def decode_tile(
     return out
 
 
-def decode_plain(
-    data: bytes, network: Any, decode: Callable[..., NDArray[np.uint8]] = decode_tile
-) -> NDArray[np.uint8]:
-    """(height, width, channels) pixels of a plain file of mode L or RGB."""
-    assert data[:2] == b"\xf5\x7a"
-    channels = {0x91: 1, 0x94: 3}[data[2]]
-    at, sides = 3, []
-    for _ in range(2):
+# The file.
+
+MODES = [
+    ("1", [1]), ("L", [1]), ("LA", [1, 1]), ("P", [1]), ("RGB", [3]), ("RGBA", [3, 1]),
+    ("I;16", [1, 1]), ("LA;16", [1, 1, 1, 1]), ("RGB;16", [3, 3]), ("RGBA;16", [3, 1, 3, 1]),
+]  # fmt: skip
+DIRECT, GREY, JOINED, JOINED_GREY, CONSTANT, ORIGIN = range(6)
+RAW, ALL_EQUAL, PACKED, NETWORK = range(4)
+
+Array = NDArray[Any]
+Origins = dict[int, Any]
+"""By number: what has ``layout`` and ``render``."""
+
+
+@dataclass
+class Plane:
+    """What the header says of a plane, and then its samples."""
+
+    height: int
+    width: int
+    channels: int
+    kind: str
+    step: tuple[int, int] = (1, 1)
+    phase: tuple[int, int] = (0, 0)
+    tile_size: int = 0
+    colours: int = 0
+    index: list[tuple[int, int]] = field(default_factory=list)
+    network: int = -1
+    samples: Array = field(default_factory=lambda: np.zeros(0, np.uint8))
+
+    def tiles(self) -> list[tuple[int, int, int, int]]:
+        """Top, left, height and width of each."""
+        edges = []
+        for n in (self.height, self.width):
+            p = (n + self.tile_size - 1) // self.tile_size if self.tile_size else 1
+            edges.append([n * k // p for k in range(p + 1)])
+        spans = [[(start, end - start) for start, end in pairwise(side)] for side in edges]
+        return [(top, left, h, w) for top, h in spans[0] for left, w in spans[1]]
+
+
+@dataclass
+class Component:
+    """What the header says of the components that are stored together."""
+
+    carried: list[int]
+    transform: int
+    pixel: bytes = b""
+    origin: int = 0
+    parameters: bytes = b""
+    corrections: int = 0
+    planes: list[Plane] = field(default_factory=list)
+
+
+class File:
+    """The bytes of a file, and how far they are read."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
+
+    def take(self, count: int) -> bytes:
+        assert self.at + count <= len(self.data)
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def varint(self) -> int:
         number = shift = 0
         while True:
-            byte = data[at]
-            at += 1
+            byte = self.take(1)[0]
             number |= (byte & 127) << shift
             shift += 7
             if byte < 128:
-                break
-        sides.append(number + 1)
-    width, height = sides
+                return number
+
+
+def decode_file(
+    data: bytes,
+    find_network: Callable[[bytes], Any],
+    decode: Callable[..., Array] = decode_tile,
+    origins: Origins | None = None,
+) -> list[Array]:
+    """The components of a file, (height, width, channels) each."""
+    file = File(data)
+    assert file.take(2) == b"\xf5\x7a"
+    head = file.take(1)[0]
+    assert head >> 4 & 7 == 1
+    mode, channels = MODES[head & 15]
+    width, height = file.varint() + 1, file.varint() + 1
+    if head & 128:
+        plane = Plane(height, width, channels[0], kind_of(mode, 0, len(channels)), network=0)
+        plane.index = [(NETWORK, -1)]
+        components, networks = [Component([0], DIRECT, planes=[plane])], 1
+    else:
+        components, networks = read_components(file, mode, channels, height, width, origins or {})
+        size = file.varint()
+        file.take(size >> 1)  # the metadata
     small = width * height <= 4096
-    length = 2 if small else 4
-    assert network.fingerprint.startswith(data[at : at + length])
-    at += length
-    header = data[:at]
-    length = 3 if small else 4
-    (check,) = struct.unpack("<I", data[at : at + length].ljust(4, b"\0"))
-    pixels = decode(network, data[at + length :], height, width, channels)
-    assert (crc32(header) ^ crc32(pixels.tobytes())) & (256**length - 1) == check
+    fingerprints = [file.take(2 if small else 4) for _ in range(networks)]
+    header = data[: file.at]
+    check = int.from_bytes(file.take(3 if small else 4), "little")
+    restored: list[Array] = [np.zeros(0, np.uint8)] * len(channels)
+    for component in components:
+        corrections = file.take(component.corrections)
+        for number, plane in enumerate(component.planes):
+            assert not file.take(plane.colours)
+            network = find_network(fingerprints[plane.network]) if plane.network >= 0 else None
+            read_plane(file, plane, network, decode, component.planes[:number])
+        counts = [channels[p] for p in component.carried]
+        found = undo(component, counts, height, width, corrections, origins or {})
+        for position, pixels in zip(component.carried, found, strict=True):
+            restored[position] = pixels
+    assert file.at == len(data)
+    crc = crc32(b"".join(pixels.tobytes() for pixels in restored))
+    assert (crc32(header) ^ crc) & (2**24 - 1 if small else 2**32 - 1) == check
+    return restored
+
+
+def kind_of(mode: str, position: int, count: int) -> str:
+    """The kind of the plane that a component becomes."""
+    if mode in ("1", "P") or (mode.endswith(";16") and position >= count // 2):
+        return "labels"
+    return "colour" if mode.startswith("RGB") and position == 0 else "luma"
+
+
+def read_components(
+    file: File, mode: str, channels: list[int], height: int, width: int, origins: Origins
+) -> tuple[list[Component], int]:
+    """The components, and how many networks they use."""
+    deep, count = mode.endswith(";16"), len(channels)
+    missing, components, networks = list(range(count)), [], 0
+    while missing:
+        form, first = file.varint(), missing[0]
+        transform, rest = form & 7, form >> 3
+        carried = [first]
+        if transform in (JOINED, JOINED_GREY):
+            carried = list(range(count))
+        elif transform == ORIGIN and deep:
+            carried = [first, first + count // 2]
+        missing = [position for position in missing if position not in carried]
+        component = Component(carried, transform)
+        components.append(component)
+        kind, shapes = kind_of(mode, first, count), [rest]
+        if transform == CONSTANT:
+            component.pixel = file.take(channels[first])
+        elif transform == ORIGIN:
+            component.origin, shapes = rest, []
+            component.parameters = file.take(file.varint())
+            component.corrections = file.varint()
+            layouts = origins[rest].layout(component.parameters, (height, width))
+            component.planes = [
+                Plane(p.height, p.width, p.channels, p.kind, p.step, p.phase) for p in layouts
+            ]
+        elif transform == DIRECT:
+            component.planes = [Plane(height, width, channels[first], kind)]
+        elif transform == GREY:
+            component.planes = [Plane(height, width, 1, "luma")]
+        else:
+            total = sum(channels) if transform == JOINED else count
+            component.planes = [Plane(height, width, total, "labels")]
+        for plane in component.planes:
+            shape = shapes.pop() if shapes else file.varint()
+            plane.tile_size = shape >> 1
+            plane.colours = file.varint() if shape & 1 else 0
+            for _, _, rows, columns in plane.tiles():
+                number = file.varint()
+                implied = {RAW: rows * columns * plane.channels, ALL_EQUAL: plane.channels}
+                plane.index.append((number & 7, implied.get(number & 7, number >> 3)))
+            if any(method == NETWORK for method, _ in plane.index):
+                plane.network = file.varint() if networks else 0
+                networks = max(networks, plane.network + 1)
+    return components, networks
+
+
+def read_plane(
+    file: File, plane: Plane, network: Any, decode: Callable[..., Array], earlier: list[Plane]
+) -> None:
+    """The samples of a plane from its tiles."""
+    plane.samples = np.zeros((plane.height, plane.width, plane.channels), np.uint8)
+    for (method, length), (top, left, rows, columns) in zip(
+        plane.index, plane.tiles(), strict=True
+    ):
+        payload = file.take(len(file.data) - file.at if length < 0 else length)
+        shape = rows, columns, plane.channels
+        if method == RAW:
+            tile = np.frombuffer(payload, np.uint8).reshape(shape)
+        elif method == ALL_EQUAL:
+            tile = np.broadcast_to(np.frombuffer(payload, np.uint8), shape)
+        elif method == PACKED:
+            tile = unpack(payload, *shape)
+        elif plane.kind == "chroma" and network.given:
+            told = np.array([
+                [given(plane, earlier, r, c) for c in range(left, left + columns)]
+                for r in range(top, top + rows)
+            ], np.uint8)  # fmt: skip
+            tile = decode(network, payload, *shape, told)
+        else:
+            tile = decode(network, payload, *shape)
+        plane.samples[top : top + rows, left : left + columns] = tile
+
+
+def given(plane: Plane, earlier: list[Plane], r: int, c: int) -> list[int]:
+    """The given samples of one sample of a chroma plane."""
+    luma = next(other for other in earlier if other.kind == "luma")
+    (sy, sx), (py, px) = (a // b for a, b in zip(plane.step, luma.step, strict=True)), plane.phase
+    found = []
+    for i in (0, 1):
+        for j in (0, 1):
+            row = clamp(r * sy - py + (i * sy) // 2, 0, luma.height - 1)
+            column = clamp(c * sx - px + (j * sx) // 2, 0, luma.width - 1)
+            found.append(int(luma.samples[row, column, 0]))
+    return found + [int(other.samples[r, c, 0]) for other in earlier if other.kind == "chroma"][:1]
+
+
+def undo(
+    component: Component,
+    channels: list[int],
+    height: int,
+    width: int,
+    corrections: bytes,
+    origins: Origins,
+) -> list[Array]:
+    """The components that one carries, from its planes."""
+    transform, planes = component.transform, component.planes
+    if transform == CONSTANT:
+        pixel = np.frombuffer(component.pixel, np.uint8)
+        return [np.tile(pixel, (height, width, 1))]
+    if transform in (GREY, JOINED_GREY):
+        tones = np.split(planes[0].samples, len(channels), axis=2)
+        return [np.repeat(tone, n, axis=2) for tone, n in zip(tones, channels, strict=True)]
+    pixels = planes[0].samples
+    if transform == ORIGIN:
+        deep = len(channels) == 2
+        origin = origins[component.origin]
+        samples = [plane.samples for plane in planes]
+        pixels = origin.render(component.parameters, samples, (height, width))
+        if deep:
+            pixels = np.concatenate([pixels >> 8, pixels & 255], axis=2).astype(np.uint8)
+        if corrections:
+            pixels = correct(pixels, corrections)
+    return np.split(pixels, np.cumsum(channels)[:-1], axis=2)
+
+
+def correct(pixels: Array, corrections: bytes) -> Array:
+    """The pixels that the rendered ones should be."""
+    return pixels + unpack(corrections, *pixels.shape)
+
+
+# Packed payloads.
+
+
+def expand(payload: bytes, properties: int) -> bytes:
+    """Undo LZMA."""
+    lc, rest = properties % 9, properties // 9
+    options = {"id": lzma.FILTER_LZMA1, "dict_size": 2**24, "lc": lc, "lp": rest % 5}
+    return lzma.decompress(payload, lzma.FORMAT_RAW, filters=[options | {"pb": rest // 5}])
+
+
+def unpack(payload: bytes, h: int, w: int, c: int) -> Array:
+    """(h, w, c) pixels of a packed payload."""
+    chosen, layout, colours = payload[0] & 7, payload[0] >> 3 & 3, payload[0] >> 5
+    serial = payload[2:] if payload[1] == 225 else expand(payload[2:], payload[1])
+    at, palette, coded, depth = 0, None, c, 8
+    if colours == 2:
+        size = serial[0] + 1
+        at, coded = 1 + size * c, 1
+        palette = np.frombuffer(serial[1:at], np.uint8).reshape(size, c)
+        if layout == 2:
+            depth = 1 if size <= 2 else 2 if size <= 4 else 4
+    rows = h * coded if layout == 1 else h
+    length = w if layout == 1 else (w * coded * depth + 7) // 8
+    step = coded if layout == 0 else 1
+    filters = [chosen] * rows
+    if chosen == 5:
+        filters, at = list(serial[at : at + rows]), at + rows
+    residuals = np.frombuffer(serial[at:], np.uint8).reshape(rows, length).tolist()
+    known = [[0] * length]
+    for residual, kind in zip(residuals, filters, strict=True):
+        row: list[int] = []
+        for i, value in enumerate(residual):
+            a, b = row[i - step] if i >= step else 0, known[-1][i]
+            corner = known[-1][i - step] if i >= step else 0
+            p = a + b - corner
+            nearest = min((a, b, corner), key=lambda x, p=p: abs(x - p))  # type: ignore[misc]
+            row.append((value + (0, a, b, (a + b) // 2, nearest)[kind]) % 256)
+        known.append(row)
+    values = np.array(known[1:], np.uint8)
+    if palette is not None:
+        if depth < 8:
+            bits = np.unpackbits(values, axis=1).reshape(h, -1, depth)
+            values = (bits @ (1 << np.arange(depth)[::-1]))[:, :w]
+        return palette[values]
+    pixels = values.reshape(coded, h, w).transpose(1, 2, 0) if layout == 1 else values
+    pixels = np.array(pixels.reshape(h, w, c))
+    if colours == 1:
+        pixels[:, :, 0] += pixels[:, :, 1]
+        pixels[:, :, 2] += pixels[:, :, 1]
     return pixels

@@ -17,7 +17,7 @@ from PIL import Image
 
 import pixelzip
 from pixelzip import pictures
-from pixelzip.codec.container import MODES
+from pixelzip.codec.picture import MODES
 
 
 def assert_same_image(one: Image.Image, other: Image.Image) -> None:
@@ -132,7 +132,7 @@ def test_options_do_not_change_the_pixels(photo: Path) -> None:
 
 def test_the_default_network(photo: Path) -> None:
     data = pixelzip.compress(photo)
-    assert pixelzip.info(data).network == "photo"
+    assert pixelzip.info(data).networks == ("photo",)
     assert len(data) < len(pixelzip.compress(photo, network="none"))
     for threads in (1, 2):
         assert pixelzip.compress(photo, threads=threads) == data
@@ -151,7 +151,7 @@ def test_info_counts_what_is_there(photo: Path) -> None:
     about = pixelzip.info(data)
     assert (about.width, about.height, about.mode, about.bytes) == (64, 48, "RGB", len(data))
     assert about.sub_pixels == 64 * 48 * 3
-    assert about.network is None
+    assert about.networks == ()
     (part,) = about.parts
     assert (part.channels, part.tiles, sum(part.methods.values())) == (3, 1, 1)
     assert len(data) - 60 - about.metadata_bytes < part.bytes < len(data)

@@ -84,7 +84,8 @@ def test_sizes_are_those_of_the_files(measured: tuple[Path, dict[str, Any]]) -> 
             opened.save(stream, "PNG", optimize=True)
             stream.truncate()
         assert image["bytes"] == len(data)
-        tiles = [tile for part in unpack(data).components for tile in part.tiles]
+        planes = [plane for part in unpack(data).components for plane in part.planes]
+        tiles = [tile for plane in planes for tile in plane.tiles]
         assert image["payload_bytes"] == sum(len(tile.payload) for tile in tiles)
         assert 8 * image["payload_bytes"] == pytest.approx(image["theoretical_bits"], abs=40)
         (png,) = [

@@ -42,7 +42,7 @@ KEYS = [
     "bytes_out",
     "bits_per_dim",
     "seconds",
-    "network",
+    "networks",
 ]
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
@@ -126,9 +126,9 @@ def test_module_is_the_command(photo: Path) -> None:
 
 def test_the_default_network(run: Run, photo: Path) -> None:
     (report,) = json.loads(f"[{run('compress', 'photo.png', '--json').stdout.decode()}]")
-    assert report["network"] == "photo"
+    assert report["networks"] == ["photo"]
     run("verify", "photo.pxz", "--against", "photo.png")
-    assert b"network: photo" in run("info", "photo.pxz").stdout
+    assert b"networks: photo" in run("info", "photo.pxz").stdout
     cards = [json.loads(line) for line in run("networks", "--json").stdout.splitlines()]
     assert "photo" in [card["name"] for card in cards]
     assert b"photo" in run("networks").stdout
@@ -257,7 +257,7 @@ def test_json(run: Run, photo: Path) -> None:
         "bytes_in": photo.stat().st_size,
         "bytes_out": size,
         "bits_per_dim": pytest.approx(size * 8 / 9216, abs=1e-6),
-        "network": None,
+        "networks": [],
     }
     back = json.loads(run("decompress", "photo.pxz", "-o", "b.png", "--json").stdout)
     assert list(back) == KEYS
@@ -279,8 +279,8 @@ def test_info(run: Run, photo: Path) -> None:
     assert lines[0] == "photo.pxz:"
     assert lines[1] == "  64 x 48 pixels, mode RGB"
     assert lines[2].startswith(f"  {size:,} bytes for 9,216 sub-pixels, ")
-    assert lines[3] == "  network: none"
-    assert re.fullmatch(r"  3 channels in 1 tile \(1 packed\): [\d,]+ bytes", lines[4])
+    assert lines[3] == "  networks: none"
+    assert re.fullmatch(r"  64 x 48, 3 channels in 1 tile \(1 packed\): [\d,]+ bytes", lines[4])
     assert lines[5].startswith("  metadata: text, resolution; ")
     assert b"not a .pxz file" in run("info", "photo.png", status=1).stderr
 

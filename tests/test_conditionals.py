@@ -10,10 +10,13 @@ from toys import ORDERS, Toy, raster
 from pixelzip import api
 from pixelzip.bench import theory
 from pixelzip.codec import cdf, tiles
-from pixelzip.codec.container import Method, unpack
+from pixelzip.codec.container import unpack
 from pixelzip.codec.costs import cost_map
+from pixelzip.codec.decode import decode
+from pixelzip.codec.encode import encode
 from pixelzip.codec.errors import FormatError, PixelzipError
-from pixelzip.codec.image import Picture, decode, encode
+from pixelzip.codec.methods import Method
+from pixelzip.codec.picture import Picture
 
 Bytes = NDArray[np.uint8]
 SHAPES = [(1, 1), (1, 7), (6, 1), (2, 2), (9, 5), (5, 9), (9, 5)]
@@ -64,7 +67,7 @@ def test_an_order_is_found_once_for_each_shape(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(toy, "order", order)
     wanted = [np.zeros((6, 4, 1), np.uint8)] * 5 + [np.zeros((4, 4, 1), np.uint8)] * 5
-    monkeypatch.setattr(toy, "parallel", lambda pixels, label: Toy("raster").parallel(pixels))
+    monkeypatch.setattr(toy, "parallel", lambda pixels, *_: Toy("raster").parallel(pixels))
     payloads = tiles.encode_tiles(toy, wanted)
     tiles.decode_tiles(toy, payloads, [tile.shape[:2] for tile in wanted], 1)
     assert sorted(asked) == [(4, 4), (4, 4), (6, 4), (6, 4)]
@@ -112,14 +115,14 @@ def test_files_and_their_cost_maps_have_classes() -> None:
     sizes = {}
     for label in (None, 0, 2):
         seen: list[float] = []
-        data = encode(picture, toy, tile_size=32, label=label, progress=seen.append)
+        data = encode(picture, {"colour": toy}, tile_size=32, label=label, progress=seen.append)
         assert seen == sorted(seen)
         assert seen[-1] == 1
-        (component,) = unpack(data).components
-        assert {tile.method for tile in component.tiles} == {Method.NETWORK}
-        assert {tile.payload[0] for tile in component.tiles} == {label or 0}
+        ((plane,),) = (component.planes for component in unpack(data).components)
+        assert {tile.method for tile in plane.tiles} == {Method.NETWORK}
+        assert {tile.payload[0] for tile in plane.tiles} == {label or 0}
         assert np.array_equal(decode(data, lambda _: toy).planes[0], pixels)
-        sizes[label] = sum(8 * len(tile.payload) for tile in component.tiles)
+        sizes[label] = sum(8 * len(tile.payload) for tile in plane.tiles)
         assert sizes[label] == pytest.approx(float(cost_map(data, lambda _: toy).sum()), abs=120)
     assert sizes[None] == sizes[0] < sizes[2]
 
@@ -127,8 +130,8 @@ def test_files_and_their_cost_maps_have_classes() -> None:
 def test_damage_to_a_file_with_classes_is_noticed() -> None:
     toy = Toy("rows", classes=3)
     (pixels,) = drawn(toy, [(9, 9)], 3)
-    data = encode(Picture("RGB", (pixels,)), toy)
-    assert unpack(data).components[0].tiles[0].method == Method.NETWORK
+    data = encode(Picture("RGB", (pixels,)), {"colour": toy})
+    assert unpack(data).components[0].planes[0].tiles[0].method == Method.NETWORK
     for at in range(len(data)):
         damaged = bytearray(data)
         damaged[at] ^= 1 << at % 8
@@ -143,16 +146,16 @@ def test_what_a_network_does_not_code_falls_back() -> None:
     colour, both = Toy("raster", coded=[3]), Toy("raster")
     (pixels,), (alpha,) = drawn(both, [(40, 40)], 3), drawn(both, [(40, 40)], 1)
     picture = Picture("RGBA", (pixels, alpha))
-    data = encode(picture, colour)
-    methods = [part.tiles[0].method for part in unpack(data).components]
+    data = encode(picture, {"colour": colour})
+    methods = [part.planes[0].tiles[0].method for part in unpack(data).components]
     assert methods[0] == Method.NETWORK
     assert methods[1] in (Method.PACKED, Method.RAW)
     assert all(map(np.array_equal, decode(data, lambda _: colour).planes, picture.planes))
     grey = Picture("L", (alpha,))
-    (part,) = unpack(encode(grey, colour)).components
-    assert part.tiles[0].method != Method.NETWORK
-    data = encode(grey, both)
-    assert unpack(data).components[0].tiles[0].method == Method.NETWORK
+    (part,) = unpack(encode(grey, {"colour": colour})).components
+    assert part.planes[0].tiles[0].method != Method.NETWORK
+    data = encode(grey, {"colour": both})
+    assert unpack(data).components[0].planes[0].tiles[0].method == Method.NETWORK
     with pytest.raises(FormatError, match="does not code such pixels"):
         decode(data, lambda _: colour)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -11,27 +12,28 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from toys import toy_origins
 
-from pixelzip.codec import raw_lzma
+from pixelzip.codec import raw_lzma, transforms
 from pixelzip.codec.conditional import Conditional
 from pixelzip.codec.container import (
     MAX_METADATA,
     MAX_SIDE,
-    MODES,
     Component,
     Container,
-    Method,
-    Tile,
+    StoredPlane,
     fingerprint_length,
-    groups,
-    least_payload,
     pack,
     tile_grid,
     truncated_checksum,
     unpack,
 )
+from pixelzip.codec.decode import decode
+from pixelzip.codec.encode import encode
 from pixelzip.codec.errors import FormatError, LimitError, PixelzipError
-from pixelzip.codec.image import Picture, decode, encode
+from pixelzip.codec.methods import Method, Tile, least_length
+from pixelzip.codec.picture import MODES, Picture, PlaneLayout, is_deep
+from pixelzip.codec.transforms import Form, Transform
 
 FORMAT = Path(__file__).resolve().parent.parent / "docs" / "format.md"
 
@@ -39,11 +41,27 @@ PLAIN = Container(
     "RGB",
     32,
     32,
-    b"\xab\xcd",
-    (Component(3, 0, (Tile(Method.NETWORK, b"x" * 1000),)),),
+    (b"\xab\xcd",),
+    (
+        Component(
+            0,
+            Form(Transform.DIRECT),
+            (
+                StoredPlane(
+                    PlaneLayout(32, 32, 3, "colour"), 0, (Tile(Method.NETWORK, b"x" * 1000),), 0
+                ),
+            ),
+        ),
+    ),
     b"",
     0x1234,
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _toys() -> Iterator[None]:
+    with toy_origins():
+        yield
 
 
 @st.composite
@@ -51,36 +69,59 @@ def containers(draw: st.DrawFn) -> Container:
     """Any container that a writer may write, with payloads of nonsense."""
     mode = draw(st.sampled_from(list(MODES)))
     width, height = draw(st.integers(1, 200)), draw(st.integers(1, 200))
-    joined = len(MODES[mode]) > 1 and draw(st.booleans())
+    networks = 0
     components = []
-    for group in groups(mode, joined):
-        channels = len(group) if 3 in group and draw(st.booleans()) else sum(group)
-        tile_size = draw(st.sampled_from([0, 16, 50, 64]))
-        if tile_size >= max(width, height):
-            tile_size = 0
-        tiles = []
-        for _, _, rows, columns in tile_grid(height, width, tile_size):
-            networks = [Method.NETWORK] if channels in (1, 3) else []
-            method = draw(st.sampled_from([Method.RAW, Method.CONSTANT, Method.PACKED, *networks]))
-            size = rows * columns * channels
-            length = {
-                Method.RAW: size,
-                Method.CONSTANT: channels,
-                Method.PACKED: 5,
-                Method.NETWORK: least_payload(method, size),
-            }[method]
-            tiles.append(Tile(method, b"p" * length))
-        components.append(Component(channels, tile_size, tuple(tiles)))
-    needs = any(tile.method == Method.NETWORK for part in components for tile in part.tiles)
+    missing = set(range(len(MODES[mode])))
+    while missing:
+        position = min(missing)
+        possible = [t for t in Transform if transforms.is_possible(mode, position, t)]
+        transform = draw(st.sampled_from(possible))
+        carried = transforms.carried(mode, position, transform)
+        missing -= set(carried)
+        form, corrections = Form(transform), b""
+        if transform == Transform.CONSTANT:
+            form = Form(transform, parameters=b"pix"[: MODES[mode][position]])
+        elif transform == Transform.ORIGIN:
+            few = bytes([MODES[mode][position]]) + b"values"
+            parameters = few if is_deep(mode) else draw(st.sampled_from([b"\0", b"\3", b"\7"]))
+            form = Form(transform, 101 if is_deep(mode) else 100, parameters)
+            corrections = draw(st.sampled_from([b"", b"wrong"]))
+        planes = []
+        for layout in transforms.layouts(mode, position, form, (height, width)):
+            plane = draw(stored_planes(layout, networks))
+            networks = max(networks, 0 if plane.network is None else plane.network + 1)
+            planes.append(plane)
+        components.append(Component(position, form, tuple(planes), corrections))
+    fingerprint = b"\x00\x01\x02\x03"[: fingerprint_length(width, height)]
     return Container(
         mode=mode,
         width=width,
         height=height,
-        network=b"\x00\x01\x02\x03"[: fingerprint_length(width, height)] if needs else b"",
+        networks=(fingerprint,) * networks,
         components=tuple(components),
         metadata=draw(st.sampled_from([b"", b"\x00", b"short", b"long and dull " * 100])),
         checksum=truncated_checksum(draw(st.integers(0, 2**32 - 1)), width, height),
     )
+
+
+@st.composite
+def stored_planes(draw: st.DrawFn, layout: PlaneLayout, networks: int) -> StoredPlane:
+    """Any plane of this layout, in a file that has used so many networks before."""
+    tile_size = draw(st.sampled_from([0, 16, 50, 64]))
+    if tile_size >= max(layout.height, layout.width):
+        tile_size = 0
+    tiles = []
+    for _, _, rows, columns in tile_grid(layout.height, layout.width, tile_size):
+        possible = [m for m in Method if m != Method.NETWORK or layout.channels in (1, 3)]
+        method = draw(st.sampled_from(possible))
+        length = least_length(method, (rows, columns, layout.channels))
+        extra = draw(st.integers(0, 5)) if method in (Method.PACKED, Method.NETWORK) else 0
+        tiles.append(Tile(method, b"p" * (length + extra)))
+    if all(tile.method != Method.NETWORK for tile in tiles):
+        return StoredPlane(layout, tile_size, tuple(tiles))
+    network = draw(st.integers(0, networks))
+    colours = draw(st.sampled_from([b"", b"red"])) if layout.kind == "colour" else b""
+    return StoredPlane(layout, tile_size, tuple(tiles), network, colours)
 
 
 @given(containers())
@@ -105,7 +146,7 @@ def test_there_is_one_way_to_write_each_header(container: Container, random: Ran
 def test_a_plain_file_spends_ten_bytes() -> None:
     data = pack(PLAIN)
     assert data[:7] == b"\xf5z\x94\x1f\x1f\xab\xcd"
-    assert data[10:] == PLAIN.components[0].tiles[0].payload
+    assert data[10:] == PLAIN.components[0].planes[0].tiles[0].payload
     assert unpack(data) == PLAIN
 
 
@@ -134,6 +175,7 @@ def test_limits() -> None:
 
 
 RAW_2X1 = b"\xf5z\x11\x01\x00"  # version 1, mode L, 2x1
+RGB_2X1 = b"\xf5z\x14\x01\x00"
 
 REFUSED = {
     "empty": (b"", "not a .pxz file"),
@@ -145,25 +187,45 @@ REFUSED = {
     "endless varint": (b"\xf5z\x11" + b"\xff" * 20, "impossible number"),
     "wide": (b"\xf5z\x11\xff\xff\xff\x7f\x00", "impossible image size"),
     "plain with two components": (b"\xf5z\x92\x01\x00" + bytes(30), "leaves out too much"),
-    "joined single": (RAW_2X1 + b"\x02\x08\x00" + bytes(5), "joined"),
-    "grey grey": (RAW_2X1 + b"\x01\x08\x00" + bytes(5), "grey component without colour"),
-    "second joined": (b"\xf5z\x12\x01\x00\x00\x08\x02\x08\x00" + bytes(7), "joined"),
-    "tiny tiles": (b"\xf5z\x11\x7f\x00\x04" + bytes(300), "tile size"),
-    "one tile, not zero": (RAW_2X1 + b"\x40\x08\x00" + bytes(5), "tile size"),
-    "more tiles than bytes": (b"\xf5z\x11\xff\xff\x3f\x7f\x40" + bytes(300), "truncated"),
-    "raw too long": (RAW_2X1 + b"\x00\x0c\x00" + bytes(6), "wrong length"),
-    "constant too long": (RAW_2X1 + b"\x00\x09\x00" + bytes(5), "wrong length"),
+    "no such transform": (RAW_2X1 + b"\x06\x00\x00" + bytes(5), "unknown transform"),
+    "joined single": (RAW_2X1 + b"\x02\x00\x00" + bytes(5), "cannot be joined"),
+    "grey grey": (RAW_2X1 + b"\x01\x00\x00" + bytes(5), "cannot be grey"),
+    "joined grey without colour": (b"\xf5z\x12\x01\x00\x03\x00\x00" + bytes(7), "joined_grey"),
+    "second joined": (b"\xf5z\x12\x01\x00\x00\x00\x02\x00\x00" + bytes(7), "cannot be joined"),
+    "labels with an origin": (
+        b"\xf5z\x10\x01\x00\xa5\x06\x01\x00\x00" + bytes(9), "cannot be origin",
+    ),
+    "constant and more": (RAW_2X1 + b"\x0c\x00\x00" + bytes(3), "bits that mean nothing"),
+    "no such origin": (RGB_2X1 + b"\x9d\x06\x01\x00\x00" + bytes(9), "unknown origin"),
+    "no such parameters": (RGB_2X1 + b"\xa5\x06\x01\x10\x00" + bytes(9), "other parameters"),
+    "many parameters": (RGB_2X1 + b"\xa5\x06\x81\x08" + bytes(1100), "too many parameters"),
+    "parameters beyond the end": (RGB_2X1 + b"\xa5\x06\x09\x08", "truncated"),
+    "corrections beyond the end": (
+        RGB_2X1 + b"\xa5\x06\x01\x00\x08" + bytes(6) + bytes(1) + bytes(12), "truncated",
+    ),
+    "tiny tiles": (b"\xf5z\x11\x7f\x00\x80\x01" + bytes(300), "tile size"),
+    "one tile, not zero": (RAW_2X1 + b"\x80\x02\x00\x00" + bytes(5), "tile size"),
+    "more tiles than bytes": (b"\xf5z\x11\xff\xff\x3f\x7f\x80\x02" + bytes(300), "truncated"),
+    "no such method": (RAW_2X1 + b"\x00\x04\x00" + bytes(5), "unknown method"),
+    "raw with a length": (RAW_2X1 + b"\x00\x10\x00" + bytes(5), "length that means nothing"),
+    "constant with a length": (RAW_2X1 + b"\x00\x09\x00" + bytes(5), "length that means nothing"),
     "empty packed": (RAW_2X1 + b"\x00\x02\x00" + bytes(3), "too short"),
-    "network that could have been plain": (RAW_2X1 + b"\x00\x07\x00" + bytes(6), "shortest form"),
+    "network that could have been plain": (RAW_2X1 + b"\x00\x0b\x00" + bytes(6), "shortest form"),
     "network too short": (b"\xf5z\x91\x7f\x7f" + bytes(8 + 15), "too short"),
-    "bytes after the end": (RAW_2X1 + b"\x00\x08\x00" + bytes(6), "bytes after its end"),
-    "metadata longer than the file": (RAW_2X1 + b"\x00\x08\xfe\x7f" + bytes(5), "truncated"),
-    "metadata not LZMA": (RAW_2X1 + b"\x00\x08\x09abcd" + bytes(5), "does not decompress"),
-}
+    "networks out of order": (
+        b"\xf5z\x12\x01\x00\x00\x0b\x00\x0b\x02\x00" + bytes(20), "not in order",
+    ),
+    "colours that are none": (RGB_2X1 + b"\x08\x00\x0b\x00" + bytes(20), "colours that mean"),
+    "colours without a network": (RGB_2X1 + b"\x08\x03\x00\x00" + bytes(20), "colours that mean"),
+    "colours of grey": (RAW_2X1 + b"\x08\x03\x0b\x00" + bytes(20), "colours that mean"),
+    "bytes after the end": (RAW_2X1 + b"\x00\x00\x00" + bytes(6), "bytes after its end"),
+    "metadata longer than the file": (RAW_2X1 + b"\x00\x00\xfe\x7f" + bytes(5), "truncated"),
+    "metadata not LZMA": (RAW_2X1 + b"\x00\x00\x09abcd" + bytes(5), "does not decompress"),
+}  # fmt: skip
 
 
 def test_the_base_of_the_refused_is_accepted() -> None:
-    assert unpack(RAW_2X1 + b"\x00\x08\x00" + bytes(5)).width == 2
+    assert unpack(RAW_2X1 + b"\x00\x00\x00" + bytes(5)).width == 2
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -186,7 +248,7 @@ def test_a_metadata_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         bomb = raw_lzma.compress(bytes(size), raw_lzma.properties())
         length = len(bomb) << 1 | 1
         assert 2**7 <= length < 2**14
-        head = RAW_2X1 + b"\x00\x08" + bytes([length & 0x7F | 0x80, length >> 7])
+        head = RAW_2X1 + b"\x00\x00" + bytes([length & 0x7F | 0x80, length >> 7])
         if accepted:
             assert unpack(head + bomb + bytes(5)).metadata == bytes(size)
         else:
@@ -207,7 +269,7 @@ def example(title: str) -> bytes:
 def test_first_example_of_the_specification() -> None:
     picture = Picture("RGB", (np.full((2, 3, 3), [255, 128, 0], np.uint8),))
     data = example("A constant picture")
-    assert encode(picture, None) == data
+    assert encode(picture, {}) == data
     (plane,) = decode(data, _no_network).planes
     assert np.array_equal(plane, picture.planes[0])
 
@@ -220,7 +282,7 @@ def test_second_example_of_the_specification() -> None:
     assert decoded.mode == "1"
     assert decoded.metadata == b"!"
     assert np.array_equal(decoded.planes[0], picture.planes[0])
-    assert encode(picture, None) == data
+    assert encode(picture, {}) == data
 
 
 def test_third_example_of_the_specification() -> None:
@@ -230,7 +292,7 @@ def test_third_example_of_the_specification() -> None:
     colour, alpha = decode(data, _no_network).planes
     assert np.array_equal(colour, np.stack([9 * x + y] * 3, axis=2))
     assert np.array_equal(alpha, 5 * x[:, :, None])
-    (tile,) = unpack(data).components[0].tiles
+    ((tile,),) = (plane.tiles for plane in unpack(data).components[0].planes)
     serial = raw_lzma.decompress(tile.payload[2:], tile.payload[1], 384)
     assert serial[:64] == bytes(2) + b"\x09\x05" * 15 + b"\x01\x00" * 16
 
@@ -248,7 +310,19 @@ def _no_network(prefix: bytes) -> Conditional:
 
 
 def test_a_network_cannot_code_joined_channels() -> None:
-    joined = Component(4, 0, (Tile(Method.NETWORK, b"p"),))
-    hostile = Container("RGBA", 8, 8, b"\x00\x01", (joined,), b"", 0)
+    plane = StoredPlane(PlaneLayout(8, 8, 4, "labels"), 0, (Tile(Method.NETWORK, b"p"),), 0)
+    joined = Component(0, Form(Transform.JOINED), (plane,))
+    hostile = Container("RGBA", 8, 8, (b"\x00\x01",), (joined,), b"", 0)
     with pytest.raises(FormatError, match="joined"):
         unpack(pack(hostile))
+
+
+def test_opaque_alpha_takes_two_bytes() -> None:
+    colour = replace(PLAIN.components[0].planes[0], tiles=(Tile(Method.PACKED, b"x" * 1000),))
+    components = (
+        Component(0, Form(Transform.DIRECT), (replace(colour, network=None),)),
+        Component(1, Form(Transform.CONSTANT, parameters=b"\xff"), ()),
+    )
+    bare = pack(replace(PLAIN, networks=(), components=components[:1]))
+    with_alpha = pack(replace(PLAIN, mode="RGBA", networks=(), components=components))
+    assert len(with_alpha) == len(bare) + 2

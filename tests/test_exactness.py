@@ -523,7 +523,7 @@ def fixed(
                 (folder / f"{name}.{path.stem}.{i}").write_bytes(payload)
             made[f"{name}.{path.stem}"] = hashlib.sha256(b"".join(payloads)).hexdigest()
         data = pixelzip.compress(folder / f"{name}.png", strip=True)
-        assert pixelzip.info(data).network == "photo"
+        assert pixelzip.info(data).networks == ("photo",)
         (folder / f"{name}.pxz").write_bytes(data)
         made[name] = hashlib.sha256(data).hexdigest()
     return folder, made

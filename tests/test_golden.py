@@ -28,7 +28,7 @@ def test_a_golden_file_decodes_to_its_pixels(name: str) -> None:
     ],
 )  # fmt: skip
 def test_golden_pictures_are_coded_by_their_networks(name: str, network: str) -> None:
-    assert pixelzip.info(GOLDEN / f"{name}.pxz").network == network
+    assert pixelzip.info(GOLDEN / f"{name}.pxz").networks == (network,)
 
 
 @pytest.mark.parametrize("name", ["rgb-small", "digit", "rgba", "palette", "flat"])

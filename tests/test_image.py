@@ -17,23 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixelzip.codec import tiles
-from pixelzip.codec.conditional import Conditional, lagged
-from pixelzip.codec.container import (
-    MODES,
-    Method,
-    pack,
-    tile_grid,
-    unpack,
-)
+from pixelzip.codec.conditional import Conditional, Given, lagged
+from pixelzip.codec.container import pack, tile_grid, unpack
+from pixelzip.codec.decode import decode, decode_many, decode_tile
+from pixelzip.codec.encode import encode, encode_many
 from pixelzip.codec.errors import FormatError, LimitError, UnknownNetworkError
-from pixelzip.codec.image import (
-    Picture,
-    decode,
-    decode_many,
-    decode_tile,
-    encode,
-    encode_many,
-)
+from pixelzip.codec.methods import Method
+from pixelzip.codec.picture import MODES, Picture
+from pixelzip.codec.transforms import Transform
 from pixelzip.models import zoo
 
 Bytes = NDArray[np.uint8]
@@ -45,6 +36,7 @@ class Neighbours:
     fingerprint = bytes(range(100, 132))
     forkable = True
     classes = 0
+    given = 0
 
     def codes(self, channels: int) -> bool:
         return channels in (1, 3)
@@ -52,7 +44,9 @@ class Neighbours:
     def steps(self, shape: tuple[int, int]) -> NDArray[np.int32]:
         return lagged(shape, 2)
 
-    def parallel(self, pixels: Bytes, label: int = 0) -> Iterator[NDArray[np.int32]]:
+    def parallel(
+        self, pixels: Bytes, label: int = 0, given: Given | None = None
+    ) -> Iterator[NDArray[np.int32]]:
         height, width, channels = pixels.shape
         known = np.full((height + 1, width + 1, channels), 128, np.int32)
         known[1:, 1:] = pixels
@@ -63,7 +57,11 @@ class Neighbours:
             yield np.stack([self.mixture(mean[:, c]) for c in range(channels)], axis=1)
 
     def stepwise(
-        self, shapes: Sequence[tuple[int, int]], channels: int, labels: Sequence[int]
+        self,
+        shapes: Sequence[tuple[int, int]],
+        channels: int,
+        labels: Sequence[int],
+        given: Sequence[Given] | None = None,
     ) -> NeighboursStepper:
         return NeighboursStepper(self, shapes, channels)
 
@@ -111,6 +109,8 @@ AROUND = ((0, 1), (1, 0), (1, 1))
 """How far up and left the neighbours are: left, above, and the corner between."""
 
 NETWORK = Neighbours()
+NETWORKS: dict[str, Conditional] = {"colour": NETWORK}
+PHOTO: dict[str, Conditional] = {"colour": zoo.load("photo")}
 
 
 def texture(height: int, width: int, channels: int, seed: int = 0) -> Bytes:
@@ -174,19 +174,19 @@ pictures = st.builds(
 
 @given(pictures)
 def test_anything_comes_back_without_a_network(original: Picture) -> None:
-    data = encode(original, None)
+    data = encode(original, {})
     assert same(decode(data, find), original)
     raw = sum(plane.size for plane in original.planes)
     assert len(data) <= raw + len(original.metadata) + 10 + 4 * len(original.planes)
-    assert unpack(data).network == b""
+    assert unpack(data).networks == ()
 
 
 @settings(max_examples=40)
 @given(pictures, st.sampled_from([0, 16, 23]))
 def test_anything_comes_back_with_a_network(original: Picture, tile_size: int) -> None:
-    data = encode(original, NETWORK, tile_size=tile_size)
+    data = encode(original, NETWORKS, tile_size=tile_size)
     assert same(decode(data, find), original)
-    assert len(data) <= len(encode(original, None)) + 20
+    assert len(data) <= len(encode(original, {})) + 20
 
 
 @pytest.fixture(scope="module")
@@ -200,25 +200,29 @@ def test_photographs_come_back(crops: dict[str, Bytes], tile_size: int) -> None:
     used = set()
     for pixels in crops.values():
         original = Picture("RGB", (pixels,))
-        data = encode(original, NETWORK, tile_size=tile_size)
+        data = encode(original, NETWORKS, tile_size=tile_size)
         used |= {method for part in methods(data) for method in part}
         assert same(decode(data, find), original)
     assert Method.NETWORK in used
 
 
 def methods(data: bytes) -> list[list[Method]]:
-    return [[tile.method for tile in part.tiles] for part in unpack(data).components]
+    return [
+        [tile.method for tile in plane.tiles]
+        for component in unpack(data).components
+        for plane in component.planes
+    ]
 
 
 def test_a_texture_goes_through_the_network_in_tiles(textured: Picture) -> None:
-    data = encode(textured, NETWORK, tile_size=32)
+    data = encode(textured, NETWORKS, tile_size=32)
     container = unpack(data)
     assert methods(data) == [[Method.NETWORK] * 4]
-    assert container.network == NETWORK.fingerprint[:2]
+    assert container.networks == (NETWORK.fingerprint[:2],)
     assert same(decode(data, find, threads=2), textured)
     grid = tile_grid(48, 64, 32)
     for number, (top, left, height, width) in enumerate(grid):
-        tile = decode_tile(container, 0, number, find)
+        tile = decode_tile(container, 0, 0, number, find)
         assert np.array_equal(tile, textured.planes[0][top : top + height, left : left + width])
 
 
@@ -227,53 +231,53 @@ def test_only_the_tiles_that_gain_go_through_the_network() -> None:
     above = np.concatenate([texture(32, 32, 3, seed=1), flat], axis=1)
     below = np.concatenate([content("noise", 32, 32, 3, 0), texture(32, 32, 3, seed=2)], axis=1)
     mixed = Picture("RGB", (np.concatenate([above, below]),))
-    data = encode(mixed, NETWORK, tile_size=32)
+    data = encode(mixed, NETWORKS, tile_size=32)
     assert methods(data) == [[Method.NETWORK, Method.CONSTANT, Method.RAW, Method.NETWORK]]
     assert same(decode(data, find), mixed)
 
 
 def test_a_32x32_picture_spends_ten_bytes() -> None:
-    data = encode(Picture("RGB", (texture(32, 32, 3),)), NETWORK)
-    ((tile,),) = (part.tiles for part in unpack(data).components)
+    data = encode(Picture("RGB", (texture(32, 32, 3),)), NETWORKS)
+    ((tile,),) = (plane.tiles for part in unpack(data).components for plane in part.planes)
     assert tile.method == Method.NETWORK
     assert len(data) - len(tile.payload) == 10
 
 
 def test_labels_and_low_bytes_are_kept_from_the_network() -> None:
     for mode in ("1", "P"):
-        original = picture(mode, "gradient", 30, 30, 3)
-        assert Method.NETWORK not in methods(encode(original, NETWORK))[0]
+        original = picture(mode, "palette", 30, 30, 3)
+        assert Method.NETWORK not in methods(encode(original, NETWORKS))[0]
     high = texture(40, 40, 1)
     low = content("noise", 40, 40, 1, 1)
-    data = encode(Picture("I;16", (high, low)), NETWORK)
+    data = encode(Picture("I;16", (high, low)), NETWORKS)
     assert methods(data) == [[Method.NETWORK], [Method.RAW]]
 
 
 def test_grey_is_coded_as_one_channel(textured: Picture) -> None:
     grey = Picture("RGB", (textured.planes[0][:, :, :1].repeat(3, axis=2),))
-    for network in (None, NETWORK):
-        data = encode(grey, network, tile_size=32)
-        assert unpack(data).components[0].channels == 1
+    for networks in ({}, NETWORKS):
+        data = encode(grey, networks, tile_size=32)
+        assert unpack(data).components[0].form.transform == Transform.GREY
         assert same(decode(data, find), grey)
-    assert len(data) < 0.5 * len(encode(textured, NETWORK))
+    assert len(data) < 0.5 * len(encode(textured, NETWORKS))
 
 
 def test_components_that_repeat_each_other_are_joined() -> None:
     sixteen = content("palette", 40, 40, 3, 7)
     twice = Picture("RGB;16", (sixteen, sixteen))
-    data = encode(twice, None)
+    data = encode(twice, {})
     assert len(unpack(data).components) == 1
     assert same(decode(data, find), twice)
-    assert len(data) < 1.05 * len(encode(Picture("RGB", (sixteen,)), None))
+    assert len(data) < 1.05 * len(encode(Picture("RGB", (sixteen,)), {}))
 
 
 def test_many_are_as_one_by_one(crops: dict[str, Bytes]) -> None:
     originals = [Picture("RGB", (pixels[:32, :32],)) for pixels in crops.values()]
     originals += [picture(mode, "gradient", 20, 20) for mode in MODES]
-    together = encode_many(originals, NETWORK, tile_size=16, threads=2)
-    assert together == [encode(original, NETWORK, tile_size=16) for original in originals]
+    together = encode_many(originals, NETWORKS, tile_size=16, threads=2)
+    assert together == [encode(original, NETWORKS, tile_size=16) for original in originals]
     assert all(map(same, decode_many(together, find, threads=2), originals))
-    assert encode_many([], NETWORK) == []
+    assert encode_many([], NETWORKS) == []
     assert decode_many([], find) == []
 
 
@@ -281,14 +285,14 @@ def test_noise_costs_next_to_nothing() -> None:
     for mode in ("1", "L", "RGB", "RGBA", "I;16"):
         original = picture(mode, "noise", 80, 90)
         least = sum(plane.size for plane in original.planes) // (8 if mode == "1" else 1)
-        assert len(encode(original, NETWORK)) <= least * 1.002 + 2 * 80 * (mode == "1") + 40
+        assert len(encode(original, NETWORKS)) <= least * 1.002 + 2 * 80 * (mode == "1") + 40
 
 
 def test_progress_goes_from_nothing_to_everything(textured: Picture) -> None:
     grey = Picture("LA", (texture(32, 32, 1, seed=1), texture(32, 32, 1, seed=2)))
     for colour in (textured, grey):
         seen: list[float] = []
-        data = encode(colour, NETWORK, tile_size=16, progress=seen.append)
+        data = encode(colour, NETWORKS, tile_size=16, progress=seen.append)
         assert seen == sorted(seen)
         assert len(seen) > 3
         assert seen[-1] == 1.0
@@ -300,7 +304,7 @@ def test_progress_goes_from_nothing_to_everything(textured: Picture) -> None:
 
 
 def test_a_network_that_is_not_at_hand(textured: Picture) -> None:
-    data = encode(textured, NETWORK)
+    data = encode(textured, NETWORKS)
 
     def nothing(prefix: bytes) -> Neighbours:
         raise UnknownNetworkError(f"there is no network {prefix.hex()}")
@@ -321,7 +325,7 @@ def test_a_network_that_does_too_well_is_not_used(
 ) -> None:
     """The format bounds the time to decode 64x64 sub-pixels by a payload of 4 bytes."""
     monkeypatch.setattr(tiles, "encode_tiles", lambda *_, **__: [bytes(length)])
-    data = encode(Picture("L", (texture(64, 64, 1),)), NETWORK)
+    data = encode(Picture("L", (texture(64, 64, 1),)), NETWORKS)
     assert methods(data) == [[Method.NETWORK if used else Method.PACKED]]
 
 
@@ -329,16 +333,14 @@ def test_a_network_that_does_too_well_is_not_used(
 def test_tiles_need_not_all_step_together(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = [(15, 19), (16, 13), (12, 12), (20, 14), (16, 16), (17, 12)]
     originals = [Picture("RGB", (texture(h, w, 3),)) for h, w in shapes]
-    files = encode_many(originals, NETWORK)
+    files = encode_many(originals, NETWORKS)
     monkeypatch.setattr(tiles, "_ROWS_IN_STEP", rows)
     runs: list[int] = []
     stepwise = Neighbours.stepwise
 
-    def counted(
-        self: Neighbours, shapes: Sequence[tuple[int, int]], channels: int, labels: Sequence[int]
-    ) -> Any:
+    def counted(self: Neighbours, shapes: Sequence[tuple[int, int]], *rest: Any) -> Any:
         runs.append(sum(height for height, _ in shapes))
-        return stepwise(self, shapes, channels, labels)
+        return stepwise(self, shapes, *rest)
 
     monkeypatch.setattr(Neighbours, "stepwise", counted)
     assert all(map(same, decode_many(files, find), originals))
@@ -348,12 +350,12 @@ def test_tiles_need_not_all_step_together(rows: int, monkeypatch: pytest.MonkeyP
 
 
 def test_limits() -> None:
-    data = encode(picture("L", "constant", 100, 100), None)
+    data = encode(picture("L", "constant", 100, 100), {})
     with pytest.raises(LimitError, match="limit is 9999"):
         decode(data, find, max_pixels=9999)
     huge = np.broadcast_to(np.zeros(1, np.uint8), (2**14, 2**13 + 1, 1))
     with pytest.raises(LimitError, match="8193x16384"):
-        encode(Picture("L", (huge,)), None)
+        encode(Picture("L", (huge,)), {})
 
 
 @pytest.mark.parametrize(
@@ -371,22 +373,24 @@ def test_pictures_that_cannot_be(mode: str, shape: tuple[int, int, int]) -> None
 def real_files() -> dict[str, bytes]:
     """Small real files that between them use every mode, method, form and flag."""
     files = {
-        f"{mode} {kind}": encode(picture(mode, kind, 11 + 3 * number, 14, 17 + number), None)
+        f"{mode} {kind}": encode(picture(mode, kind, 11 + 3 * number, 14, 17 + number), {})
         for number, mode in enumerate(MODES)
         for kind in (("gradient", "palette") if number % 2 else ("noise", "grey"))
     }
-    files["one pixel"] = encode(picture("RGB", "noise", 1, 1), None)
-    files["network"] = encode(Picture("RGB", (texture(6, 8, 3),)), NETWORK)
+    files["one pixel"] = encode(picture("RGB", "noise", 1, 1), {})
+    files["network"] = encode(Picture("RGB", (texture(6, 8, 3),)), NETWORKS)
+    alpha = texture(8, 20, 1)
+    alpha[:, 10:] = 7
     files["network tiles"] = encode(
-        Picture("RGBA", (texture(8, 20, 3), texture(8, 20, 1)), b"hello"), NETWORK, tile_size=16
+        Picture("RGBA", (texture(8, 20, 3), alpha), b"hello"), NETWORKS, tile_size=16
     )
     flower = np.asarray(Image.open(IMAGES / "flower-64x48.png"))[10:20, 20:38]
-    files["network photo"] = encode(Picture("RGB", (flower,)), zoo.load("photo"))
+    files["network photo"] = encode(Picture("RGB", (flower,)), PHOTO)
     files["network photo, tiles"] = encode(
-        Picture("LA", (flower[..., :1], flower[..., 1:2])), zoo.load("photo"), tile_size=16
+        Picture("LA", (flower[..., :1], flower[..., 1:2])), PHOTO, tile_size=16
     )
     files["metadata"] = encode(
-        replace(picture("L", "constant", 3, 3), metadata=b"All work and no play. " * 20), None
+        replace(picture("L", "constant", 3, 3), metadata=b"All work and no play. " * 20), {}
     )
     return files
 
@@ -407,12 +411,13 @@ def test_the_files_to_damage_use_everything() -> None:
     assert sum(WAYS.values()) >= 20_000
     containers = [unpack(data) for data in FILES.values()]
     assert {container.mode for container in containers} == set(MODES)
-    tiles = [tile for file in containers for part in file.components for tile in part.tiles]
+    planes = [plane for file in containers for part in file.components for plane in part.planes]
+    tiles = [tile for plane in planes for tile in plane.tiles]
     assert {tile.method for tile in tiles} == set(Method)
-    assert any(file.joined for file in containers)
+    used = {part.form.transform for file in containers for part in file.components}
+    assert used == set(Transform) - {Transform.ORIGIN}  # see test_transforms
     assert any(file.plain for file in containers)
-    assert any(file.components[0].tile_size for file in containers)
-    assert any(file.components[0].channels < MODES[file.mode][0] for file in containers)
+    assert any(plane.tile_size for plane in planes)
     packed = [tile.payload for tile in tiles if tile.method == Method.PACKED]
     assert {payload[0] & 7 for payload in packed} >= {0, 1, 4}
     assert {payload[0] >> 5 for payload in packed} >= {0, 2}
@@ -440,11 +445,12 @@ def test_damage_takes_little_memory() -> None:
 def test_long_pictures_are_tiled_even_when_tiles_are_not_wanted() -> None:
     """A front takes time however short it is: a hostile thin tile must not have millions."""
     plane = texture(2, 4100, 1)
-    data = encode(Picture("L", (plane,)), NETWORK, tile_size=0)
+    data = encode(Picture("L", (plane,)), NETWORKS, tile_size=0)
     container = unpack(data)
-    assert container.components[0].tile_size == 4096
+    (stored,) = container.components[0].planes
+    assert stored.tile_size == 4096
     assert np.array_equal(read(data).planes[0], plane)
-    tile = container.components[0].tiles[0]
-    whole = replace(container.components[0], tile_size=0, tiles=(tile,))
+    whole = replace(stored, tile_size=0, tiles=stored.tiles[:1])
+    hostile = replace(container.components[0], planes=(whole,))
     with pytest.raises(FormatError, match="long"):
-        unpack(pack(replace(container, components=(whole,))))
+        unpack(pack(replace(container, components=(hostile,))))

@@ -29,9 +29,10 @@ from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import IFDRational
 
 from pixelzip import api, metadata, pictures
-from pixelzip.codec.container import MAX_METADATA, MODES
+from pixelzip.codec.container import MAX_METADATA
+from pixelzip.codec.encode import encode
 from pixelzip.codec.errors import FormatError, LimitError, PixelzipError, UnsupportedImageError
-from pixelzip.codec.image import Picture, encode
+from pixelzip.codec.picture import MODES, Picture
 from pixelzip.metadata import Chunk
 
 Chunks = list[tuple[bytes, bytes]]

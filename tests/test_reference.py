@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +22,10 @@ from numpy.typing import NDArray
 
 import pixelzip
 from pixelzip.codec import cdf, coder
-from pixelzip.codec.container import Method, unpack
-from pixelzip.codec.tiles import encode_tiles
+from pixelzip.codec.container import unpack
+from pixelzip.codec.decode import decode
+from pixelzip.codec.methods import Method
+from pixelzip.codec.tiles import decode_tiles, encode_tiles
 from pixelzip.models import freeze, integers, zoo
 from pixelzip.models.frozen import kernels
 
@@ -179,21 +183,45 @@ def test_rounding(t: int, s: float, rounded: int) -> None:
     assert kernels.rescale(np.array([[t]], np.int32), zero, scale).tolist() == [[rounded]]
 
 
+def only(network: Any) -> Callable[[bytes], Any]:
+    """Finds this network, and no other."""
+
+    def find(fingerprint: bytes) -> Any:
+        assert network.fingerprint.startswith(fingerprint)
+        return network
+
+    return find
+
+
 @pytest.mark.parametrize("channels", [3, 1])
 def test_whole_files(network: reference.Network, crops: Crops, channels: int) -> None:
     pixels = crops["parrot-32x32"][:20, :24]
     data = pixelzip.compress(pixels if channels == 3 else pixels[:, :, 1])
     (component,) = unpack(data).components
-    assert component.tiles[0].method == Method.NETWORK
-    decoded = reference.decode_plain(data, network)
+    assert component.planes[0].tiles[0].method == Method.NETWORK
+    (decoded,) = reference.decode_file(data, only(network))
     assert np.array_equal(decoded, pixels if channels == 3 else pixels[:, :, 1:2])
+
+
+def fast(network: Any, payload: bytes, height: int, width: int, channels: int) -> Any:
+    """A network payload, by pixelzip's own decoder: where the file around it is what matters."""
+    (tile,) = decode_tiles(network, [payload], [(height, width)], channels)
+    return tile
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.pxz")), ids=lambda path: path.stem)
+def test_golden_files(path: Path) -> None:
+    components = reference.decode_file(path.read_bytes(), zoo.find, fast)
+    picture = decode(path.read_bytes(), zoo.find)
+    assert all(map(np.array_equal, components, picture.planes))
+    assert len(components) == len(picture.planes)
 
 
 def test_damage_is_noticed(network: reference.Network, crops: Crops) -> None:
     data = bytearray(pixelzip.compress(crops["parrot-32x32"][:8, :12]))
     data[-20] ^= 4
     with pytest.raises((ValueError, AssertionError)):
-        reference.decode_plain(bytes(data), network)
+        reference.decode_file(bytes(data), only(network))
 
 
 # --- Frozen programs -----------------------------------------------------------------------------
@@ -210,7 +238,7 @@ def test_the_golden_digit() -> None:
     network = programs.Network((ROOT / "models" / "zoo" / "mnist.safetensors").read_bytes())
     assert network.fingerprint == zoo.load("mnist").fingerprint
     data = (GOLDEN / "digit.pxz").read_bytes()
-    decoded = reference.decode_plain(data, network, programs.decode_tile)
+    (decoded,) = reference.decode_file(data, only(network), programs.decode_tile)
     assert digest(decoded[:, :, 0]) == json.loads(INDEX.read_text())["digit"]
 
 

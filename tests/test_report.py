@@ -51,7 +51,7 @@ def measured(
         started = time.perf_counter()
         data = compress(pixels)
         seconds = time.perf_counter() - started
-        payload = sum(part.bytes for part in pixelzip.info(data).parts) if theory else None
+        payload = pixelzip.info(data).payload_bytes if theory else None
         figures.append(
             ImageFigures(
                 name=image,

@@ -17,13 +17,14 @@ from toys import Toy
 
 import pixelzip
 from pixelzip import api, grid
-from pixelzip.codec import image as codec
+from pixelzip.codec import encode
 from pixelzip.codec.errors import (
     LimitError,
     UnknownNetworkError,
     UnsuitableNetworkError,
     UnsupportedImageError,
 )
+from pixelzip.codec.picture import Picture
 from pixelzip.models import freeze, zoo
 
 COMMAND = str(Path(sys.executable).with_name("pixelzip"))
@@ -221,19 +222,19 @@ def test_the_smaller_file_of_a_small_picture_is_kept(
     small = crops["parrot-32x32"], crops["flower-64x48"][:, :, 0]
     large = crops["bikes-96x64"][:, :65]
     batches: list[int] = []
-    encode_many = codec.encode_many
+    encode_many = encode.encode_many
 
-    def counted(pictures: list[codec.Picture], *rest: object, **more: object) -> list[bytes]:
+    def counted(pictures: list[Picture], *rest: object, **more: object) -> list[bytes]:
         batches.append(len(pictures))
         return encode_many(pictures, *rest, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(codec, "encode_many", counted)
+    monkeypatch.setattr(encode, "encode_many", counted)
     files = pixelzip.compress_many([*small, large])
     assert batches == [3, 2]
     for picture, data in zip(small, files, strict=False):
         tried = [pixelzip.compress(picture, network=name) for name in ("photo", "tiny")]
         assert data == min(tried, key=len) == tried[tiny_is == "better"]
-        assert pixelzip.info(data).network == ("tiny" if tiny_is == "better" else "photo")
+        assert pixelzip.info(data).networks == ("tiny" if tiny_is == "better" else "photo",)
     assert files[2] == pixelzip.compress(large, network="photo")
     seen: list[float] = []
     assert api.encode(api.to_picture(small[0]), progress=seen.append) == files[0]

@@ -1,0 +1,256 @@
+"""A file to a picture: the way of `pixelzip.codec.encode`, backwards.
+
+Planes come in ranks: first all those that are given nothing, then first chroma planes, then
+second ones. The network-coded tiles of a rank, of all the files, step together. Then transforms are
+undone, and the checksum decides whether the picture is returned.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from pixelzip.codec import given, methods, transforms
+from pixelzip.codec.conditional import Conditional
+from pixelzip.codec.container import (
+    MAX_PIXELS,
+    Box,
+    Component,
+    Container,
+    StoredPlane,
+    area,
+    truncated_checksum,
+    unpack,
+)
+from pixelzip.codec.errors import FormatError, UnknownNetworkError
+from pixelzip.codec.methods import Method
+from pixelzip.codec.picture import MODES, Bytes, Picture
+from pixelzip.codec.progress import Progress, share
+
+FindNetwork = Callable[[bytes], Conditional]
+"""Finds the network whose fingerprint starts with these bytes, or raises UnknownNetworkError."""
+
+
+def decode(
+    data: bytes,
+    find_network: FindNetwork,
+    *,
+    threads: int = 1,
+    progress: Progress | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Picture:
+    """Decode the bytes of a ``.pxz`` file: `decode_many` of one."""
+    return decode_many(
+        [data], find_network, threads=threads, progress=progress, max_pixels=max_pixels
+    )[0]
+
+
+def decode_many(
+    files: Sequence[bytes],
+    find_network: FindNetwork,
+    *,
+    threads: int = 1,
+    progress: Progress | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> list[Picture]:
+    """Decode the bytes of ``.pxz`` files; all the tiles of a network step together.
+
+    Raises FormatError if a file is damaged, LimitError if its picture has more than ``max_pixels``
+    pixels, UnknownNetworkError if it needs a network that ``find_network`` does not find.
+    """
+    containers = [unpack(data, max_pixels) for data in files]
+    drafts = [[canvases(container, c) for c in container.components] for container in containers]
+    fill(
+        [canvas for draft in drafts for component in draft for canvas in component],
+        find_network,
+        threads=threads,
+        progress=progress,
+    )
+    pictures = [assemble(*pair) for pair in zip(containers, drafts, strict=True)]
+    if progress is not None:
+        progress(1.0)
+    return pictures
+
+
+def decode_tile(
+    container: Container, component: int, plane: int, tile: int, find_network: FindNetwork
+) -> Bytes:
+    """Decode one tile alone: (height, width, channels) of a component's plane.
+
+    What a tile of a chroma plane is given is decoded with it. Nothing guards a lone tile against
+    damage: the checksum covers the whole picture. Raises as `decode_many` does.
+    """
+    drafts = canvases(container, container.components[component])
+    for canvas in drafts:
+        canvas.wanted.clear()
+    drafts[plane].want(drafts[plane].grid[tile])
+    fill(drafts[: plane + 1], find_network)
+    return drafts[plane].samples[area(drafts[plane].grid[tile])].copy()
+
+
+# Planes.
+
+
+class Canvas:
+    """A stored plane, and its samples as they get known."""
+
+    def __init__(self, plane: StoredPlane, network: bytes, earlier: Sequence[Canvas]) -> None:
+        self.plane, self.network, self.earlier = plane, network, earlier
+        self.rank: int = max((canvas.rank + 1 for canvas in earlier), default=0)
+        self.grid = plane.grid
+        self.wanted = set(range(len(self.grid)))
+        """The tiles to decode."""
+        self.samples = np.empty(plane.layout.shape, np.uint8)
+
+    def want(self, box: Box) -> None:
+        """Want the tiles that hold a part of the plane, and those that they are given."""
+        layout = self.plane.layout
+        for number, tile in enumerate(self.grid):
+            if _overlap(box, tile):
+                self.wanted.add(number)
+                for canvas in self.earlier:
+                    canvas.want(given.reach(layout, tile, canvas.plane.layout))
+
+    def given(self, tile: int) -> Bytes:
+        """What a tile is given, once the earlier planes are known."""
+        planes = [(canvas.plane.layout, canvas.samples) for canvas in self.earlier]
+        return given.samples(self.plane.layout, self.grid[tile], planes)
+
+    def size(self, tile: int) -> int:
+        """The sub-pixels of a tile."""
+        _, _, height, width = self.grid[tile]
+        return height * width * self.plane.layout.channels
+
+    def put(self, tile: int, pixels: Bytes) -> None:
+        """Take in a tile."""
+        self.samples[area(self.grid[tile])] = pixels
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    """Whether two boxes have something in common."""
+    return all(
+        one[axis] < other[axis] + other[axis + 2] and other[axis] < one[axis] + one[axis + 2]
+        for axis in (0, 1)
+    )
+
+
+def canvases(container: Container, component: Component) -> list[Canvas]:
+    """The planes of a component, empty."""
+    layouts = [plane.layout for plane in component.planes]
+    made: list[Canvas] = []
+    for number, plane in enumerate(component.planes):
+        if plane.colours:
+            raise FormatError("the file has a set of colours, which this pixelzip cannot read")
+        network = b"" if plane.network is None else container.networks[plane.network]
+        earlier = [made[i] for i in given.earlier(layouts, number)]
+        made.append(Canvas(plane, network, earlier))
+    return made
+
+
+Job = tuple[Canvas, int]
+"""A tile of a plane, by its number."""
+
+
+def fill(
+    drafts: Sequence[Canvas],
+    find_network: FindNetwork,
+    *,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> None:
+    """Decode the tiles that are wanted, rank by rank; those of one network step together."""
+    for canvas in drafts:
+        for number in canvas.wanted:
+            tile = canvas.plane.tiles[number]
+            if tile.method != Method.NETWORK:
+                _, _, height, width = canvas.grid[number]
+                shape = height, width, canvas.plane.layout.channels
+                canvas.put(number, methods.decode(tile, shape))
+    groups = network_tiles(drafts)
+    sizes = [sum(canvas.size(number) for canvas, number in jobs) for jobs in groups]
+    done = 0
+    for jobs, size in zip(groups, sizes, strict=True):
+        part = share(progress, done / sum(sizes), size / sum(sizes))
+        _step(jobs, find_network, threads, part)
+        done += size
+
+
+def network_tiles(drafts: Sequence[Canvas]) -> list[list[Job]]:
+    """The tiles that are wanted and network-coded, those in a list together that may step so.
+
+    They have their rank, their network and their number of channels in common, and the lists are
+    by ascending rank.
+    """
+    together: dict[tuple[int, bytes, int], list[Job]] = defaultdict(list)
+    for canvas in drafts:
+        key = canvas.rank, canvas.network, canvas.plane.layout.channels
+        for number in sorted(canvas.wanted):
+            if canvas.plane.tiles[number].method == Method.NETWORK:
+                together[key].append((canvas, number))
+    return [together[key] for key in sorted(together, key=lambda key: key[0])]
+
+
+def network_of(jobs: Sequence[Job], find_network: FindNetwork) -> Conditional:
+    """The network of some tiles. UnknownNetworkError if it is not at hand."""
+    prefix = jobs[0][0].network
+    conditional = find_network(prefix)
+    if not conditional.fingerprint.startswith(prefix):
+        raise UnknownNetworkError(
+            f"the file needs the network {prefix.hex()} and was given another"
+        )
+    return conditional
+
+
+def told(conditional: Conditional, jobs: Sequence[Job]) -> list[Bytes] | None:
+    """What a network is told of earlier planes for each tile, if it wants to know and they are."""
+    if not conditional.given or not jobs[0][0].earlier:
+        return None
+    return [canvas.given(tile) for canvas, tile in jobs]
+
+
+def _step(
+    jobs: Sequence[Job], find_network: FindNetwork, threads: int, progress: Progress | None
+) -> None:
+    """Decode network-coded tiles together."""
+    from pixelzip.codec import tiles  # slow to load, and not every file needs it
+
+    conditional = network_of(jobs, find_network)
+    restored = tiles.decode_tiles(
+        conditional,
+        [canvas.plane.tiles[tile].payload for canvas, tile in jobs],
+        [canvas.grid[tile][2:] for canvas, tile in jobs],
+        jobs[0][0].plane.layout.channels,
+        given=told(conditional, jobs),
+        threads=threads,
+        progress=progress,
+    )
+    for (canvas, tile), pixels in zip(jobs, restored, strict=True):
+        canvas.put(tile, pixels)
+
+
+# Pictures.
+
+
+def assemble(container: Container, drafts: Sequence[Sequence[Canvas]]) -> Picture:
+    """Undo the transforms, and verify the checksum."""
+    height, width = container.height, container.width
+    planes: list[Bytes] = [np.empty(0, np.uint8)] * len(MODES[container.mode])
+    for component, draft in zip(container.components, drafts, strict=True):
+        position, form = component.position, component.form
+        restored = transforms.restore(
+            container.mode,
+            position,
+            form,
+            [canvas.samples for canvas in draft],
+            component.corrections,
+            (height, width),
+        )
+        carried = transforms.carried(container.mode, position, form.transform)
+        for place, plane in zip(carried, restored, strict=True):
+            planes[place] = np.ascontiguousarray(plane)
+    picture = Picture(container.mode, tuple(planes), container.metadata)
+    if truncated_checksum(picture.crc, width, height) != container.checksum:
+        raise FormatError("the file is damaged: its pixels do not match its checksum")
+    return picture

@@ -1,0 +1,534 @@
+"""A picture to a file, each part in whichever way is smallest.
+
+`encode_many` goes through four short acts:
+
+* *survey*: look at each component (constant? grey? computed from something?) and write down the
+  *candidates* to store it as, their planes cut into tiles;
+* *narrow down*: where a sample of a large picture shows clearly which one wins, drop the others;
+* *code*: all the tiles of all the candidates of all the pictures go through the networks together;
+* *choose*: tile by tile, then plane by plane, then candidate by candidate, the smallest of what
+  became of them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from pixelzip.codec import corrections, given, methods, origins, packed, transforms
+from pixelzip.codec.conditional import Conditional
+from pixelzip.codec.container import (
+    MAX_PIXELS,
+    MIN_TILE,
+    Box,
+    Component,
+    Container,
+    StoredPlane,
+    area,
+    check_limits,
+    fingerprint_length,
+    pack,
+    tile_grid,
+    truncated_checksum,
+)
+from pixelzip.codec.errors import LimitError
+from pixelzip.codec.methods import MAX_NETWORK_SIDE, Method, Tile
+from pixelzip.codec.picture import MODES, Bytes, Picture, Plane, is_deep
+from pixelzip.codec.progress import Progress, share
+from pixelzip.codec.transforms import Form, Transform
+
+Networks = Mapping[str, Conditional]
+"""The network for each kind of plane: "colour", "luma", "chroma". One that is missing is stood in
+for by another that codes such planes: luma by colour's, chroma by luma's."""
+
+DEFAULT_TILE = 256
+"""The largest side, in samples, of the tiles that a network codes."""
+
+_STAND_INS = {"colour": ("colour",), "luma": ("luma", "colour"), "labels": ()} | {
+    "chroma": ("chroma", "luma", "colour")
+}
+
+_INDEX_COST = 3
+"""About the bytes that the index spends on a tile."""
+_FLAT = 0.1
+"""Bits/dim below which the fallback is good enough to spare the network the work."""
+_OPTIMISM = 0.85
+"""The fallback ends at no less than this fraction of its estimate ..."""
+_SMOOTH = 1.5
+"""... except below so many bits/dim, where a sample tells little: there it is always tried ..."""
+_LARGE = 2**22
+_LARGE_OPTIMISM = 0.4
+"""... unless that takes seconds, in an area of more bytes than _LARGE; there this counts."""
+
+_SURE = 64 * 64
+"""Pictures of at most so many pixels are coded in every way that there is; of larger ones ..."""
+_PATCH, _PATCHES = 64, 5
+"""... so many patches of so many pixels a side are a sample ..."""
+_CLEAR = 0.9
+"""... and where it takes another less than this fraction of the bytes, a way is out."""
+
+
+def encode(
+    picture: Picture,
+    networks: Networks,
+    *,
+    origins: bool = True,
+    tile_size: int = DEFAULT_TILE,
+    label: int | None = None,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> bytes:
+    """Encode a picture into the bytes of a ``.pxz`` file: `encode_many` of one."""
+    return encode_many(
+        [picture],
+        networks,
+        origins=origins,
+        tile_size=tile_size,
+        label=label,
+        threads=threads,
+        progress=progress,
+    )[0]
+
+
+def encode_many(
+    pictures: Sequence[Picture],
+    networks: Networks,
+    *,
+    origins: bool = True,
+    tile_size: int = DEFAULT_TILE,
+    label: int | None = None,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> list[bytes]:
+    """Encode pictures into the bytes of a ``.pxz`` file each; the same as one at a time.
+
+    Without ``networks`` only the fallback is used, and unless ``origins`` are wanted, pixels are
+    coded as they are. ``tile_size`` is the largest side of a network-coded tile in samples, or 0
+    for the largest there can be (4096). ``label`` is the class, for networks that have classes;
+    without it each tile gets the one that makes it the smallest. ``threads`` does not change the
+    result. Raises LimitError if a picture has more than MAX_PIXELS pixels, or a side or metadata
+    beyond the format.
+    """
+    if tile_size != 0 and tile_size < MIN_TILE:
+        raise ValueError(f"the tile size is 0 or at least {MIN_TILE}, not {tile_size}")
+    for picture in pictures:
+        check_limits(picture.width, picture.height, picture.metadata)
+        if picture.height * picture.width > MAX_PIXELS:
+            raise LimitError(
+                f"the image has {picture.width}x{picture.height} pixels and the limit is "
+                f"{MAX_PIXELS} in total"
+            )
+    with ThreadPoolExecutor(threads) as pool:
+        drafts = _survey(pictures, networks, origins, pool)
+        for picture, draft in zip(pictures, drafts, strict=True):
+            if picture.height * picture.width > _SURE:
+                for choice in draft:
+                    _narrow_down(choice, picture, threads)
+        planes = [plane for draft in drafts for plane in _planes(draft)]
+        _cut(planes, min(tile_size or MAX_NETWORK_SIDE, MAX_NETWORK_SIDE), pool)
+        _code(planes, label, threads, progress)
+        list(pool.map(_Area.fall_back, [tile for plane in planes for tile in plane.tiles]))
+        files = list(pool.map(_finish, pictures, drafts))
+    if progress is not None:
+        progress(1.0)
+    return files
+
+
+# What is being encoded: areas make planes, planes a candidate, candidates a way, ways a choice.
+
+
+class _Area:
+    """Pixels (height, width, channels) to code as one tile, and the smallest tile found so far."""
+
+    def __init__(self, pixels: Bytes) -> None:
+        self.pixels = np.ascontiguousarray(pixels)
+        self.best: Tile | None = None
+        self.estimate = 0.0
+        if _is_constant(pixels):
+            self.best = methods.encode(Method.CONSTANT, pixels)
+        else:
+            self.estimate = packed.estimate(self.pixels)
+            if self.estimate * 8 < _FLAT * pixels.size:
+                self.fall_back()
+
+    @property
+    def shape(self) -> methods.Shape:
+        """(height, width, channels)."""
+        height, width, channels = self.pixels.shape
+        return height, width, channels
+
+    @property
+    def cost(self) -> float:
+        """Bytes of the smallest tile so far."""
+        return np.inf if self.best is None else len(self.best.payload)
+
+    def offer(self, tile: Tile) -> None:
+        """Take a tile if it is smaller."""
+        if len(tile.payload) < self.cost:
+            self.best = tile
+
+    def fall_back(self, rival: float = np.inf) -> None:
+        """Try what needs no network, unless it can hardly beat what there is or ``rival`` bytes."""
+        if self.best is not None and self.best.method != Method.NETWORK:
+            return
+        smooth = self.estimate * 8 < _SMOOTH * self.pixels.size
+        large = self.pixels.size > _LARGE
+        fraction = _OPTIMISM if not smooth else _LARGE_OPTIMISM if large else 0
+        if self.estimate * fraction < min(self.cost, rival):
+            self.offer(methods.encode(Method.PACKED, self.pixels))
+            if self.cost >= self.pixels.size:
+                self.best = methods.encode(Method.RAW, self.pixels)
+
+
+class _Plane:
+    """A plane as a whole and, where a network may code it, in tiles."""
+
+    def __init__(self, plane: Plane, earlier: Sequence[Plane]) -> None:
+        self.layout = plane.layout
+        self.earlier = [(other.layout, other.samples) for other in earlier]
+        self.whole = _Area(plane.samples)
+        self.network: Conditional | None = None
+        """The one that shall try it."""
+        self.tile_size = 0
+        self.tiles: list[_Area] = []
+
+    def open(self) -> Iterator[tuple[_Area, Box]]:
+        """The areas that the network shall try, and where they are."""
+        if self.network is not None:
+            height, width, _ = self.layout.shape
+            grid = tile_grid(height, width, self.tile_size)
+            for one, box in zip(self.tiles or [self.whole], grid, strict=True):
+                if one.best is None:
+                    yield one, box
+
+    def settle(self) -> StoredPlane:
+        """The smaller of the tiles and the whole, once the tiles are settled."""
+        total = sum(tile.cost + _INDEX_COST for tile in self.tiles) if self.tiles else np.inf
+        # Where the fallback has won the tiles, it may do far better with all of them at once.
+        won = all(tile.best and tile.best.method != Method.NETWORK for tile in self.tiles)
+        self.whole.fall_back(np.inf if won else total)
+        chosen = [self.whole] if self.whole.cost < total else self.tiles
+        return StoredPlane(
+            layout=self.layout,
+            tile_size=0 if chosen[0] is self.whole else self.tile_size,
+            tiles=tuple(one.best for one in chosen if one.best is not None),
+        )
+
+
+@dataclass
+class _Candidate:
+    """A way to store one component, or several together."""
+
+    position: int
+    form: Form
+    planes: list[_Plane] = field(default_factory=list)
+    corrections: bytes = b""
+
+    def settle(self) -> Component:
+        """What it comes to."""
+        planes = tuple(plane.settle() for plane in self.planes)
+        return Component(self.position, self.form, planes, self.corrections)
+
+
+_Way = list[_Candidate]
+"""Candidates that together carry some components."""
+_Choice = list[_Way]
+"""Ways to store the same components."""
+
+
+def _planes(draft: Sequence[_Choice]) -> list[_Plane]:
+    return [plane for choice in draft for way in choice for one in way for plane in one.planes]
+
+
+# Survey.
+
+
+def _survey(
+    pictures: Sequence[Picture],
+    networks: Networks,
+    with_origins: bool,
+    pool: ThreadPoolExecutor,
+) -> list[list[_Choice]]:
+    """Each picture's choices, one for each component, or each pair of high and low bytes."""
+    todo = [(picture, carried) for picture in pictures for carried in _carried_together(picture)]
+    choices = pool.map(lambda one: _look(one[0], one[1], with_origins), todo)
+    drafts: list[list[_Choice]] = []
+    for picture in pictures:
+        drafts.append([next(choices) for _ in _carried_together(picture)])
+    for draft in drafts:
+        for plane in _planes(draft):
+            if plane.whole.best is None:
+                plane.network = _network(networks, plane)
+    return drafts
+
+
+def _carried_together(picture: Picture) -> list[tuple[int, ...]]:
+    """The components that an origin would carry together."""
+    count = len(MODES[picture.mode])
+    if is_deep(picture.mode):
+        return [(high, high + count // 2) for high in range(count // 2)]
+    return [(position,) for position in range(count)]
+
+
+def _look(picture: Picture, carried: tuple[int, ...], with_origins: bool) -> _Choice:
+    """The ways to store some components: as they are, or as what they were computed from."""
+    as_they_are = [_as_it_is(picture, position) for position in carried]
+    choice: _Choice = [as_they_are]
+    trivial = all(plane.whole.best for one in as_they_are for plane in one.planes)
+    grey = as_they_are[0].form.transform == Transform.GREY and not is_deep(picture.mode)
+    if with_origins and not trivial and not grey:
+        choice += [[candidate] for candidate in _origins(picture, carried)]
+    return choice
+
+
+def _as_it_is(picture: Picture, position: int) -> _Candidate:
+    """A component without an origin."""
+    samples = picture.planes[position]
+    if _is_constant(samples):
+        return _Candidate(position, Form(Transform.CONSTANT, parameters=samples[0, 0].tobytes()))
+    form = Form(Transform.GREY if transforms.is_grey(samples) else Transform.DIRECT)
+    (layout,) = transforms.layouts(picture.mode, position, form, samples.shape[:2])
+    plane = Plane(samples[:, :, : layout.channels], layout.kind)
+    return _Candidate(position, form, [_Plane(plane, [])])
+
+
+def _origins(picture: Picture, carried: tuple[int, ...]) -> Iterator[_Candidate]:
+    """Components as what they may have been computed from."""
+    if not transforms.is_possible(picture.mode, carried[0], Transform.ORIGIN):
+        return
+    deep = is_deep(picture.mode)
+    parts = [picture.planes[position] for position in carried]
+    samples = transforms.samples_of(*parts) if deep else parts[0]
+    for origin in origins.ALL:
+        found = origin.find(samples)
+        if found is not None:
+            form = Form(Transform.ORIGIN, origin.NUMBER, found.parameters)
+            layouts = [plane.layout for plane in found.planes]
+            planes = [plane.samples for plane in found.planes]
+            shape = picture.height, picture.width
+            yield _Candidate(
+                carried[0],
+                form,
+                [
+                    _Plane(plane, [found.planes[i] for i in given.earlier(layouts, number)])
+                    for number, plane in enumerate(found.planes)
+                ],
+                corrections.make(
+                    transforms.render(picture.mode, form, planes, shape),
+                    np.concatenate(parts, axis=2),
+                ),
+            )
+
+
+def _network(networks: Networks, plane: _Plane) -> Conditional | None:
+    """The network for a plane, or one that stands in for it."""
+    for kind in _STAND_INS[plane.layout.kind]:
+        network = networks.get(kind)
+        if (
+            network is not None
+            and network.codes(plane.layout.channels)
+            and not (network.given and not plane.earlier)
+        ):
+            return network
+    return None
+
+
+def _is_constant(pixels: Bytes) -> bool:
+    return bool((pixels == pixels[0, 0]).all())
+
+
+# Narrowing down.
+
+
+def _narrow_down(choice: _Choice, picture: Picture, threads: int) -> None:
+    """Drop the ways that a sample shows to be out."""
+    if len(choice) > 1:
+        boxes = _patches(picture.height, picture.width)
+        sizes = [[_expect(one, boxes, threads) for one in way] for way in choice]
+        best = min(sum(most for _, most in way) for way in sizes)
+        least = [sum(least for least, _ in way) for way in sizes]
+        choice[:] = [way for way, n in zip(choice, least, strict=True) if n * _CLEAR <= best]
+
+
+def _patches(height: int, width: int) -> list[Box]:
+    """Patches spread over the picture, in each row and column of a grid one."""
+    h, w, last = min(height, _PATCH), min(width, _PATCH), _PATCHES - 1
+    return [
+        ((height - h) * k // last, (width - w) * (2 * k % _PATCHES) // last, h, w)
+        for k in range(_PATCHES)
+    ]
+
+
+def _expect(candidate: _Candidate, boxes: Sequence[Box], threads: int) -> tuple[float, float]:
+    """About the least and the most bytes that a candidate comes to."""
+    least = most = float(len(candidate.corrections) + len(candidate.form.parameters))
+    for plane in candidate.planes:
+        whole = plane.whole
+        if whole.best is not None:
+            rate, fallback = whole.cost, whole.cost
+        else:
+            rate = _rate(plane, boxes, threads) if plane.network else np.inf
+            smooth = whole.estimate * 8 < _SMOOTH * whole.pixels.size
+            fallback = 0 if smooth else whole.estimate * _OPTIMISM
+        least += min(rate, fallback)
+        most += min(rate, whole.estimate or np.inf)
+    return least, most
+
+
+def _rate(plane: _Plane, boxes: Sequence[Box], threads: int) -> float:
+    """The bytes that a plane would take if its network coded all of it as it codes a sample."""
+    from pixelzip.codec import tiles  # slow to load, and not every file needs it
+
+    assert plane.network is not None
+    places = [_place(box, plane) for box in boxes]
+    patches = [np.ascontiguousarray(plane.whole.pixels[area(place)]) for place in places]
+    told = _told([(plane, place) for place in places])
+    scores = tiles.score_tiles(plane.network, patches, given=told, threads=threads)
+    bits = sum(float(score.sum(dtype=np.float64)) for score in scores)
+    return bits / 8 * plane.whole.pixels.size / sum(patch.size for patch in patches)
+
+
+def _place(box: Box, plane: _Plane) -> Box:
+    """A part of the picture in a plane's own samples."""
+    (down, right), (y, x) = plane.layout.step, plane.layout.phase
+    top, left, height, width = box
+    bottom = min(plane.layout.height, -(-(top + height) // down))
+    end = min(plane.layout.width, -(-(left + width) // right))
+    top, left = min((top + y) // down, bottom - 1), min((left + x) // right, end - 1)
+    return top, left, bottom - top, end - left
+
+
+# Coding.
+
+
+def _cut(planes: Sequence[_Plane], tile_size: int, pool: ThreadPoolExecutor) -> None:
+    """Cut the planes that a network shall try into tiles."""
+    waiting = []
+    for plane in planes:
+        height, width, _ = plane.layout.shape
+        if plane.network is not None and tile_size < max(height, width):
+            plane.tile_size = tile_size
+            grid = tile_grid(height, width, tile_size)
+            cuts = [plane.whole.pixels[area(box)] for box in grid]
+            waiting.append((plane, pool.map(_Area, cuts)))
+    for plane, areas in waiting:
+        plane.tiles = list(areas)
+
+
+def _code(
+    planes: Sequence[_Plane], label: int | None, threads: int, progress: Progress | None
+) -> None:
+    """Offer each area what its network makes of it."""
+    together: dict[tuple[int, int, bool], list[tuple[_Plane, _Area, Box]]] = defaultdict(list)
+    for plane in planes:
+        key = id(plane.network), plane.layout.channels, bool(plane.earlier)
+        together[key] += [(plane, *one) for one in plane.open()]
+    sizes = {key: sum(one.pixels.size for _, one, _ in group) for key, group in together.items()}
+    total, done = sum(sizes.values()), 0
+    for key, group in together.items():
+        if group:
+            part = share(progress, done / total, sizes[key] / total)
+            _code_together(group, label, threads, part)
+            done += sizes[key]
+
+
+def _code_together(
+    group: Sequence[tuple[_Plane, _Area, Box]],
+    label: int | None,
+    threads: int,
+    progress: Progress | None,
+) -> None:
+    """The same, of areas that have the network and the number of channels in common."""
+    from pixelzip.codec import tiles  # slow to load, and not every file needs it
+
+    network = group[0][0].network
+    assert network is not None
+    payloads = tiles.encode_tiles(
+        network,
+        [one.pixels for _, one, _ in group],
+        given=_told([(plane, box) for plane, _, box in group]),
+        label=label if network.classes else None,
+        threads=threads,
+        progress=progress,
+    )
+    for (_, one, _), payload in zip(group, payloads, strict=True):
+        if len(payload) >= methods.least_length(Method.NETWORK, one.shape):
+            one.offer(Tile(Method.NETWORK, payload))
+
+
+def _told(places: Sequence[tuple[_Plane, Box]]) -> list[Bytes] | None:
+    """What a network is told of earlier planes at each place, if it wants to know."""
+    plane, _ = places[0]
+    if plane.network is None or not plane.network.given:
+        return None
+    return [given.samples(plane.layout, box, plane.earlier) for plane, box in places]
+
+
+# Choosing.
+
+
+def _finish(picture: Picture, draft: Sequence[_Choice]) -> bytes:
+    """Choose the smallest way to store each component, and lay out the file."""
+    chosen: list[tuple[_Candidate, Component]] = []
+    for choice in draft:
+        ways = [[(candidate, candidate.settle()) for candidate in way] for way in choice]
+        chosen += min(ways, key=lambda way: sum(_cost(component) for _, component in way))
+    chosen.sort(key=lambda pair: pair[1].position)
+    joined = _join(picture, [component for _, component in chosen])
+    fingerprints: list[bytes] = []
+    components = [joined] if joined else [_numbered(*pair, fingerprints) for pair in chosen]
+    length = fingerprint_length(picture.width, picture.height)
+    return pack(
+        Container(
+            mode=picture.mode,
+            width=picture.width,
+            height=picture.height,
+            networks=tuple(fingerprint[:length] for fingerprint in fingerprints),
+            components=tuple(components),
+            metadata=picture.metadata,
+            checksum=truncated_checksum(picture.crc, picture.width, picture.height),
+        )
+    )
+
+
+def _numbered(candidate: _Candidate, component: Component, fingerprints: list[bytes]) -> Component:
+    """The component with its planes' networks numbered, and added to those of the file if new."""
+    planes = []
+    for plane, stored in zip(candidate.planes, component.planes, strict=True):
+        if plane.network and any(tile.method == Method.NETWORK for tile in stored.tiles):
+            if plane.network.fingerprint not in fingerprints:
+                fingerprints.append(plane.network.fingerprint)
+            stored = replace(stored, network=fingerprints.index(plane.network.fingerprint))
+        planes.append(stored)
+    return replace(component, planes=tuple(planes))
+
+
+def _join(picture: Picture, components: Sequence[Component]) -> Component | None:
+    """All components in one, if that makes them smaller."""
+    transforms_used = [component.form.transform for component in components]
+    alone = [t for t in transforms_used if t != Transform.CONSTANT]
+    if len(alone) < 2 or Transform.ORIGIN in alone:
+        return None
+    planes = picture.planes
+    grey = 3 in MODES[picture.mode] and all(
+        plane.shape[2] == 1 or transforms.is_grey(plane) for plane in planes
+    )
+    form = Form(Transform.JOINED_GREY if grey else Transform.JOINED)
+    coded = [plane[:, :, :1] for plane in planes] if grey else planes
+    plane = _Plane(Plane(np.concatenate(coded, axis=2), "labels"), [])
+    total = sum(map(_cost, components))
+    plane.whole.fall_back(total)
+    if plane.whole.cost >= total:
+        return None
+    return Component(0, form, (plane.settle(),))
+
+
+def _cost(component: Component) -> int:
+    """About its bytes in the file."""
+    tiles = [tile for plane in component.planes for tile in plane.tiles]
+    side = sum(len(plane.colours) for plane in component.planes) + len(component.form.parameters)
+    return side + len(component.corrections) + sum(len(t.payload) + _INDEX_COST for t in tiles)

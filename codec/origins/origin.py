@@ -1,0 +1,50 @@
+"""What an origin is: the interface that each module in this folder answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelzip.codec.picture import Plane, PlaneLayout
+
+Samples = NDArray[Any]
+"""(height, width, channels) uint8; uint16 where an origin is one of 16-bit samples."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What pixels were computed from: an origin's parameters and planes."""
+
+    parameters: bytes
+    planes: tuple[Plane, ...]
+
+
+class Origin(Protocol):
+    """What pixels were computed from, and how: a module of this folder."""
+
+    NUMBER: int
+    """In the file."""
+
+    def find(self, pixels: Samples, /) -> Found | None:
+        """The planes and parameters of pixels; None, and soon, where there is nothing.
+
+        The pixels may be of 1 or 3 channels, of 8 or 16 bits.
+        """
+
+    def layout(self, parameters: bytes, shape: tuple[int, int], /) -> tuple[PlaneLayout, ...]:
+        """The planes of a picture of (height, width), from the parameters alone.
+
+        Luma comes before chroma. FormatError for parameters that `find` never gives.
+        """
+
+    def render(
+        self, parameters: bytes, planes: Sequence[NDArray[np.uint8]], shape: tuple[int, int], /
+    ) -> Samples:
+        """The pixels of a picture of (height, width), exactly. Any samples are legal."""
+
+    def describe(self, parameters: bytes, /) -> str:
+        """In words."""
