@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from pixelzip.api import Info
-    from pixelzip.codec.image import Picture
+    from pixelzip.codec.picture import Picture
 
 Command = TypeVar("Command", bound=Callable[..., None])
 Result = TypeVar("Result")
@@ -352,7 +352,7 @@ def _compress(
         progress=progress,
     )
     report = _report(job, api.info(data), len(source), len(data), start)
-    if network is not None and report.network is None and not _codes(network, device, picture):
+    if network is not None and not report.networks and not _codes(network, device, picture):
         notes.append(f"the network {network} codes no images of mode {picture.mode}: not used")
     return Done(report, _line(report), data, notes)
 
