@@ -145,4 +145,3 @@ class Reference(Frozen):
         index = np.where(residual < 0, -bins[size], bins[size])
         found: Map = rows[len(rows) // 2 + index]
         return found
-
