@@ -1,6 +1,6 @@
 """The backend that is compiled C: whole tiles in one call, for the CPU.
 
-`models/frozen/native` holds the C: one library with the same layers for each instruction set. Which
+`models/frozen/csrc` holds the C: one library with the same layers for each instruction set. Which
 of these a processor has, the library finds out; each has to prove itself on inputs that saturate
 before it is used, because there have been products that saturate. ``PIXELZIP_ISA`` overrides which
 one that is, or asks for ``none`` of this; the result is always the same.
