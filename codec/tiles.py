@@ -149,7 +149,8 @@ def _score(
         tally.add(height * width)
     else:
         bits = cdf.symbol_bits(_score_bands(conditional, tile, label, tally))
-    return bits.sum(axis=(1, 2)).astype(np.float32).reshape(height, width)
+    total: NDArray[np.float32] = bits.sum(axis=(1, 2)).astype(np.float32)
+    return total.reshape(height, width)
 
 
 def _score_bands(

@@ -44,7 +44,8 @@ from pixelzip.codec.errors import DeviceError, NetworkFileError, TrainingError
 from pixelzip.models import architectures, images, photographs, planes
 from pixelzip.models.architectures import Config
 from pixelzip.models.freeze import load_checkpoint
-from pixelzip.models.photo import Photo, PhotoConfig
+from pixelzip.models.frozen.architecture import PhotoConfig
+from pixelzip.models.photo import Photo
 from pixelzip.models.thaw import thaw
 
 EMA_DECAY = 0.999

@@ -7,7 +7,8 @@ nearest, ties to even, of a single float32 product: one conversion, one multipli
 rounding, each defined to the last bit by IEEE 754 and never fused with another.
 
 What `gather`, `first` and `activate` return lies in memory that they use again when the same thread
-calls them next (`gather`, of a store as wide): to ask the system for fresh pages each time would cost more than the arithmetic.
+calls them next (`gather`, for a store as wide): to ask the system for fresh pages each time would
+cost more than the arithmetic.
 """
 
 from __future__ import annotations
