@@ -51,9 +51,10 @@ types: $(READY)
 	cd tests && $(ENV)/bin/mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache -p pixelzip
 
 # A strict editable install is a tree of links, one for each file that there was, so a new file (it
-# touches its folder) calls for another one.
+# touches its folder) calls for another one, and so do the C sources.
 # (`bench/` and not `bench`, which is a target of its own.)
-$(READY): pyproject.toml pixelzip codec codec/origins models models/zoo bench/
+$(READY): pyproject.toml pixelzip codec codec/origins models models/frozen models/zoo bench/ \
+		$(wildcard codec/csrc/* models/frozen/csrc/*)
 	rm -rf build  # an install over an older tree leaves copies where links belong
 	test -x $(ENV)/bin/python || $(PYTHON) -m venv $(ENV)
 	$(ENV)/bin/python -m pip install --quiet --disable-pip-version-check "setuptools>=77"

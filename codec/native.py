@@ -8,6 +8,7 @@ side by side. Arrays that go in must be C-contiguous and of the right type: `arr
 from __future__ import annotations
 
 import ctypes
+import os
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -16,9 +17,17 @@ import numpy as np
 
 from pixelzip.codec import tables
 
+NONE = "none"
+"""What ``PIXELZIP_ISA`` says for loops that numba compiles in place of C."""
+
 
 def library(name: str) -> ctypes.CDLL | None:
-    """The library that is installed as a module of this name, None if there is none."""
+    """The library that is installed as a module of this name, None if there is none.
+
+    Nor is there one if the environment's ``PIXELZIP_ISA`` is ``none``.
+    """
+    if os.environ.get("PIXELZIP_ISA") == NONE:
+        return None
     spec = find_spec(name)
     if spec is None or spec.origin is None:
         return None

@@ -19,12 +19,16 @@ def known(network: Conditional, tile: Tile, label: int = 0) -> NDArray[np.int32]
 
 
 def learnt(
-    network: Conditional, together: Sequence[Tile], label: int = 0
+    network: Conditional,
+    together: Sequence[Tile],
+    label: int = 0,
+    given: Sequence[NDArray[np.uint8]] | None = None,
 ) -> list[NDArray[np.int32]]:
     """The same parameters, front by front, of several tiles in step."""
     shapes = [tile.shape[:2] for tile in together]
     channels = together[0].shape[2]
-    stepper = network.stepwise(shapes, channels, [label] * len(shapes))
+    told = () if given is None else (given,)
+    stepper = network.stepwise(shapes, channels, [label] * len(shapes), *told)
     found: list[NDArray[np.int32]] = []
     for spans in tiles.fronts(network, shapes):
         members = np.concatenate([np.full(len(numbers), tile) for tile, numbers in spans])

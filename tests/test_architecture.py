@@ -134,6 +134,38 @@ def test_starts_without_heavy_imports(command: list[str], tmp_path: Path) -> Non
     assert not {name.split(".")[0] for name in imported} & HEAVY
 
 
+CODING = """
+import sys
+import pixelzip
+from pathlib import Path
+from PIL import Image
+
+folder = Path(sys.argv[1])
+small, large = folder / "knob-32x32.png", folder / "bikes-96x64.png"
+data = pixelzip.compress_many([small, large])
+pixelzip.decompress_many(data)
+with Image.open(large) as image:
+    image.convert("L").save("grey.pxz")
+Image.open("grey.pxz").load()
+pixelzip.cost_map("grey.pxz")
+pixelzip.sample("tiny", 1, width=8, height=8)
+from pixelzip.cli import cli
+cli(["decompress", "grey.pxz"], standalone_mode=False)
+"""
+
+
+def test_coding_on_a_cpu_needs_neither_torch_nor_numba(tmp_path: Path) -> None:
+    command = [sys.executable, "-X", "importtime", "-c", CODING, str(ROOT / "tests" / "images")]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines() if "|" in line}
+    assert "pixelzip.models.frozen.native" in imported
+    assert not {name.split(".")[0] for name in imported} & {"torch", "numba"}
+    assert (tmp_path / "grey.png").exists()
+
+
 def test_wheel_holds_everything_under_one_name(tmp_path: Path) -> None:
     """Built from a copy: what a build leaves behind must not get into the next one."""
     checkout = tmp_path / "checkout"
@@ -141,7 +173,7 @@ def test_wheel_holds_everything_under_one_name(tmp_path: Path) -> None:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, checkout)
     for folder in FOLDERS:
-        ignore = shutil.ignore_patterns("__pycache__")
+        ignore = shutil.ignore_patterns("__pycache__", "*.so")
         shutil.copytree(ROOT / folder, checkout / folder, ignore=ignore)
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
     command = [sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", tmp_path, checkout]
@@ -153,6 +185,7 @@ def test_wheel_holds_everything_under_one_name(tmp_path: Path) -> None:
     wanted |= {*(ROOT / "models" / "zoo").glob("*.safetensors"), ROOT / "pixelzip" / "py.typed"}
     wanted |= set((ROOT / "models" / "zoo").glob("*.md"))
     places = {path.relative_to(ROOT).as_posix() for path in wanted}
+    places |= {"codec/_coding.abi3.so", "models/frozen/_engine.abi3.so"}
     assert held == {p if p.startswith("pixelzip/") else f"pixelzip/{p}" for p in places}
 
 

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pixelzip.codec import cdf, coder
+from pixelzip.codec import cdf, coder, loops, native
 from pixelzip.codec.errors import FormatError
 from pixelzip.models import mixture
 
@@ -431,6 +431,115 @@ def test_carries_at_the_end_of_a_payload() -> None:
         decoder.finish()
         assert payload == encoder.payload() == b"\x80"
     assert close > 20
+
+
+# --- Our own reading of the coder, compiled and in loops, against constriction's ------------------
+
+
+@pytest.fixture(params=["compiled", "loops"])
+def ours(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Which of our two implementations the codec takes."""
+    assert native.coding() is not None
+    if request.param == "loops":
+        monkeypatch.setattr(native, "coding", lambda: None)
+    return request.param
+
+
+def frequencies(rng: np.random.Generator, n: int) -> NDArray[np.float32]:
+    """(n, 18) tables, less one: flat, steep, and with everything on one nibble."""
+    shape = rng.dirichlet(np.full(16, 10.0 ** rng.uniform(-3, 2)), n)
+    table = np.zeros((n, cdf.SYMBOLS), np.int64)
+    table[:, 1:17] = np.floor(shape * (2**24 - 18)).astype(np.int64)
+    table[np.arange(n), rng.integers(1, 17, n)] += 2**24 - 18 - table.sum(1)
+    return table.astype(np.float32)
+
+
+def test_our_coder_is_constriction_s_on_millions_of_nibbles(ours: str) -> None:
+    model = coder.constriction.stream.model.Categorical(perfect=False)
+    rng = np.random.default_rng(0)
+    total = 0
+    for n in (1, 2, 3, 10, 100, 1000, *[20_000] * 5, 1_000_000):
+        table = frequencies(rng, n)
+        if n == 1000:
+            table[:] = 0  # nibbles that cost 24 bits each, and ones that cost none
+            table[:, 7] = 2**24 - 18
+        ends = np.cumsum(table.astype(np.int64) + 1, axis=1)
+        quantiles = rng.integers(1, 2**24 - 1, n)
+        nibbles = (ends <= quantiles[:, None]).sum(1) - 1
+        if n == 1000:
+            nibbles[::3] = rng.integers(0, 16, len(nibbles[::3]))
+        rows = np.arange(n)
+        below = np.where(nibbles > 0, ends[rows, nibbles], 1)
+        size = ends[rows, nibbles + 1] - below
+        intervals = np.stack([below - 1, size - 1, 2**24 - below - size - 1], 1).astype(np.float32)
+        assert coder.encoded(intervals) == coder.encoded_by_constriction(intervals)
+        payload = coder.encode(intervals)
+        np.testing.assert_array_equal(coder.Decoder(payload).decode(table), nibbles)
+        padded = payload + bytes(8 + -len(payload) % 4)
+        theirs = coder.constriction.stream.queue.RangeDecoder(
+            np.frombuffer(padded, ">u4").astype(np.uint32)
+        )
+        np.testing.assert_array_equal(theirs.decode(model, table) - 1, nibbles)
+        total += n
+    assert total > 1_000_000
+
+
+def test_our_decoder_refuses_what_constriction_refuses(ours: str) -> None:
+    model = coder.constriction.stream.model.Categorical(perfect=False)
+    rng = np.random.default_rng(1)
+    refused = 0
+    for i in range(300):
+        table = frequencies(rng, 40)
+        payload = rng.bytes(int(rng.integers(0, 60))).rstrip(b"\0")
+        if i % 3 == 0:
+            payload = bytes([255] * int(rng.integers(1, 12))) + payload[:5].rstrip(b"\0")
+        padded = payload + bytes(8 + -len(payload) % 4)
+        theirs = coder.constriction.stream.queue.RangeDecoder(
+            np.frombuffer(padded, ">u4").astype(np.uint32)
+        )
+        try:
+            expected = theirs.decode(model, table) - 1
+        except (AssertionError, ValueError):
+            expected = np.array([-1])
+        if expected.min() < 0 or expected.max() > 15:
+            refused += 1
+            with pytest.raises(FormatError):
+                coder.Decoder(payload).decode(table)
+        else:
+            np.testing.assert_array_equal(coder.Decoder(payload).decode(table), expected)
+    assert 20 < refused < 280
+
+
+@settings(max_examples=40)
+@given(mixtures(), st.integers(0, 2**32))
+def test_loops_are_the_compiled_library(parameters: NDArray[np.int32], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = len(parameters)
+    values, high = rng.integers(0, 256, n, np.uint8), rng.integers(0, 16, n, np.int32)
+    out = np.empty((n, 2, 3), np.float32)
+    loops.mixture_intervals(parameters, values, out)
+    np.testing.assert_array_equal(out, cdf.intervals(parameters, values))
+    tables = np.empty((n, cdf.SYMBOLS), np.float32)
+    loops.mixture_high_table(parameters, tables)
+    np.testing.assert_array_equal(tables, cdf.high_table(parameters))
+    loops.mixture_low_table(parameters, high, tables)
+    np.testing.assert_array_equal(tables, cdf.low_table(parameters, high))
+
+
+@settings(max_examples=40)
+@given(softmaxes(), st.integers(0, 2**32))
+def test_loops_of_logits_are_the_compiled_library(logits: NDArray[np.int32], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = len(logits)
+    values, high = rng.integers(0, 256, n, np.uint8), rng.integers(0, 16, n, np.int32)
+    out = np.empty((n, 2, 3), np.float32)
+    loops.softmax_intervals(logits, values, out)
+    np.testing.assert_array_equal(out, cdf.intervals(logits, values))
+    tables = np.empty((n, cdf.SYMBOLS), np.float32)
+    loops.softmax_table(logits, np.zeros(n, np.int32), 16, tables)
+    np.testing.assert_array_equal(tables, cdf.high_table(logits))
+    loops.softmax_table(logits, 16 * high, 1, tables)
+    np.testing.assert_array_equal(tables, cdf.low_table(logits, high))
 
 
 def test_golden_payload() -> None:

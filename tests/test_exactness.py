@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,21 @@ from PIL import Image
 from stepping import Tile, known, learnt
 
 import pixelzip
-from pixelzip.codec import tiles
+from pixelzip.codec import cdf, coder, tiles
+from pixelzip.codec.conditional import WholeTiles
 from pixelzip.codec.errors import DeviceError, FormatError, PixelzipError
-from pixelzip.models import carriers, freeze, frozen, kernels, twins, zoo
-from pixelzip.models.frozen import Frozen
-from pixelzip.models.photo import PhotoConfig
+from pixelzip.models import carriers, freeze, zoo
+from pixelzip.models.frozen import backends, file, kernels, native
+from pixelzip.models.frozen import network as frozen
+from pixelzip.models.frozen.architecture import GIVEN, PhotoConfig
+from pixelzip.models.frozen.file import LIMIT
+from pixelzip.models.frozen.network import Frozen
+from pixelzip.models.frozen.reference import Reference
+from pixelzip.models.frozen.twins import Twins
+from pixelzip.models.frozen.walk import Walked
 
 Crops = dict[str, NDArray[np.uint8]]
-Network = tuple[dict[str, torch.Tensor], PhotoConfig]
+Network = tuple[dict[str, NDArray[Any]], PhotoConfig]
 
 CPU = torch.device("cpu")
 SHAPES = [(1, 1), (1, 2), (2, 1), (1, 23), (23, 1), (2, 3), (3, 2), (9, 4), (13, 17), (5, 40)]
@@ -44,9 +52,9 @@ def networks(crops: Crops) -> dict[str, Network]:
     """The integers of a tiny network, of a deeper one with odd sizes, and of the shipped one."""
     calibration = tiny.sample(crops.values())[:8]
     return {
-        "tiny": (freeze.freeze(tiny.photo(), calibration), tiny.CONFIG),
-        "deep": (freeze.freeze(tiny.photo(tiny.DEEP, 1), calibration), tiny.DEEP),
-        "photo": frozen.read(Path(zoo.__file__).with_name("photo.safetensors")),
+        "tiny": (freeze.arrays(freeze.freeze(tiny.photo(), calibration)), tiny.CONFIG),
+        "deep": (freeze.arrays(freeze.freeze(tiny.photo(tiny.DEEP, 1), calibration)), tiny.DEEP),
+        "photo": file.read(Path(zoo.__file__).with_name("photo.safetensors")),
     }
 
 
@@ -73,7 +81,7 @@ def cut(crops: Crops, channels: int = 3, shapes: Sequence[tuple[int, int]] = SHA
 
 @pytest.mark.parametrize("channels", [3, 1])
 def test_parallel_is_stepwise(integers: Network, crops: Crops, channels: int) -> None:
-    network = Frozen("n", *integers)
+    network = backends.make("n", *integers)
     together = cut(crops, channels)
     expected = [known(network, tile) for tile in together]
     for one, other in zip(expected, learnt(network, together), strict=True):
@@ -86,7 +94,7 @@ def test_parallel_is_stepwise(integers: Network, crops: Crops, channels: int) ->
 
 
 def test_bands(integers: Network, crops: Crops, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = Frozen("n", *integers)
+    network = backends.make("n", *integers)
     together = cut(crops, shapes=[(13, 17), (40, 3), (7, 50), (1, 30)])
     expected = [known(network, tile) for tile in together]
     for band in (1, 20, 51, 100, 1 << 20):
@@ -101,7 +109,7 @@ def test_bands(integers: Network, crops: Crops, monkeypatch: pytest.MonkeyPatch)
 def test_files_do_not_depend_on_batches_threads_or_order(
     integers: Network, crops: Crops, channels: int
 ) -> None:
-    network = Frozen("n", *integers)
+    network = backends.make("n", *integers)
     together = cut(crops, channels)
     shapes = [tile.shape[:2] for tile in together]
     payloads = [tiles.encode_tiles(network, [tile])[0] for tile in together]
@@ -120,29 +128,117 @@ def test_files_do_not_depend_on_batches_threads_or_order(
         np.testing.assert_array_equal(back, tile)
 
 
-@pytest.mark.parametrize("carrier", [None, *carriers.CARRIERS])
-@pytest.mark.parametrize("glue", [kernels, twins])
-def test_carriers_and_glue(integers: Network, crops: Crops, carrier: str | None, glue: Any) -> None:
+def backend(name: str, integers: Network) -> Frozen:
+    """The network in any of its backends."""
+    if name == "reference":
+        return Reference("n", *integers)
+    if name == "numba":
+        return Walked("n", *integers, kernels)
+    if name.startswith("torch"):
+        return Walked("n", *integers, Twins("cpu", name.partition(" ")[2] or None))
+    return native.Native("n", *integers, name)
+
+
+BACKENDS = [
+    *native.instruction_sets(), "numba", "torch", *(f"torch {c}" for c in carriers.CARRIERS)
+]  # fmt: skip
+
+
+def test_the_library_is_here() -> None:
+    """Tests are run where there is a compiler; one without its work is not all of them."""
+    assert native.instruction_sets()[-1] == "portable"
+
+
+def told(config: PhotoConfig, tile: Tile, samples: int = GIVEN) -> NDArray[np.uint8] | None:
+    """What a network that is given samples may be given for a tile: noise."""
+    if not config.given:
+        return None
+    rng = np.random.default_rng(tile.size)
+    return rng.integers(0, 256, (*tile.shape[:2], samples), dtype=np.uint8)
+
+
+def mixtures(network: Frozen, tile: Tile, given: NDArray[np.uint8] | None) -> NDArray[np.int32]:
+    return np.concatenate(list(network.parallel(tile, 0, given)))
+
+
+WILD: dict[str, dict[str, Any]] = {
+    "photo": {},
+    "photo, more neighbours": {"near": 24},
+    "luma": {"colours": 1, "near": 24},
+    "chroma": {"colours": 1, "near": 24, "given": GIVEN},
+    "chroma, little": {"colours": 1, "given": GIVEN, "channels": 1, "head": 1, "components": 1},
+    "odd sizes": {"channels": 65, "head": 33, "components": 11, "blocks": "MMN"},
+    "no blocks": {"blocks": ""},
+}
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("kind", WILD)
+def test_backends_are_the_reference(kind: str, name: str) -> None:
+    """Of networks that are random up to the brim: known, stepped through, scored and decoded."""
+    rng = np.random.default_rng(5)
+    for seed in range(2):
+        integers = tiny.wild(seed, **WILD[kind])
+        reference, network = backend("reference", integers), backend(name, integers)
+        assert network.fingerprint == reference.fingerprint
+        for channels in {1, integers[1].colours}:
+            together = [
+                rng.integers(0, 256, (*shape, channels), dtype=np.uint8)
+                for shape in (*SHAPES, (70, 3), (2, 150))
+            ]
+            given = [told(integers[1], tile, 4 + i % 2) for i, tile in enumerate(together)]
+            expected = list(map(partial(mixtures, reference), together, given))
+            found = list(map(partial(mixtures, network), together, given))
+            stepped = learnt(network, together, given=given if network.given else None)
+            for one, *others in zip(expected, found, stepped, strict=True):
+                for other in others:
+                    np.testing.assert_array_equal(other, one)
+            if isinstance(network, WholeTiles):
+                for tile, samples, parameters in zip(together, given, expected, strict=True):
+                    intervals = network.score_tile(tile, 0, samples)
+                    np.testing.assert_array_equal(intervals, in_order(tile, parameters))
+                    payload = coder.encode(intervals)
+                    shape = tile.shape[:2]
+                    decoded = network.decode_tile(payload, shape, channels, 0, samples)
+                    np.testing.assert_array_equal(decoded, tile)
+
+
+def in_order(tile: Tile, parameters: NDArray[np.int32]) -> NDArray[np.float32]:
+    """The intervals of a tile's nibbles as docs/format.md orders them, one by one."""
+    height, width, channels = tile.shape
+    values = tile.reshape(-1, channels)
+    pieces = []
+    steps = [[(t - 2 * r, r) for r in range(height)] for t in range(width + 2 * height)]
+    for front in steps:
+        pixels = [r * width + c for c, r in front if 0 <= c < width]
+        for channel in range(channels if pixels else 0):
+            of_front = cdf.intervals(parameters[pixels, channel], values[pixels, channel])
+            pieces += [of_front[:, 0], of_front[:, 1]]
+    return np.concatenate(pieces)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_backends(integers: Network, crops: Crops, name: str) -> None:
     shapes = [(1, 1), (2, 3), (9, 4), (8, 11)]
+    network, reference = backend(name, integers), backend("reference", integers)
     for channels in (3, 1):
         together = cut(crops, channels, shapes)
-        expected = [known(Frozen("n", *integers), tile) for tile in together]
-        network = Frozen("n", *integers, carrier=carrier, glue=glue)
+        expected = [known(reference, tile) for tile in together]
         for tile, parameters in zip(together, expected, strict=True):
             np.testing.assert_array_equal(known(network, tile), parameters)
         for parameters, stepped in zip(expected, learnt(network, together), strict=True):
             np.testing.assert_array_equal(stepped, parameters)
 
 
-def test_what_one_glue_encodes_the_other_decodes(integers: Network, crops: Crops) -> None:
+def test_what_one_backend_encodes_the_other_decodes(integers: Network, crops: Crops) -> None:
     together = cut(crops, shapes=[(8, 11), (3, 2)])
     shapes = [tile.shape[:2] for tile in together]
-    compiled, plain = Frozen("n", *integers), Frozen("n", *integers, carrier="float64", glue=twins)
-    for one, other in ((compiled, plain), (plain, compiled)):
-        payloads = tiles.encode_tiles(one, together)
-        for tile, back in zip(
-            together, tiles.decode_tiles(other, payloads, shapes, 3), strict=True
-        ):
+    names = [BACKENDS[0], "portable", "numba", "torch float64"]
+    payloads = [tiles.encode_tiles(backend(name, integers), together) for name in names]
+    assert all(made == payloads[0] for made in payloads)
+    for name in names:
+        decoded = tiles.decode_tiles(backend(name, integers), payloads[0], shapes, 3)
+        for tile, back in zip(together, decoded, strict=True):
             np.testing.assert_array_equal(back, tile)
 
 
@@ -151,12 +247,24 @@ def test_what_one_glue_encodes_the_other_decodes(integers: Network, crops: Crops
 def test_gpu(integers: Network, crops: Crops, carrier: str | None) -> None:
     together = cut(crops)
     shapes = [tile.shape[:2] for tile in together]
-    here = Frozen("n", *integers)
-    there = Frozen("n", *integers, carrier=carrier, device="cuda")
+    here = backends.make("n", *integers)
+    there = backends.make("n", *integers, carrier=carrier, device="cuda")
     payloads = tiles.encode_tiles(here, together)
     assert tiles.encode_tiles(there, together) == payloads
     for tile, back in zip(together, tiles.decode_tiles(there, payloads, shapes, 3), strict=True):
         np.testing.assert_array_equal(back, tile)
+
+
+def test_given_samples_have_to_fit(crops: Crops) -> None:
+    tile = crops["parrot-32x32"][:4, :5, :1]
+    for name in (BACKENDS[0], "numba", "reference"):
+        network = backend(name, tiny.wild(0, **WILD["chroma"]))
+        for wrong in (None, np.zeros((4, 4, 5), np.uint8), np.zeros((4, 5, 3), np.uint8)):
+            with pytest.raises(ValueError, match="given samples"):
+                list(network.parallel(tile, 0, wrong))
+        network = backend(name, tiny.wild(0, **WILD["luma"]))
+        with pytest.raises(ValueError, match="given samples"):
+            list(network.parallel(tile, 0, np.zeros((4, 5, 5), np.uint8)))
 
 
 @contextmanager
@@ -189,21 +297,20 @@ def ambience(name: str) -> Iterator[None]:
     ["autocast", "bfloat16 products", "double by default", "half by default", "no denormals",
      "many threads"],
 )  # fmt: skip
-@pytest.mark.parametrize("glue", [kernels, twins])
 def test_settings_of_the_program_around(
-    networks: dict[str, Network], crops: Crops, name: str, glue: Any
+    networks: dict[str, Network], crops: Crops, name: str
 ) -> None:
     integers = networks["tiny"]
     together = cut(crops, shapes=[(8, 11), (12, 9)])
     shapes = [tile.shape[:2] for tile in together]
-    payloads = tiles.encode_tiles(Frozen("n", *integers), together)
-    for carrier in carriers.CARRIERS:
+    payloads = tiles.encode_tiles(backends.make("n", *integers), together)
+    for which in BACKENDS:
         with ambience(name):
-            network = Frozen("n", *integers, carrier=carrier, glue=glue)
+            network = backend(which, integers)
             parameters = known(network, together[0])
             encoded = tiles.encode_tiles(network, together, threads=2)
             decoded = tiles.decode_tiles(network, payloads, shapes, 3, threads=2)
-        np.testing.assert_array_equal(parameters, known(Frozen("n", *integers), together[0]))
+        np.testing.assert_array_equal(parameters, known(backends.make("n", *integers), together[0]))
         assert encoded == payloads
         for tile, back in zip(together, decoded, strict=True):
             np.testing.assert_array_equal(back, tile)
@@ -211,7 +318,7 @@ def test_settings_of_the_program_around(
 
 def test_damaged_payloads(networks: dict[str, Network], crops: Crops) -> None:
     """They give an error or other pixels of the same shape, from any of the tiles in step."""
-    network = Frozen("n", *networks["tiny"])
+    network = backends.make("n", *networks["tiny"])
     tile = crops["parrot-32x32"][:9, :11]
     payload = tiles.encode_tiles(network, [tile])[0]
     rng = np.random.default_rng(0)
@@ -316,11 +423,59 @@ def test_the_environment_chooses_a_carrier(
     for carrier in carriers.ranking(CPU):
         used.clear()
         monkeypatch.setenv("PIXELZIP_CARRIER", carrier)
-        Frozen("n", *networks["tiny"])
+        backend("torch", networks["tiny"])
         assert used == {carrier}
     monkeypatch.setenv("PIXELZIP_CARRIER", "int4")
     with pytest.raises(PixelzipError, match="int4"):
-        Frozen("n", *networks["tiny"])
+        backend("torch", networks["tiny"])
+
+
+# --- Instruction sets of the compiled engine -----------------------------------------------------
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 70), st.integers(1, 200), st.integers(1, 80), st.integers(0, 2**32))
+def test_products_are_exact(n: int, inputs: int, outputs: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = extremes(rng, n, inputs, lowest=-128).numpy().view(np.uint8)
+    weight = extremes(rng, inputs, outputs, lowest=-128).numpy()
+    exact = x.astype(np.int64) @ weight.astype(np.int64)
+    engine = native.library()
+    assert engine is not None
+    for number in range(len(native.instruction_sets())):
+        np.testing.assert_array_equal(native.product(engine, number, x, weight), exact)
+
+
+def test_an_instruction_set_that_saturates_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    product = native.product
+
+    def saturating(engine: Any, number: int, x: Any, weight: Any) -> NDArray[np.int32]:
+        """The last one is as old processors would have it: pairs of products meet in 16 bits."""
+        if native._names(engine)[number] != "portable":
+            return product(engine, number, x, weight)
+        pairs = (x.astype(int)[..., None] * weight.astype(int)).reshape(
+            len(x), -1, 2, len(weight[0])
+        )
+        return pairs.sum(2).clip(-(2**15), 2**15 - 1).sum(1).astype(np.int32)
+
+    monkeypatch.setattr(native, "product", saturating)
+    exact = native.instruction_sets.__wrapped__()
+    assert exact == native.instruction_sets()[:-1]
+
+
+def test_the_environment_chooses_an_instruction_set(
+    networks: dict[str, Network], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for isa in native.instruction_sets():
+        monkeypatch.setenv("PIXELZIP_ISA", isa)
+        network = backends.make("n", *networks["tiny"])
+        assert isinstance(network, native.Native)
+        assert network.isa == isa
+    monkeypatch.setenv("PIXELZIP_ISA", "none")
+    assert isinstance(backends.make("n", *networks["tiny"]), Walked)
+    monkeypatch.setenv("PIXELZIP_ISA", "mmx")
+    with pytest.raises(PixelzipError, match="mmx"):
+        backends.make("n", *networks["tiny"])
 
 
 # --- Each kernel against its twin ----------------------------------------------------------------
@@ -351,7 +506,7 @@ def scales(rng: np.random.Generator, columns: int) -> Any:
 def twin(function: str, *arguments: Any) -> Any:
     """Call the twin with the same numbers; give back arrays, and the arguments' new contents."""
     given_ = [torch.from_numpy(a.copy()) if isinstance(a, np.ndarray) else a for a in arguments]
-    result = getattr(twins, function)(*given_)
+    result = getattr(Twins(), function)(*given_)
     if result is None:
         result = given_
     return [
@@ -398,6 +553,10 @@ def test_gather_scatter_and_contrasts(seed: int) -> None:
     assert_same("scatter", store, where, rng.integers(-128, 128, (7, 4)).astype(np.int8))
     predicted = rng.integers(-(2**26), 2**26, (7, 3)).astype(np.int32)
     assert_same("contrasts", store, at, predicted, 8)
+    assert_same("contrasts", store, at, predicted[:, :1].copy(), 8)
+    given = rng.integers(-128, 128, (30, 7)).astype(np.int8)
+    assert_same("look_contrasts", given, at, where)
+    assert_same("side_by_side", store, store)
 
 
 @given(SEEDS)
@@ -427,7 +586,7 @@ def test_rescale_add_and_activate(seed: int) -> None:
     (rescaled,) = assert_same("rescale", product, bias, scale)
     total = (product.astype(np.int64) + bias).astype(np.float32)
     with np.errstate(over="ignore", under="ignore"):
-        exact = np.clip(np.rint(total * scale), -kernels.LIMIT, kernels.LIMIT)
+        exact = np.clip(np.rint(total * scale), -LIMIT, LIMIT)
     np.testing.assert_array_equal(rescaled, exact)
     (activated,) = assert_same("activate", product, bias, scale)
     np.testing.assert_array_equal(activated, np.clip(exact, 0, 127))
@@ -463,37 +622,44 @@ def test_mixture(seed: int) -> None:
     value = kernels.rescale(product, bias, scale).astype(object)
     total = (value[:, 3 * k : 3 * k + near] * contrast).sum(1)
     total = total + (value[:, 3 * k + near :] * residuals).sum(1)
-    exact = [min(max(int(p) + ((int(t) + 2048) >> 12), -kernels.LIMIT), kernels.LIMIT)
+    exact = [min(max(int(p) + ((int(t) + 2048) >> 12), -LIMIT), LIMIT)
              for p, t in zip(predicted, total, strict=True)]  # fmt: skip
     assert centre.tolist() == exact
     np.testing.assert_array_equal(out[:, 1], value[:, k : 2 * k] + centre[:, None])
 
 
 def test_kernels_and_twins_are_pairs() -> None:
-    def functions(module: Any) -> set[str]:
-        own = (f for f in vars(module).values() if getattr(f, "__module__", "") == module.__name__)
-        return {f.__name__ for f in own if not f.__name__.startswith("_")}
-
-    assert functions(kernels) == functions(twins)
+    own = (f for f in vars(kernels).values() if getattr(f, "__module__", "") == kernels.__name__)
+    names = {f.__name__ for f in own if not f.__name__.startswith("_")}
+    assert names == {name for name in vars(Twins) if not name.startswith("_")}
 
 
-# --- Instruction sets ----------------------------------------------------------------------------
+# --- Machines ----------------------------------------------------------------------------
 
 MACHINES = {
+    "nothing compiled": {"PIXELZIP_ISA": "none"},
     "an old one": {
+        "PIXELZIP_ISA": "none",
         "ONEDNN_MAX_CPU_ISA": "SSE41",
         "ATEN_CPU_CAPABILITY": "default",
         "NUMBA_CPU_NAME": "generic",
+        "OPENBLAS_CORETYPE": "Nehalem",
         "MKL_CBWR": "COMPATIBLE",
         "OMP_NUM_THREADS": "1",
     },
-    "AVX2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "OMP_NUM_THREADS": "3"},
+    "another one": {
+        "PIXELZIP_ISA": "portable",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "OMP_NUM_THREADS": "3",
+    },
     "AVX-512, and int8 asked for where it saturates": {
         "ONEDNN_MAX_CPU_ISA": "AVX512_CORE",
         "ATEN_CPU_CAPABILITY": "avx512",
         "PIXELZIP_CARRIER": "int8",
     },
     "this one, in floats": {"PIXELZIP_CARRIER": "float32", "ONEDNN_DEFAULT_FPMATH_MODE": "ANY"},
+    **{isa: {"PIXELZIP_ISA": isa} for isa in native.instruction_sets()},
 }
 
 
@@ -504,7 +670,7 @@ def fixed(
     """A folder of pictures, networks and files made here; the digests of the files."""
     folder = tmp_path_factory.mktemp("matrix")
     for name in ("tiny", "photo"):
-        freeze.write(folder / f"{name}.safetensors", *networks[name], "a test")
+        tiny.write(folder / f"{name}.safetensors", *networks[name])
     for name in ("row-lstm", "pixelcnn++"):
         for bits in (8, 16):
             config, images = architectures.config(name), architectures.random_pixels(name, 2, 9, 9)

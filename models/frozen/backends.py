@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pixelzip.codec.native import NONE
 from pixelzip.models.frozen import native
 from pixelzip.models.frozen.architecture import PhotoConfig
 from pixelzip.models.frozen.file import Tensors
@@ -23,8 +24,9 @@ def make(
     Raises NetworkFileError if its integers are not sound, DeviceError if there is no such device.
     """
     if device == "cpu" and carrier is None:
-        if native.instruction_sets():
-            return native.Native(name, tensors, config)
+        isa = native.asked_for() or (*native.instruction_sets(), NONE)[0]
+        if isa != NONE:
+            return native.Native(name, tensors, config, isa)
         from pixelzip.models.frozen import kernels
         from pixelzip.models.frozen.walk import Walked
 

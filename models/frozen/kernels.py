@@ -7,7 +7,8 @@ nearest, ties to even, of a single float32 product: one conversion, one multipli
 rounding, each defined to the last bit by IEEE 754 and never fused with another.
 
 What `gather`, `first` and `activate` return lies in memory that they use again when the same thread
-calls them next: to ask the system for fresh pages each time would cost more than the arithmetic.
+calls them next (`gather`, for a store as wide): to ask the system for fresh pages each time would
+cost more than the arithmetic.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def positions(base, row, column, height, width, pitch, mask, offsets):  # type: 
 
 def gather(store, at):  # type: ignore[no-untyped-def]
     """(n, J * C) int8: the entries ``at`` (n, J) of a store (N, C), side by side."""
-    out = _room("gather", (*at.shape, store.shape[1]), np.int8)
+    out = _room(f"gather {store.shape[1]}", (*at.shape, store.shape[1]), np.int8)
     np.take(store, at, 0, out, "clip")  # "raise" would copy; no position lies outside
     return out.reshape(len(at), -1)
 

@@ -1,9 +1,9 @@
 """The backend that is compiled C: whole tiles in one call, for the CPU.
 
-`models/frozen/native` holds the C: one library with the same layers for each instruction set. Which
+`models/frozen/csrc` holds the C: one library with the same layers for each instruction set. Which
 of these a processor has, the library finds out; each has to prove itself on inputs that saturate
 before it is used, because there have been products that saturate. ``PIXELZIP_ISA`` overrides which
-one that is: the result is the same with all.
+one that is, or asks for ``none`` of this; the result is always the same.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from pixelzip.codec import coder, native
 from pixelzip.codec.conditional import Given, Shape
 from pixelzip.codec.errors import FormatError, PixelzipError
+from pixelzip.models.frozen import network
 from pixelzip.models.frozen.architecture import NEIGHBOURS, WINDOW, PhotoConfig
 from pixelzip.models.frozen.file import Tensors
-from pixelzip.models.frozen.network import BAND, Frozen
+from pixelzip.models.frozen.network import Frozen
 
 _WIDTH = 32  # columns of weights, and bytes of inputs, come in multiples of this
 _MOST_BLOCKS, _MOST_NEAR, _MOST_COLOURS = 24, 24, 3
@@ -95,10 +96,15 @@ def instruction_sets() -> tuple[str, ...]:
     engine = library()
     if engine is None:
         return ()
+    return tuple(n for number, n in enumerate(_names(engine)) if _is_exact(engine, number))
+
+
+def _names(engine: ctypes.CDLL) -> list[str]:
+    """Of all instruction sets that are here, exact or not."""
     found: list[str] = []
     while (name := engine.engine_name(len(found))) is not None:
         found.append(name.decode())
-    return tuple(name for number, name in enumerate(found) if _is_exact(engine, number))
+    return found
 
 
 def _is_exact(engine: ctypes.CDLL, number: int) -> bool:
@@ -128,9 +134,9 @@ def product(
 def asked_for() -> str | None:
     """The instruction set that the environment asks for. PixelzipError if it is not here."""
     name = os.environ.get("PIXELZIP_ISA")
-    if name is not None and name not in instruction_sets():
-        here = ", ".join(instruction_sets()) or "none"
-        raise PixelzipError(f"PIXELZIP_ISA is {name!r}; what this machine has is: {here}")
+    if name is not None and name not in (*instruction_sets(), native.NONE):
+        here = ", ".join((*instruction_sets(), native.NONE))
+        raise PixelzipError(f"PIXELZIP_ISA is {name!r}; choose one of {here}")
     return name
 
 
@@ -262,22 +268,16 @@ class _Packer:
 
 
 class Native(Frozen):
-    """A frozen network in compiled code. ``isa``: the instruction set, the fastest if None."""
+    """A frozen network in compiled code, for an instruction set."""
 
     forkable = False  # there is no need: threads run side by side
 
-    def __init__(
-        self, name: str, tensors: Tensors, config: PhotoConfig, *, isa: str | None = None
-    ) -> None:
+    def __init__(self, name: str, tensors: Tensors, config: PhotoConfig, isa: str) -> None:
         super().__init__(name, tensors, config)
         engine = library()
-        assert engine is not None, "ask instruction_sets first"
-        self.engine = engine
-        self.isa = isa or asked_for() or instruction_sets()[0]
-        names: list[str] = []
-        while (found := engine.engine_name(len(names))) is not None:
-            names.append(found.decode())
-        self.number = names.index(self.isa)
+        assert engine is not None, "there is none without a library"
+        self.engine, self.isa = engine, isa
+        self.number = _names(engine).index(isa)
         self._packer = _Packer(engine, self.number)
         self.network = self._packer.network(tensors, config)
 
@@ -287,7 +287,7 @@ class Native(Frozen):
         """See `pixelzip.codec.conditional.Conditional.parallel`."""
         height, width, channels = pixels.shape
         evaluation = Evaluation(self, pixels.shape[:2], channels, given, pixels)
-        rows = max(1, BAND // width)
+        rows = max(1, network.BAND // width)
         for top in range(0, height, rows):
             some = min(rows, height - top)
             out = np.empty((some * width, channels, 3, self.config.components), np.int32)
@@ -336,18 +336,18 @@ class Evaluation:
 
     def __init__(
         self,
-        network: Native,
+        owner: Native,
         shape: Shape,
         channels: int,
         given: Given | None,
         pixels: NDArray[np.uint8] | None = None,
     ) -> None:
-        network.check_given(shape, given)
-        self.network, self.engine = network, network.engine
+        owner.check_given(shape, given)
+        self.engine = owner.engine
         samples = None if given is None else np.ascontiguousarray(given, np.uint8)
         self.address = self.engine.engine_open(
-            ctypes.byref(network.network),
-            network.number,
+            ctypes.byref(owner.network),
+            owner.number,
             *shape,
             channels,
             None if pixels is None else np.ascontiguousarray(pixels),
@@ -384,14 +384,14 @@ class Steps:
 
     def __init__(
         self,
-        network: Native,
+        owner: Native,
         shapes: Sequence[Shape],
         channels: int,
         given: Sequence[Given] | None,
     ) -> None:
-        self.network, self.engine = network, network.engine
+        self.owner, self.engine = owner, owner.engine
         self.tiles = [
-            Evaluation(network, shape, channels, None if given is None else given[i])
+            Evaluation(owner, shape, channels, None if given is None else given[i])
             for i, shape in enumerate(shapes)
         ]
 
@@ -406,14 +406,15 @@ class Steps:
 
     def parameters(self, channel: int) -> NDArray[np.int32]:
         """See `pixelzip.codec.conditional.Stepper.parameters`."""
-        out = np.empty((self.ends[-1], 3, self.network.config.components), np.int32)
+        out = np.empty((self.ends[-1], 3, self.owner.config.components), np.int32)
         for address, part in zip(self.here, np.split(out, self.ends[:-1]), strict=True):
             self.engine.engine_parameters(address, channel, part)
         return out
 
     def reveal(self, channel: int, values: NDArray[np.uint8]) -> None:
         """See `pixelzip.codec.conditional.Stepper.reveal`."""
-        values = np.ascontiguousarray(values)
+        values = np.ascontiguousarray(values, np.uint8)
+        assert len(values) == self.ends[-1], "all of a front's values"
         for address, part in zip(self.here, np.split(values, self.ends[:-1]), strict=True):
             self.engine.engine_reveal(address, channel, part)
 

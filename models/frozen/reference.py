@@ -26,7 +26,8 @@ def at(values: Map, offset: tuple[int, int]) -> Map:
     reach = max(map(abs, offset))
     around = np.pad(values, ((reach, reach), (reach, reach), (0, 0)))
     top, left = reach + offset[0], reach + offset[1]
-    return around[top : top + height, left : left + width]
+    found: Map = around[top : top + height, left : left + width]
+    return found
 
 
 def seen(values: Map, offsets: Sequence[tuple[int, int]]) -> Map:
@@ -146,4 +147,3 @@ class Reference(Frozen):
         index = np.where(residual < 0, -bins[size], bins[size])
         found: Map = rows[len(rows) // 2 + index]
         return found
-
