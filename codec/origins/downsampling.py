@@ -9,9 +9,8 @@ what was found, and keeps the pixels that differ.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,15 +34,31 @@ from pixelzip.codec.origins.upsampling import (
 Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
-Pull = Callable[[Floats], Floats]
-"""(2, height, width) chroma -> how far each pixel is from chroma that it could have: the same
-shape, zeros where it could have this or where nothing is known."""
+Ints = NDArray[np.int32]
+Index = NDArray[np.int64]
 
-WINDOW = 160
+
+class Bounds(Protocol):
+    """Pixels that say something of their chroma, but not what it is: clipped ones."""
+
+    where: tuple[NDArray[np.int64], NDArray[np.int64]]
+    """Rows and columns of these pixels, (n,) each."""
+
+    def pull(self, chroma: Floats) -> Floats:
+        """(2, n) chroma -> the step, (2, n), to the nearest chroma that each pixel allows."""
+
+    def gap(self, which: NDArray[np.int64], c1: Bytes, c2: Bytes) -> Floats:
+        """How far pixels, by their numbers, are from allowing that chroma; 0: they do."""
+
+
+WINDOW = 128
 """A rule is chosen by looking at a square of so many pixels, where chroma changes most."""
 
 GOOD = 0.06
 """The largest share of pixels that may contradict a rule after rough solving, to be tried."""
+
+CERTAIN = 0.004
+"""A rule that so few pixels contradict is not compared with others."""
 
 
 def fill(values: Floats, known: Mask) -> Floats:
@@ -117,18 +132,9 @@ class _Frame:
     def __init__(
         self, chroma: Bytes, known: Mask, rule: Upsampling, rows: Extent, columns: Extent
     ) -> None:
-        self.rule, self.rows, self.columns = rule, rows, columns
-        self.pad = (tuple(rows), tuple(columns))
-        self.chroma = np.pad(chroma, ((0, 0), *self.pad))
-        self.known = np.pad(known, self.pad)
-
-    def crop(self, a: NDArray[Any]) -> NDArray[Any]:
-        height, width = self.known.shape
-        return a[
-            ...,
-            self.rows.before : height - self.rows.after,
-            self.columns.before : width - self.columns.after,
-        ]
+        self.rule, self.extents = rule, (rows, columns)
+        self.chroma = np.pad(chroma, ((0, 0), rows, columns))
+        self.known = np.pad(known, (rows, columns))
 
     def stretch(self, samples: NDArray[Any]) -> NDArray[Any]:
         """Samples of any type -> the sums that are shifted to make pixels, bias included."""
@@ -139,7 +145,7 @@ class _Frame:
         return total
 
 
-def estimate(frame: _Frame, pull: Pull | None = None) -> Floats:
+def estimate(frame: _Frame, bounds: Bounds | None = None) -> Floats:
     """(2, plane height, plane width) float32: roughly the samples; smooth where nothing is known."""
     rule, chroma = frame.rule, frame.chroma.astype(np.float32)
     scale = np.float32(1 << rule.shift)
@@ -159,13 +165,15 @@ def estimate(frame: _Frame, pull: Pull | None = None) -> Floats:
             samples += np.float32(1.2) * _own(misses(), rule) / counts * settled
         samples = fill(samples, settled)
     if not settled.all():
-        for _ in range(12):
+        for _ in range(12 if bounds is not None else 2):
             missed, weights = misses(), known
-            if pull is not None:
-                now = (frame.stretch(samples) - middle) / scale
-                pulled = np.pad(pull(frame.crop(now)), ((0, 0), *frame.pad))
-                missed = missed + pulled
-                weights = np.maximum(known, (pulled != 0).any(0))
+            if bounds is not None:
+                place = tuple(a + e.before for a, e in zip(bounds.where, frame.extents, strict=True))
+                now = frame.stretch(samples)[(slice(None), *place)]
+                pulled = bounds.pull((now - middle) / scale)
+                missed[(slice(None), *place)] += pulled
+                weights = known.copy()
+                weights[place] += (pulled != 0).any(0)
             weights = np.maximum(_adjoint(weights, rule), np.float32(1e-3))
             step = _adjoint(missed, rule) / weights * ~settled
             if np.abs(step).max() < 0.05:
@@ -174,13 +182,14 @@ def estimate(frame: _Frame, pull: Pull | None = None) -> Floats:
     return np.clip(samples, 0, 255)
 
 
-def _influence(stretch: Stretch, samples: int, block: int) -> NDArray[np.int32]:
-    """(positions, block, window): weights of a block's samples in the pixels about it.
+def _windows(stretch: Stretch, samples: int, block: int) -> tuple[Ints, Index]:
+    """Weights of a block's samples in the pixels about it, by where the block begins.
 
-    The window begins one pixel before the block's first pair where the axis is halved.
+    Returns (kinds, block, window) and, for each beginning, its kind: at an edge, the samples have
+    more weight. The window begins one pixel before the block's first pair on a halved axis.
     """
     if stretch.step == 1:
-        return np.ones((samples, 1, 1), np.int32)
+        return np.ones((1, 1, 1), np.int32), np.zeros(samples, np.int64)
     weights = np.empty((samples, 4), np.int32)
     weights[:] = (stretch.second[1], stretch.first[0], stretch.second[0], stretch.first[1])
     weights[0, 1] += stretch.first[1]
@@ -188,7 +197,8 @@ def _influence(stretch: Stretch, samples: int, block: int) -> NDArray[np.int32]:
     table = np.zeros((samples - block + 1, block, 2 * block + 2), np.int32)
     for k in range(block):
         table[:, k, 2 * k : 2 * k + 4] = weights[k : k + len(table)]
-    return table
+    kinds, of = np.unique(table, axis=0, return_inverse=True)
+    return kinds, of.ravel()
 
 
 @cache
@@ -210,6 +220,8 @@ class _Search:
         self.samples = samples
         pad = ((0, 0), (_MARGIN, _MARGIN), (_MARGIN, _MARGIN))
         goal = frame.chroma.astype(np.int32) << self.rule.shift
+        self.extents = frame.extents
+        self.goal = np.pad(goal, pad)
         self.excess = np.pad(frame.stretch(samples) - goal, pad)
         self.known = np.pad(frame.known, pad[1:])
         self.most = (1 << self.rule.shift) - 1
@@ -220,66 +232,126 @@ class _Search:
         return self.known & ((self.excess < 0) | (self.excess > self.most))
 
     def sweep(self, block: tuple[int, int], noise: float, most: int) -> int:
-        """Tries the moves of a block of samples at each wrong pixel; how many there were."""
+        """Tries all moves of a block of samples at each wrong pixel; how many those were.
+
+        Does nothing if they are more than ``most``. A single sample is tried where it is a wrong
+        pixel's near one and where it is its far one, a larger block where it holds both.
+        """
         stretches = (self.rule.rows, self.rule.columns)
         sizes = self.samples.shape[1:]
-        if sizes[0] < block[0] or sizes[1] < block[1]:
-            return 0
         plane, *pixel = np.nonzero(self.wrong())
-        if not len(plane) or len(plane) > most:
+        if not 0 < len(plane) <= most or sizes[0] < block[0] or sizes[1] < block[1]:
             return len(plane)
-        starts, tables, kinds, colours, windows = [], [], [], [], []
-        for axis in (0, 1):
-            step, size = stretches[axis].step, block[axis]
-            at = pixel[axis] - _MARGIN
-            if step == 2:
-                at = (at + (size > 1)) // 2 - size // 2
-            starts.append(np.clip(at, 0, sizes[axis] - size))
-            table = _influence(stretches[axis], sizes[axis], size)
-            kind, of = np.unique(table, axis=0, return_inverse=True)
-            tables.append(kind)
-            kinds.append(of.ravel())
-            windows.append(kind.shape[2])
-            colours.append(-(-kind.shape[2] // step))
+        axes = []
+        for stretch, size, length, at in zip(stretches, sizes, block, pixel, strict=True):
+            at = at - _MARGIN
+            if stretch.step == 1:
+                starts = at[None]
+            elif length == 1:
+                starts = np.stack([at // 2, at // 2 + at % 2 * 2 - 1])
+            else:
+                starts = ((at + 1) // 2 - length // 2)[None]
+            axes.append((np.clip(starts, 0, size - length), *_windows(stretch, size, length)))
+        (top, row_weights, row_kinds), (left, column_weights, column_kinds) = axes
         moves = _moves(*block)
-        change = np.einsum("mab,iar,jbc->ijmrc", moves, *tables, dtype=np.int32)
-        key = np.unique((plane * sizes[0] + starts[0]) * sizes[1] + starts[1])
+        change = np.einsum(
+            "mab,iar,jbc->ijmrc", moves, row_weights, column_weights, dtype=np.int32
+        )
+        key = np.unique((plane * sizes[0] + top[:, None]) * sizes[1] + left[None])
         plane, i, j = key // (sizes[0] * sizes[1]), key // sizes[1] % sizes[0], key % sizes[1]
-        for row, column in itertools.product(range(colours[0]), range(colours[1])):
-            chosen = np.flatnonzero((i % colours[0] == row) & (j % colours[1] == column))
-            for part in np.array_split(chosen, -(-len(chosen) // 2048)) if len(chosen) else ():
-                self._move(plane[part], i[part], j[part], change, kinds, windows, moves, noise)
-        return len(key)
+        # Blocks whose windows don't overlap move together.
+        apart = [-(-change.shape[k] // s.step) for k, s in zip((3, 4), stretches, strict=True)]
+        for row, column in itertools.product(range(apart[0]), range(apart[1])):
+            chosen = np.flatnonzero((i % apart[0] == row) & (j % apart[1] == column))
+            for part in _parts(chosen, 2048):
+                changes = change[row_kinds[i[part]], column_kinds[j[part]]]
+                self._move(plane[part], i[part], j[part], changes, moves, noise)
+        return len(plane)
 
     def _move(
-        self,
-        plane: NDArray[np.int64],
-        i: NDArray[np.int64],
-        j: NDArray[np.int64],
-        change: NDArray[np.int32],
-        kinds: list[NDArray[np.int64]],
-        windows: list[int],
-        moves: NDArray[np.int32],
-        noise: float,
+        self, plane: Index, i: Index, j: Index, changes: Ints, moves: Ints, noise: float
     ) -> None:
-        p = plane[:, None, None]
-        places = []
-        for axis, (start, stretch) in enumerate(((i, self.rule.rows), (j, self.rule.columns))):
-            first = 2 * start - 1 if stretch.step == 2 else start
-            places.append(first[:, None] + np.arange(windows[axis]) + _MARGIN)
-        rows, columns = places[0][:, :, None], places[1][:, None, :]
-        here = change[kinds[0][i], kinds[1][j]]  # (n, moves, window rows, window columns)
-        excess = self.excess[p, rows, columns][:, None] + here
+        """Makes the best move of each of n blocks; changes: (n, moves, rows, columns) of pixels."""
+        rows, columns = self._window(i, j, changes.shape[2:])
+        place = (plane[:, None, None], rows, columns)
+        excess = self.excess[place][:, None] + changes
         missed = np.maximum(np.maximum(-excess, excess - self.most), 0)
         missed *= self.known[rows, columns][:, None]
         cost = missed.sum((2, 3)).astype(np.float32)
         if noise:
             cost += self.rng.exponential(noise, cost.shape)
         best = cost.argmin(1)
-        self.excess[p, rows, columns] += here[np.arange(len(best)), best]
+        self.excess[place] += changes[np.arange(len(best)), best]
         rows = i[:, None, None] + np.arange(moves.shape[1])[:, None]
         columns = j[:, None, None] + np.arange(moves.shape[2])
-        self.samples[p, rows, columns] += moves[best]
+        self.samples[plane[:, None, None], rows, columns] += moves[best]
+
+    def _window(self, i: Index, j: Index, shape: tuple[int, ...]) -> tuple[Index, Index]:
+        """Rows (n, rows, 1) and columns (n, 1, columns) of pixels about blocks of samples."""
+        down, across = (
+            (s.step * at - (s.step > 1) + _MARGIN)[:, None] + np.arange(length)
+            for s, at, length in zip((self.rule.rows, self.rule.columns), (i, j), shape, strict=True)
+        )
+        return down[:, :, None], across[:, None, :]
+
+    def settle(self, bounds: Bounds) -> None:
+        """Moves samples until pixels with bounds allow their chroma, as far as it goes."""
+        place = tuple(
+            a + e.before + _MARGIN for a, e in zip(bounds.where, self.extents, strict=True)
+        )
+        number = np.full(self.known.shape, -1, np.int64)
+        number[place] = np.arange(len(place[0]))
+        stretches, sizes = (self.rule.rows, self.rule.columns), self.samples.shape[1:]
+        for attempt in range(6):
+            total = self.excess[:, *place] + self.goal[:, *place]
+            wrong = bounds.gap(number[place], *self._pixels(total)) > 0
+            if not wrong.any():
+                return
+            # The samples that are near and those that are far, turn by turn.
+            i, j = (
+                np.clip((a[wrong] - _MARGIN + (attempt >> k & 1) * (s.step - 1)) // s.step, 0, n - 1)
+                for k, (a, s, n) in enumerate(zip(place, stretches, sizes, strict=True))
+            )
+            key = np.unique(i * sizes[1] + j)
+            i, j = key // sizes[1], key % sizes[1]
+            for row, column in itertools.product(*(range(s.step) for s in stretches)):
+                chosen = np.flatnonzero(
+                    (i % stretches[0].step == row) & (j % stretches[1].step == column)
+                )
+                for part in _parts(chosen, 4096):
+                    self._settle(i[part], j[part], bounds, number)
+
+    def _pixels(self, total: Ints) -> Ints:
+        return np.clip(total >> self.rule.shift, 0, 255)
+
+    def _settle(self, i: Index, j: Index, bounds: Bounds, number: Index) -> None:
+        """Makes the best step of both planes at each of n samples."""
+        (down, row_kinds), (across, column_kinds) = (
+            _windows(s, n, 1)
+            for s, n in zip((self.rule.rows, self.rule.columns), self.samples.shape[1:], strict=True)
+        )
+        weights = down[row_kinds[i], 0, :, None] * across[column_kinds[j], 0, None, :]
+        rows, columns = self._window(i, j, weights.shape[1:])
+        excess, goal = self.excess[:, rows, columns], self.goal[:, rows, columns]  # (2, n, ...)
+        known, pixel = self.known[rows, columns], number[rows, columns]
+        bounded = np.nonzero(pixel >= 0)
+        moves = np.array(list(itertools.product((0, -1, 1), repeat=2)), np.int32)
+        costs = np.zeros((len(moves), len(i)), np.float32)
+        for cost, move in zip(costs, moves, strict=True):
+            moved = excess + weights * move[:, None, None, None]
+            missed = np.maximum(np.maximum(-moved, moved - self.most), 0) * known
+            cost += missed.sum((0, 2, 3)) * np.float32(8 / (self.most + 1))
+            made = self._pixels(moved[:, *bounded] + goal[:, *bounded])
+            cost += np.bincount(bounded[0], bounds.gap(pixel[bounded], *made), len(i))
+            cost += 0.01 * np.count_nonzero(move)
+        best = moves[costs.argmin(0)].T  # (2, n)
+        self.excess[:, rows, columns] += best[..., None, None] * weights
+        self.samples[:, i, j] += best
+
+
+def _parts(numbers: Index, size: int) -> list[Index]:
+    """Consecutive parts of at most that size."""
+    return [numbers[k : k + size] for k in range(0, len(numbers), size)]
 
 
 def _copies(frame: _Frame) -> Floats:
@@ -300,7 +372,7 @@ def shrink(
     rule: Upsampling,
     rows: Extent,
     columns: Extent,
-    pull: Pull | None = None,
+    bounds: Bounds | None = None,
     rounds: int = 24,
 ) -> Bytes:
     """Samples that stretch to the known pixels, as far as there are any.
@@ -311,43 +383,60 @@ def shrink(
     frame = _Frame(chroma, known, rule, rows, columns)
     if rule.rows in (COPY,) or rule.columns in (COPY,):
         return np.rint(_copies(frame)).astype(np.uint8)
-    samples = np.rint(estimate(frame, pull)).astype(np.int32)
-    if rule.rows.step == rule.columns.step == 1:
-        return samples.astype(np.uint8)
-    search = _Search(frame, samples)
-    for _ in range(3):
+    search = _Search(frame, np.rint(estimate(frame, bounds)).astype(np.int32))
+    for _ in range(3 if rounds else 1):
         search.sweep((1, 1), 0, known.size)
     block = (2, 2) if rule.rows.step == rule.columns.step else ((4, 1) if rule.rows.step == 2 else (1, 4))
     noise = (1 << rule.shift) / 8
     for _ in range(rounds):
-        if not search.sweep(block, noise, known.size // 100):
+        if not search.sweep(block, noise, known.size // 25):
             break
+    if bounds is not None:
+        search.settle(bounds)
     return np.clip(search.samples, 0, 255).astype(np.uint8)
+
+
+_ORDER = sorted(
+    range(1, len(RULES)),
+    key=lambda n: (
+        -RULES[n].rows.step * RULES[n].columns.step,
+        FANCY in (RULES[n].rows, RULES[n].columns),
+    ),
+)
+"""Rules in the order in which they are tried: first those that save most, then the quickest."""
 
 
 def choose(chroma: Bytes, known: Mask) -> tuple[int, Extent, Extent]:
     """The number of the rule by which chroma was stretched (0: it was not), and its extents."""
-    top, left = _busiest(chroma, known)
-    part = np.s_[top : top + WINDOW, left : left + WINDOW]
-    some, sure = chroma[(slice(None), *part)], known[part]
-    down = _plausible(some.swapaxes(1, 2), sure.T)
-    across = _plausible(some, sure)
-    best = (GOOD, 0, 0, 0)
-    for number, rule in enumerate(RULES[1:], 1):
-        for row, column in itertools.product(down[rule.rows], across[rule.columns]):
-            rows, columns = _loose(len(sure), rule.rows, row), _loose(sure.shape[1], rule.columns, column)
-            samples = shrink(some, sure, rule, rows, columns, rounds=0)
-            score = _missed(some, sure, samples, rule, rows, columns).sum() / max(2 * sure.sum(), 1)
-            best = min(best, (float(score), number, row, column))
-    _, number, row, column = best
+    number, row, column = _choose(chroma, known)
     rule = RULES[number]
     rows, columns = _loose(len(known), rule.rows, row), _loose(known.shape[1], rule.columns, column)
-    turned = Upsampling("", rule.columns, rule.rows, rule.shift, tuple(zip(*rule.bias, strict=True)))  # type: ignore[arg-type]
+    turned = Upsampling("", rule.columns, rule.rows, rule.shift, tuple(zip(*rule.bias, strict=True)))
     return (
         number,
         _tight(chroma, known, rule, row, columns),
         _tight(chroma.swapaxes(1, 2), known.T, turned, column, rows),
     )
+
+
+def _choose(chroma: Bytes, known: Mask) -> tuple[int, int, int]:
+    """The number of the rule, and whether pairs begin at even or odd rows and columns."""
+    top, left = _busiest(chroma, known)
+    part = np.s_[top : top + WINDOW, left : left + WINDOW]
+    chroma, known = chroma[(slice(None), *part)], known[part]
+    down = _plausible(chroma.swapaxes(1, 2), known.T)
+    across = _plausible(chroma, known)
+    best = (GOOD, 0, 0, 0)
+    for number in _ORDER:
+        rule = RULES[number]
+        for row, column in itertools.product(down[rule.rows], across[rule.columns]):
+            extents_ = _loose(len(known), rule.rows, row), _loose(known.shape[1], rule.columns, column)
+            samples = shrink(chroma, known, rule, *extents_, rounds=0)
+            missed = _missed(chroma, known, samples, rule, *extents_)
+            best = min(best, (missed.sum() / max(2 * known.sum(), 1), number, row, column))
+        if best[0] < CERTAIN:
+            break
+    return best[1:]
 
 
 def _missed(

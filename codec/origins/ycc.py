@@ -45,8 +45,8 @@ def find(pixels: Bytes) -> Found | None:
     known = explained & ~clipped & ~_lonely(~(explained | clipped))
     chroma = np.stack([c1, c2])
     rule, rows, columns = downsampling.choose(chroma, known)
-    pull = _Pull(conversion, pixels, clipped) if clipped.any() else None
-    samples = downsampling.shrink(chroma, known, RULES[rule], rows, columns, pull)
+    bounds = _Clipped(conversion, pixels, clipped) if clipped.any() else None
+    samples = downsampling.shrink(chroma, known, RULES[rule], rows, columns, bounds)
     stretched = [upsample(s, RULES[rule], rows, columns, (height, width)) for s in samples]
     luma = _luma(conversion, pixels, y, known & (stretched == chroma).all(0), *stretched)
     step = (RULES[rule].rows.step, RULES[rule].columns.step)
@@ -145,40 +145,46 @@ def _lonely(unexplained: Mask) -> Mask:
     return np.asarray(around >= 4)
 
 
-class _Pull:
-    """How far chroma is from what a clipped pixel could have, whatever its luma.
+class _Clipped:
+    """What clipped pixels say of their chroma: see `downsampling.Bounds`.
 
-    A clipped channel bounds luma plus its chroma term from one side, the others from both; the
-    bounds of two channels on luma must not exclude each other, which is a plane in the space of
-    the two chroma samples. The pull is the step to the worst of these.
+    A channel that is clipped bounds luma plus its chroma term from one side, the others do from
+    both. The bounds that two channels put on luma must not exclude each other.
     """
 
     def __init__(self, conversion: Conversion, pixels: Bytes, clipped: Mask) -> None:
-        _, red, green1, green2, blue = conversion.slopes
+        self.conversion = conversion
+        luma, red, green1, green2, blue = conversion.slopes
         self.slopes = np.array([[0, red], [green1, green2], [blue, 0]], np.float32)
-        self.base = np.array(
-            [t(128) for t in (lambda k: conversion.red[k], lambda k: conversion.green1[k]
-             + conversion.green2[k], lambda k: conversion.blue[k])], np.float32
-        )
+        self.unit = np.float32(luma)
+        self.black = np.float32(conversion.luma[255] - 255 * luma)
         self.where = np.nonzero(clipped)
         values = pixels[self.where].astype(np.float32).T  # (3, n)
-        unit = np.float32(1 << conversion.shift)
-        self.least = np.where(values == 0, -np.inf, values * unit)
-        self.most = np.where(values == 255, np.inf, (values + 1) * unit - 1)
+        scale = np.float32(1 << conversion.shift)
+        self.least = np.where(values == 0, np.float32(-1e9), values * scale)
+        self.most = np.where(values == 255, np.float32(1e9), (values + 1) * scale - 1)
 
-    def __call__(self, chroma: Floats) -> Floats:
-        """(2, height, width) -> the step for each pixel, (2, height, width); see `Pull`."""
-        c = chroma[(slice(None), *self.where)] - 128
-        terms = self.slopes @ c + self.base[:, None]  # (3, n)
+    def pull(self, chroma: Floats) -> Floats:
+        """(2, n) chroma -> the step to what the two channels that disagree most allow."""
+        terms = self.slopes @ (chroma - 128)  # (3, n)
+        terms += np.array(self.conversion.chroma_terms(*np.full((2, 1), 128)), np.float32)
         low, high = self.least - terms, self.most - terms  # bounds on luma's term, by channel
         lowest, highest = low.argmax(0), high.argmin(0)
-        each = np.arange(c.shape[1])
+        each = np.arange(chroma.shape[1])
         gap = np.maximum(low[lowest, each] - high[highest, each], 0)
         normal = self.slopes[highest] - self.slopes[lowest]  # (n, 2): the gap grows along it
-        length = np.maximum((normal**2).sum(1), 1e-6)
-        step = np.zeros_like(chroma)
-        step[(slice(None), *self.where)] = -(gap / length * normal.T)
+        step: Floats = -(gap / np.maximum((normal**2).sum(1), 1e-6) * normal.T)
         return step
+
+    def gap(self, which: NDArray[np.int64], c1: Bytes, c2: Bytes) -> Floats:
+        """How many steps of luma the bounds of two channels are apart."""
+        low, high = np.float32(0), np.float32(255)
+        for k, term in enumerate(self.conversion.chroma_terms(c1, c2)):
+            offset = term + self.black
+            low = np.maximum(low, np.ceil((self.least[k][which] - offset) / self.unit))
+            high = np.minimum(high, np.floor((self.most[k][which] - offset) / self.unit))
+        gap: Floats = np.maximum(low - high, 0)
+        return gap
 
 
 def _luma(
@@ -197,6 +203,10 @@ def _luma(
         most = np.where(value == 255, 1 << 40, (value + 1 << conversion.shift) - terms)
         low = np.maximum(low, np.searchsorted(conversion.luma, least))
         high = np.minimum(high, np.searchsorted(conversion.luma, most) - 1)
+    # Bounds that nearly meet: luma is at least close to them. Others are of no use.
+    middle = (low + high) // 2
+    close = (low > high) & (low - high <= 8)
+    low, high = np.where(close, middle, low), np.where(close, middle, high)
     possible = low <= high
     at = tuple(a[possible] for a in left)
     luma[at] = np.clip(luma[at], low[possible], high[possible])
