@@ -23,7 +23,7 @@ Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int32]
 
 NONE = 256
-"""Stands in `Conversion.chroma1` and `chroma2` where no sample gives the colour."""
+"""Stands in tables of samples where no sample gives the colour."""
 _FAR = 1 << 29
 _RED, _GREEN, _BLUE = 0, 1, 2
 
@@ -80,11 +80,8 @@ class Conversion:
     @cached_property
     def _green(self) -> tuple[Ints, Ints]:
         """The tables of green with an entry for `NONE`, which no green agrees with."""
-        return np.append(self.green1, _FAR).astype(np.int32), self.green2_or_none()
-
-    def green2_or_none(self) -> Ints:
-        """The table `green2` with an entry for `NONE`."""
-        return np.append(self.green2, _FAR).astype(np.int32)
+        none = np.array([_FAR], np.int32)
+        return np.concatenate([self.green1, none]), np.concatenate([self.green2, none])
 
     @cached_property
     def _weights(self) -> NDArray[np.float32]:
@@ -101,10 +98,10 @@ class Conversion:
         constant = inverse @ (half - np.array(middle) + chroma)
         return np.append(inverse * (1 << self.shift), constant).astype(np.float32)
 
-    def invert(self, pixels: Bytes) -> tuple[Bytes, Bytes, Bytes, NDArray[np.bool_]]:
+    def invert(self, pixels: Bytes) -> tuple[Bytes, NDArray[np.bool_]]:
         """The samples that give each pixel.
 
-        pixels: (n, 3) uint8. Returns y, c1, c2, (n,) uint8 each, and (n,) bool: whether they
+        pixels: (n, 3) uint8. Returns y, c1 and c2 as (3, n) uint8, and (n,) bool: whether they
         render to it; where not, they mean nothing. Colours with a channel at 0 or 255 have many
         inverses: one of those without clipping is returned, if there is any.
         """
@@ -130,11 +127,11 @@ class Conversion:
                 plane[hit] = values[fits]
             known[hit] = True
             left = left[~fits]
-        return samples[0], samples[1], samples[2], known
+        return samples, known
 
 
 def _solve(luma: Ints, chroma: Ints, shift: int) -> NDArray[np.uint16]:
-    """(65536,) uint16: [value * 256 + y] -> the sample with (luma[y] + chroma) >> shift == value."""
+    """(65536,) uint16: [value * 256 + y] -> the sample that gives the value with that luma."""
     table = np.full((256, 256), NONE, np.uint16)
     values = (luma[:, None] + chroma[None, :]) >> shift
     y, sample = np.nonzero((values >= 0) & (values <= 255))
@@ -190,7 +187,8 @@ def _photocd() -> Conversion:
 
 def _pillow() -> Conversion:
     def table(factor: float) -> NDArray[np.int64]:
-        return np.trunc(factor * 64 * (_K - 128) + 0.5).astype(np.int64)
+        table: NDArray[np.int64] = np.trunc(factor * 64 * (_K - 128) + 0.5).astype(np.int64)
+        return table
 
     return _conversion(
         "Pillow", 6, _K << 6, table(1.402), table(-0.34414), table(-0.71414), table(1.772)
@@ -228,7 +226,7 @@ def _webp() -> Conversion:
 
 
 def _swscale(name: str, full: bool, matrix: tuple[int, int, int, int]) -> Callable[[], Conversion]:
-    """FFmpeg's libswscale for x86. ``matrix``: Cr to red, Cb to blue, Cb and Cr to green, 1/65536."""
+    """FFmpeg's libswscale. ``matrix``: Cr to red, Cb to blue, Cb and Cr to green, in 1/65536."""
 
     def make() -> Conversion:
         black, unit = (0, 1 << 16) if full else (16, (1 << 16) * 255 // 219)

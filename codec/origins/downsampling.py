@@ -41,13 +41,13 @@ Index = NDArray[np.int64]
 class Bounds(Protocol):
     """Pixels that say something of their chroma, but not what it is: clipped ones."""
 
-    where: tuple[NDArray[np.int64], NDArray[np.int64]]
+    where: tuple[Index, Index]
     """Rows and columns of these pixels, (n,) each."""
 
     def pull(self, chroma: Floats) -> Floats:
         """(2, n) chroma -> the step, (2, n), to the nearest chroma that each pixel allows."""
 
-    def gap(self, which: NDArray[np.int64], c1: Bytes, c2: Bytes) -> Floats:
+    def gap(self, which: Index, c1: Bytes, c2: Bytes) -> Floats:
         """How far pixels, by their numbers, are from allowing that chroma; 0: they do."""
 
 
@@ -69,18 +69,18 @@ def fill(values: Floats, known: Mask) -> Floats:
         return np.full_like(values, 128)
     height, width = known.shape
     pad = [(0, 0)] * (values.ndim - 2) + [(0, height % 2), (0, width % 2)]
-    counts = _quarter(np.pad(known, pad[-2:]).astype(np.float32))
+    counts: Floats = _quarter(np.pad(known, pad[-2:]).astype(np.float32))
     sums = _quarter(np.pad(np.where(known, values, 0), pad))
-    coarse = fill(sums / np.maximum(counts, 1), counts > 0)
+    coarse = fill((sums / np.maximum(counts, 1)).astype(np.float32), counts > 0)
     fine = coarse.repeat(2, axis=-2)[..., :height, :].repeat(2, axis=-1)[..., :width]
     filled = np.where(known, values, fine).astype(np.float32)
-    unknown = np.nonzero(~known)
+    i, j = np.nonzero(~known)
     for _ in range(4):
         around = [
-            filled[..., np.clip(unknown[0] + i, 0, height - 1), np.clip(unknown[1] + j, 0, width - 1)]
-            for i, j in ((-1, 0), (1, 0), (0, -1), (0, 1))
+            filled[..., np.clip(i + down, 0, height - 1), np.clip(j + across, 0, width - 1)]
+            for down, across in ((-1, 0), (1, 0), (0, -1), (0, 1))
         ]
-        filled[..., unknown[0], unknown[1]] = sum(around) / 4
+        filled[..., i, j] = np.mean(around, axis=0)
     return filled
 
 
@@ -146,7 +146,7 @@ class _Frame:
 
 
 def estimate(frame: _Frame, bounds: Bounds | None = None) -> Floats:
-    """(2, plane height, plane width) float32: roughly the samples; smooth where nothing is known."""
+    """(2, plane height, plane width): roughly the samples; smooth where nothing is known."""
     rule, chroma = frame.rule, frame.chroma.astype(np.float32)
     scale = np.float32(1 << rule.shift)
     middle = np.float32((scale - 1) / 2)
@@ -168,12 +168,11 @@ def estimate(frame: _Frame, bounds: Bounds | None = None) -> Floats:
         for _ in range(12 if bounds is not None else 2):
             missed, weights = misses(), known
             if bounds is not None:
-                place = tuple(a + e.before for a, e in zip(bounds.where, frame.extents, strict=True))
-                now = frame.stretch(samples)[(slice(None), *place)]
-                pulled = bounds.pull((now - middle) / scale)
-                missed[(slice(None), *place)] += pulled
+                i, j = (a + e.before for a, e in zip(bounds.where, frame.extents, strict=True))
+                pulled = bounds.pull((frame.stretch(samples)[:, i, j] - middle) / scale)
+                missed[:, i, j] += pulled
                 weights = known.copy()
-                weights[place] += (pulled != 0).any(0)
+                weights[i, j] += (pulled != 0).any(0)
             weights = np.maximum(_adjoint(weights, rule), np.float32(1e-3))
             step = _adjoint(missed, rule) / weights * ~settled
             if np.abs(step).max() < 0.05:
@@ -217,6 +216,7 @@ class _Search:
 
     def __init__(self, frame: _Frame, samples: NDArray[np.int32]) -> None:
         self.rule = frame.rule
+        self.stretches = (frame.rule.rows, frame.rule.columns)
         self.samples = samples
         pad = ((0, 0), (_MARGIN, _MARGIN), (_MARGIN, _MARGIN))
         goal = frame.chroma.astype(np.int32) << self.rule.shift
@@ -237,8 +237,7 @@ class _Search:
         Does nothing if they are more than ``most``. A single sample is tried where it is a wrong
         pixel's near one and where it is its far one, a larger block where it holds both.
         """
-        stretches = (self.rule.rows, self.rule.columns)
-        sizes = self.samples.shape[1:]
+        stretches, sizes = self.stretches, self.samples.shape[1:]
         plane, *pixel = np.nonzero(self.wrong())
         if not 0 < len(plane) <= most or sizes[0] < block[0] or sizes[1] < block[1]:
             return len(plane)
@@ -290,59 +289,54 @@ class _Search:
         """Rows (n, rows, 1) and columns (n, 1, columns) of pixels about blocks of samples."""
         down, across = (
             (s.step * at - (s.step > 1) + _MARGIN)[:, None] + np.arange(length)
-            for s, at, length in zip((self.rule.rows, self.rule.columns), (i, j), shape, strict=True)
+            for s, at, length in zip(self.stretches, (i, j), shape, strict=True)
         )
         return down[:, :, None], across[:, None, :]
 
     def settle(self, bounds: Bounds) -> None:
         """Moves samples until pixels with bounds allow their chroma, as far as it goes."""
-        place = tuple(
-            a + e.before + _MARGIN for a, e in zip(bounds.where, self.extents, strict=True)
-        )
+        i, j = (a + e.before for a, e in zip(bounds.where, self.extents, strict=True))
         number = np.full(self.known.shape, -1, np.int64)
-        number[place] = np.arange(len(place[0]))
-        stretches, sizes = (self.rule.rows, self.rule.columns), self.samples.shape[1:]
+        number[i + _MARGIN, j + _MARGIN] = np.arange(len(i))
+        (down, across), (height, width) = (s.step for s in self.stretches), self.samples.shape[1:]
         for attempt in range(6):
-            total = self.excess[:, *place] + self.goal[:, *place]
-            wrong = bounds.gap(number[place], *self._pixels(total)) > 0
+            place = (slice(None), i + _MARGIN, j + _MARGIN)
+            made = self._pixels(self.excess[place] + self.goal[place])
+            wrong = bounds.gap(np.arange(len(i)), *made) > 0
             if not wrong.any():
                 return
             # The samples that are near and those that are far, turn by turn.
-            i, j = (
-                np.clip((a[wrong] - _MARGIN + (attempt >> k & 1) * (s.step - 1)) // s.step, 0, n - 1)
-                for k, (a, s, n) in enumerate(zip(place, stretches, sizes, strict=True))
-            )
-            key = np.unique(i * sizes[1] + j)
-            i, j = key // sizes[1], key % sizes[1]
-            for row, column in itertools.product(*(range(s.step) for s in stretches)):
-                chosen = np.flatnonzero(
-                    (i % stretches[0].step == row) & (j % stretches[1].step == column)
-                )
+            rows = (i[wrong] + (attempt & 1) * (down - 1)) // down
+            columns = (j[wrong] + (attempt >> 1 & 1) * (across - 1)) // across
+            key = np.unique(np.minimum(rows, height - 1) * width + np.minimum(columns, width - 1))
+            rows, columns = key // width, key % width
+            for row, column in itertools.product(range(down), range(across)):
+                chosen = np.flatnonzero((rows % down == row) & (columns % across == column))
                 for part in _parts(chosen, 4096):
-                    self._settle(i[part], j[part], bounds, number)
+                    self._settle(rows[part], columns[part], bounds, number)
 
-    def _pixels(self, total: Ints) -> Ints:
-        return np.clip(total >> self.rule.shift, 0, 255)
+    def _pixels(self, total: Ints) -> Bytes:
+        pixels: Bytes = np.clip(total >> self.rule.shift, 0, 255).astype(np.uint8)
+        return pixels
 
     def _settle(self, i: Index, j: Index, bounds: Bounds, number: Index) -> None:
         """Makes the best step of both planes at each of n samples."""
         (down, row_kinds), (across, column_kinds) = (
-            _windows(s, n, 1)
-            for s, n in zip((self.rule.rows, self.rule.columns), self.samples.shape[1:], strict=True)
+            _windows(s, n, 1) for s, n in zip(self.stretches, self.samples.shape[1:], strict=True)
         )
         weights = down[row_kinds[i], 0, :, None] * across[column_kinds[j], 0, None, :]
         rows, columns = self._window(i, j, weights.shape[1:])
         excess, goal = self.excess[:, rows, columns], self.goal[:, rows, columns]  # (2, n, ...)
         known, pixel = self.known[rows, columns], number[rows, columns]
-        bounded = np.nonzero(pixel >= 0)
+        n, r, c = np.nonzero(pixel >= 0)
         moves = np.array(list(itertools.product((0, -1, 1), repeat=2)), np.int32)
         costs = np.zeros((len(moves), len(i)), np.float32)
         for cost, move in zip(costs, moves, strict=True):
             moved = excess + weights * move[:, None, None, None]
             missed = np.maximum(np.maximum(-moved, moved - self.most), 0) * known
             cost += missed.sum((0, 2, 3)) * np.float32(8 / (self.most + 1))
-            made = self._pixels(moved[:, *bounded] + goal[:, *bounded])
-            cost += np.bincount(bounded[0], bounds.gap(pixel[bounded], *made), len(i))
+            made = self._pixels(moved[:, n, r, c] + goal[:, n, r, c])
+            cost += np.bincount(n, bounds.gap(pixel[n, r, c], *made), len(i))
             cost += 0.01 * np.count_nonzero(move)
         best = moves[costs.argmin(0)].T  # (2, n)
         self.excess[:, rows, columns] += best[..., None, None] * weights
@@ -386,7 +380,8 @@ def shrink(
     search = _Search(frame, np.rint(estimate(frame, bounds)).astype(np.int32))
     for _ in range(3 if rounds else 1):
         search.sweep((1, 1), 0, known.size)
-    block = (2, 2) if rule.rows.step == rule.columns.step else ((4, 1) if rule.rows.step == 2 else (1, 4))
+    # Four samples that make pixels together. Noise leads out of dead ends.
+    block = {(2, 2): (2, 2), (2, 1): (4, 1), (1, 2): (1, 4), (1, 1): (1, 1)}[rule.steps]
     noise = (1 << rule.shift) / 8
     for _ in range(rounds):
         if not search.sweep(block, noise, known.size // 25):
@@ -410,12 +405,11 @@ def choose(chroma: Bytes, known: Mask) -> tuple[int, Extent, Extent]:
     """The number of the rule by which chroma was stretched (0: it was not), and its extents."""
     number, row, column = _choose(chroma, known)
     rule = RULES[number]
-    rows, columns = _loose(len(known), rule.rows, row), _loose(known.shape[1], rule.columns, column)
-    turned = Upsampling("", rule.columns, rule.rows, rule.shift, tuple(zip(*rule.bias, strict=True)))
+    rows, columns = _loose(rule, known.shape, row, column)
     return (
         number,
         _tight(chroma, known, rule, row, columns),
-        _tight(chroma.swapaxes(1, 2), known.T, turned, column, rows),
+        _tight(chroma.swapaxes(1, 2), known.T, rule.turned(), column, rows),
     )
 
 
@@ -430,9 +424,9 @@ def _choose(chroma: Bytes, known: Mask) -> tuple[int, int, int]:
     for number in _ORDER:
         rule = RULES[number]
         for row, column in itertools.product(down[rule.rows], across[rule.columns]):
-            extents_ = _loose(len(known), rule.rows, row), _loose(known.shape[1], rule.columns, column)
-            samples = shrink(chroma, known, rule, *extents_, rounds=0)
-            missed = _missed(chroma, known, samples, rule, *extents_)
+            loose = _loose(rule, known.shape, row, column)
+            samples = shrink(chroma, known, rule, *loose, rounds=0)
+            missed = _missed(chroma, known, samples, rule, *loose)
             best = min(best, (missed.sum() / max(2 * known.sum(), 1), number, row, column))
         if best[0] < CERTAIN:
             break
@@ -445,7 +439,8 @@ def _missed(
     """(2, height, width): the known pixels that the samples don't stretch to."""
     height, width = known.shape
     made = [upsample(plane, rule, rows, columns, (height, width)) for plane in samples]
-    return (np.stack(made) != chroma) & known
+    missed: Mask = (np.stack(made) != chroma) & known
+    return missed
 
 
 def _busiest(chroma: Bytes, known: Mask) -> tuple[int, int]:
@@ -495,9 +490,14 @@ def _plausible(chroma: Bytes, known: Mask) -> dict[Stretch, tuple[int, ...]]:
     return found
 
 
-def _loose(pixels: int, stretch: Stretch, phase: int) -> Extent:
-    """The extent with all samples that can be seen in the pixels, whose pairs begin at phase."""
-    return max(e for e in extents(pixels, stretch) if e.before % 2 == phase)
+def _loose(
+    rule: Upsampling, shape: tuple[int, ...], row: int, column: int
+) -> tuple[Extent, Extent]:
+    """Extents with all samples that pixels depend on, for pairs that begin at row and column."""
+    return (
+        max(e for e in extents(shape[0], rule.rows) if e.before % 2 == row),
+        max(e for e in extents(shape[1], rule.columns) if e.before % 2 == column),
+    )
 
 
 _STRIP = 24
@@ -506,7 +506,7 @@ _STRIP = 24
 def _tight(chroma: Bytes, known: Mask, rule: Upsampling, phase: int, columns: Extent) -> Extent:
     """The extent of the rows: with a sample beyond either edge only if the pixels there need it."""
     height = len(known)
-    loose = _loose(height, rule.rows, phase)
+    loose = max(e for e in extents(height, rule.rows) if e.before % 2 == phase)
     chosen = list(loose)
     for edge in (0, 1):
         start, stop = ((0, min(_STRIP, height)), (max(0, height - _STRIP) & ~1, height))[edge]

@@ -53,6 +53,16 @@ class Upsampling:
     shift: int
     bias: tuple[tuple[int, int], tuple[int, int]]  # [second row of its pair][second column]
 
+    @property
+    def steps(self) -> tuple[int, int]:
+        """Pixels for a sample, down and across."""
+        return self.rows.step, self.columns.step
+
+    def turned(self) -> Upsampling:
+        """The rule with rows and columns exchanged."""
+        (a, b), (c, d) = self.bias
+        return Upsampling(self.name, self.columns, self.rows, self.shift, ((a, c), (b, d)))
+
 
 def _rule(
     name: str, rows: Stretch, columns: Stretch, shift: int, bias: tuple[int, int, int, int]
@@ -108,7 +118,7 @@ def extents(pixels: int, stretch: Stretch) -> list[Extent]:
 
 
 def upsample(
-    samples: NDArray[np.uint8], rule: Upsampling, rows: Extent, columns: Extent, shape: tuple[int, int]
+    samples: Bytes, rule: Upsampling, rows: Extent, columns: Extent, shape: tuple[int, int]
 ) -> Bytes:
     """(plane height, plane width) uint8 samples -> uint8 of the picture's shape."""
     if rule.rows.step == rule.columns.step == 1:

@@ -40,17 +40,20 @@ def find(pixels: Bytes) -> Found | None:
     conversion = conversions.conversion(number)
     height, width, _ = pixels.shape
     flat = np.ascontiguousarray(pixels).reshape(-1, 3)
-    y, c1, c2, explained = (a.reshape(height, width) for a in conversion.invert(flat))
+    ycc, explained = conversion.invert(flat)
+    luma, c1, c2 = ycc.reshape(3, height, width)
+    explained = explained.reshape(height, width)
     clipped = ((pixels == 0) | (pixels == 255)).any(2)
     known = explained & ~clipped & ~_lonely(~(explained | clipped))
     chroma = np.stack([c1, c2])
     rule, rows, columns = downsampling.choose(chroma, known)
     bounds = _Clipped(conversion, pixels, clipped) if clipped.any() else None
     samples = downsampling.shrink(chroma, known, RULES[rule], rows, columns, bounds)
-    stretched = [upsample(s, RULES[rule], rows, columns, (height, width)) for s in samples]
-    luma = _luma(conversion, pixels, y, known & (stretched == chroma).all(0), *stretched)
-    step = (RULES[rule].rows.step, RULES[rule].columns.step)
-    phase = (rows.before, columns.before)
+    stretched = np.stack(
+        [upsample(s, RULES[rule], rows, columns, (height, width)) for s in samples]
+    )
+    luma = _luma(conversion, pixels, luma, known & (stretched == chroma).all(0), stretched)
+    step, phase = RULES[rule].steps, (rows.before, columns.before)
     return Found(
         bytes((number, rule, _pack(rows, columns))),
         (
@@ -68,7 +71,7 @@ def layout(parameters: bytes, shape: tuple[int, int]) -> tuple[PlaneLayout, ...]
         columns.samples(shape[1], rule.columns),
         1,
         "chroma",
-        (rule.rows.step, rule.columns.step),
+        rule.steps,
         (rows.before, columns.before),
     )
     return (PlaneLayout(*shape, 1, "luma"), chroma, chroma)
@@ -89,7 +92,7 @@ def describe(parameters: bytes) -> str:
         (1, 2): "with half the columns",
         (2, 1): "with half the rows",
         (2, 2): "halved both ways",
-    }[RULES[rule].rows.step, RULES[rule].columns.step]
+    }[RULES[rule].steps]
     how = f", {RULES[rule].name}" if rule else ""
     name = conversions.conversion(conversion).name
     return f"luma and chroma, as converted by {name}; chroma {chroma}{how}"
@@ -128,7 +131,9 @@ def _conversion_of(pixels: Bytes) -> int | None:
         some = some[np.unique(code, return_index=True)[1]]
         if len(some) < _LEAST_COLOURS:
             return None
-        shares = [conversions.conversion(n).invert(some)[3].mean() for n in range(conversions.COUNT)]
+        shares = [
+            conversions.conversion(n).invert(some)[1].mean() for n in range(conversions.COUNT)
+        ]
         best = int(np.argmax(shares))
         if shares[best] < (_COVERED if count == 2048 else _COVERED - 0.15):
             return None
@@ -158,7 +163,8 @@ class _Clipped:
         self.slopes = np.array([[0, red], [green1, green2], [blue, 0]], np.float32)
         self.unit = np.float32(luma)
         self.black = np.float32(conversion.luma[255] - 255 * luma)
-        self.where = np.nonzero(clipped)
+        rows, columns = np.nonzero(clipped)
+        self.where = (rows, columns)
         values = pixels[self.where].astype(np.float32).T  # (3, n)
         scale = np.float32(1 << conversion.shift)
         self.least = np.where(values == 0, np.float32(-1e9), values * scale)
@@ -188,7 +194,7 @@ class _Clipped:
 
 
 def _luma(
-    conversion: Conversion, pixels: Bytes, y: Bytes, known: Mask, c1: Bytes, c2: Bytes
+    conversion: Conversion, pixels: Bytes, y: Bytes, known: Mask, chroma: Bytes
 ) -> Bytes:
     """Luma where it is known; elsewhere as smooth as the pixels allow."""
     if known.all():
@@ -197,7 +203,7 @@ def _luma(
     left = np.nonzero(~known)
     values = pixels[left].astype(np.int64)
     low, high = np.zeros(len(values), np.int64), np.full(len(values), 255)
-    for k, terms in enumerate(conversion.chroma_terms(c1[left], c2[left])):
+    for k, terms in enumerate(conversion.chroma_terms(chroma[0][left], chroma[1][left])):
         value = values[:, k]
         least = np.where(value == 0, -(1 << 40), (value << conversion.shift) - terms)
         most = np.where(value == 255, 1 << 40, (value + 1 << conversion.shift) - terms)
