@@ -51,11 +51,14 @@ class Bounds(Protocol):
         """How far pixels, by their numbers, are from allowing that chroma; 0: they do."""
 
 
-WINDOW = 128
+WINDOW = 96
 """A rule is chosen by looking at a square of so many pixels, where chroma changes most."""
 
-GOOD = 0.06
-"""The largest share of pixels that may contradict a rule after rough solving, to be tried."""
+ROUGHLY_GOOD, GOOD = 0.2, 0.03
+"""The largest shares of pixels that may contradict a rule, solved roughly and then a bit better.
+
+Half as many where samples can be read off the pixels, without solving anything.
+"""
 
 CERTAIN = 0.004
 """A rule that so few pixels contradict is not compared with others."""
@@ -372,13 +375,13 @@ def shrink(
     """Samples that stretch to the known pixels, as far as there are any.
 
     chroma: (2, height, width) uint8, known: (height, width) bool; returns (2, plane height, plane
-    width) uint8, by `rule`.
+    width) uint8, by `rule`. Rounds: how often it searches; 0 and -1 are quick and rough.
     """
     frame = _Frame(chroma, known, rule, rows, columns)
     if rule.rows in (COPY,) or rule.columns in (COPY,):
         return np.rint(_copies(frame)).astype(np.uint8)
     search = _Search(frame, np.rint(estimate(frame, bounds)).astype(np.int32))
-    for _ in range(3 if rounds else 1):
+    for _ in range(3 if rounds > 0 else 1 + rounds):
         search.sweep((1, 1), 0, known.size)
     # Four samples that make pixels together. Noise leads out of dead ends.
     block = {(2, 2): (2, 2), (2, 1): (4, 1), (1, 2): (1, 4), (1, 1): (1, 1)}[rule.steps]
@@ -420,16 +423,29 @@ def _choose(chroma: Bytes, known: Mask) -> tuple[int, int, int]:
     chroma, known = chroma[(slice(None), *part)], known[part]
     down = _plausible(chroma.swapaxes(1, 2), known.T)
     across = _plausible(chroma, known)
-    best = (GOOD, 0, 0, 0)
+
+    def contradicted(number: int, row: int, column: int, roughly: bool) -> float:
+        rule = RULES[number]
+        loose = _loose(rule, known.shape, row, column)
+        samples = shrink(chroma, known, rule, *loose, rounds=-1 if roughly else 0)
+        missed = _missed(chroma, known, samples, rule, *loose)
+        return float(missed.sum()) / max(2 * int(known.sum()), 1)
+
+    rough = []
     for number in _ORDER:
         rule = RULES[number]
         for row, column in itertools.product(down[rule.rows], across[rule.columns]):
-            loose = _loose(rule, known.shape, row, column)
-            samples = shrink(chroma, known, rule, *loose, rounds=0)
-            missed = _missed(chroma, known, samples, rule, *loose)
-            best = min(best, (missed.sum() / max(2 * known.sum(), 1), number, row, column))
-        if best[0] < CERTAIN:
-            break
+            score = contradicted(number, row, column, roughly=True)
+            if score < CERTAIN:
+                return number, row, column
+            rough.append((score, number, row, column))
+    best = (1.0, 0, 0, 0)
+    for score, *choice in sorted(rough)[:3]:
+        number, row, column = choice
+        if score < ROUGHLY_GOOD:
+            score = contradicted(number, row, column, roughly=False)
+        if score < (GOOD if FANCY in (RULES[number].rows, RULES[number].columns) else GOOD / 2):
+            best = min(best, (score, number, row, column))
     return best[1:]
 
 
@@ -520,9 +536,11 @@ def _tight(chroma: Bytes, known: Mask, rule: Upsampling, phase: int, columns: Ex
             continue
         wrong = []
         for extent in options:
-            samples = shrink(some, sure, rule, extent, columns, rounds=0)
+            samples = shrink(some, sure, rule, extent, columns, rounds=6)
             missed = _missed(some, sure, samples, rule, extent, columns)
             wrong.append(int(missed[:, -edge].sum()))
-        if wrong[0] <= max(0.1 * 2 * sure[-edge].sum(), 2 * wrong[1]):
+            if wrong[0] <= sure[-edge].sum() / 200:
+                break
+        if wrong[0] <= 2 * wrong[-1] + sure[-edge].sum() / 50:
             chosen[edge] = 0
     return Extent(*chosen)
