@@ -54,11 +54,14 @@ class Bounds(Protocol):
 WINDOW = 96
 """A rule is chosen by looking at a square of so many pixels, where chroma changes most."""
 
-ROUGHLY_GOOD, GOOD = 0.2, 0.03
+ROUGHLY_GOOD, GOOD = 0.2, 0.06
 """The largest shares of pixels that may contradict a rule, solved roughly and then a bit better.
 
-Half as many where samples can be read off the pixels, without solving anything.
+A quarter where samples can be read off the pixels, without solving anything.
 """
+
+OUTLIER = 10
+"""A pixel that misses its neighbourhood by so much says nothing of the samples."""
 
 CERTAIN = 0.004
 """A rule that so few pixels contradict is not compared with others."""
@@ -147,6 +150,13 @@ class _Frame:
         add_bias(total, self.rule)
         return total
 
+    def misses(self, samples: Floats) -> Floats:
+        """How far the known pixels are from what the samples stretch to, before rounding."""
+        scale = np.float32(1 << self.rule.shift)
+        made = (self.stretch(samples) - (scale - 1) / 2) / scale
+        found: Floats = (self.chroma - made) * self.known
+        return found
+
 
 def estimate(frame: _Frame, bounds: Bounds | None = None) -> Floats:
     """(2, plane height, plane width): roughly the samples; smooth where nothing is known."""
@@ -159,17 +169,13 @@ def estimate(frame: _Frame, bounds: Bounds | None = None) -> Floats:
     counts = np.maximum(counts, 1)
     samples = fill(_own(chroma * known, rule) / counts, settled)
 
-    def misses() -> Floats:
-        found: Floats = (chroma + (middle - frame.stretch(samples)) / scale) * known
-        return found
-
     if FANCY in (rule.rows, rule.columns):
         for _ in range(2):
-            samples += np.float32(1.2) * _own(misses(), rule) / counts * settled
+            samples += np.float32(1.2) * _own(frame.misses(samples), rule) / counts * settled
         samples = fill(samples, settled)
     if not settled.all():
         for _ in range(12 if bounds is not None else 2):
-            missed, weights = misses(), known
+            missed, weights = frame.misses(samples), known
             if bounds is not None:
                 i, j = (a + e.before for a, e in zip(bounds.where, frame.extents, strict=True))
                 pulled = bounds.pull((frame.stretch(samples)[:, i, j] - middle) / scale)
@@ -351,16 +357,17 @@ def _parts(numbers: Index, size: int) -> list[Index]:
     return [numbers[k : k + size] for k in range(0, len(numbers), size)]
 
 
-def _copies(frame: _Frame) -> Floats:
-    """The commonest of each sample's own pixels; smooth where none is known."""
+def _vote(frame: _Frame, samples: Floats) -> Floats:
+    """Where pixels are copies: the commonest of each sample's own, if any is known."""
     rule = frame.rule
     code = frame.chroma[0].astype(np.int32) << 8 | frame.chroma[1]
-    code = np.where(frame.known, code, -1 - np.arange(code.size).reshape(code.shape))
-    row, column = rule.rows.step, rule.columns.step
-    own = [code[i::row, j::column] for i in range(row) for j in range(column)]
-    votes = np.stack([sum((a == b).astype(np.int8) for b in own) * (a >= 0) for a in own])
-    best = np.take_along_axis(np.stack(own), votes.argmax(0)[None], 0)[0]
-    return fill(np.stack([best >> 8, best & 255]).astype(np.float32), best >= 0)
+    code = np.where(frame.known, code, -1)
+    down, across = rule.steps
+    own = np.stack([code[i::down, j::across] for i in range(down) for j in range(across)])
+    votes = np.stack([(own == a).sum(0) * (a >= 0) for a in own])
+    best = np.take_along_axis(own, votes.argmax(0)[None], 0)[0]
+    chosen: Floats = np.where(best < 0, samples, np.stack([best >> 8, best & 255]))
+    return chosen
 
 
 def shrink(
@@ -378,16 +385,22 @@ def shrink(
     width) uint8, by `rule`. Rounds: how often it searches; 0 and -1 are quick and rough.
     """
     frame = _Frame(chroma, known, rule, rows, columns)
-    if rule.rows in (COPY,) or rule.columns in (COPY,):
-        return np.rint(_copies(frame)).astype(np.uint8)
-    search = _Search(frame, np.rint(estimate(frame, bounds)).astype(np.int32))
+    samples = estimate(frame, bounds)
+    if COPY in (rule.rows, rule.columns):
+        samples = _vote(frame, samples)
+    elif rule.steps != (1, 1):
+        far_off = np.abs(frame.misses(samples)).max(0) > OUTLIER
+        if far_off.any():  # retouched pixels whose colour happens to have an inverse
+            frame.known &= ~far_off
+            samples = estimate(frame, bounds)
+    search = _Search(frame, np.rint(samples).astype(np.int32))
     for _ in range(3 if rounds > 0 else 1 + rounds):
         search.sweep((1, 1), 0, known.size)
     # Four samples that make pixels together. Noise leads out of dead ends.
     block = {(2, 2): (2, 2), (2, 1): (4, 1), (1, 2): (1, 4), (1, 1): (1, 1)}[rule.steps]
     noise = (1 << rule.shift) / 8
     for _ in range(rounds):
-        if not search.sweep(block, noise, known.size // 25):
+        if not search.sweep(block, noise, known.size // 8):
             break
     if bounds is not None:
         search.settle(bounds)
@@ -444,7 +457,7 @@ def _choose(chroma: Bytes, known: Mask) -> tuple[int, int, int]:
         number, row, column = choice
         if score < ROUGHLY_GOOD:
             score = contradicted(number, row, column, roughly=False)
-        if score < (GOOD if FANCY in (RULES[number].rows, RULES[number].columns) else GOOD / 2):
+        if score < (GOOD if FANCY in (RULES[number].rows, RULES[number].columns) else GOOD / 4):
             best = min(best, (score, number, row, column))
     return best[1:]
 
