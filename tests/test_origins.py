@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 from pixelzip.codec.errors import FormatError
 from pixelzip.codec.origins import ORIGINS, conversions, downsampling, ycc
 from pixelzip.codec.origins.plane import Found
-from pixelzip.codec.origins.upsampling import RULES, extents
+from pixelzip.codec.origins.upsampling import RULES, Stretch, extents
 
 Bytes = NDArray[np.uint8]
 
@@ -338,12 +338,13 @@ def slowly(parameters: bytes, planes: list[Bytes], height: int, width: int) -> B
     conversion, rule = conversions.conversion(parameters[0]), RULES[parameters[1]]
     rows, columns = parameters[2] & 15, parameters[2] >> 4
 
-    def parts(at: int, packed: int, stretch: object, count: int) -> tuple[list[tuple[int, int]], int]:
-        step, first, second = stretch[:3]  # type: ignore[index]
-        if step == 1:
+    def parts(
+        at: int, packed: int, stretch: Stretch, count: int
+    ) -> tuple[list[tuple[int, int]], int]:
+        if stretch.step == 1:
             return [(at, 1)], 0
         k, which = divmod(at + (packed & 3), 2)
-        near, far = second if which else first
+        near, far = stretch.second if which else stretch.first
         other = min(max(k + (1 if which else -1), 0), count - 1)
         return [(k, near), (other, far)], which
 

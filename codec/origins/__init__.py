@@ -1,4 +1,4 @@
-"""Origins: what a picture's pixels were computed from, found by the encoder, rendered by the decoder.
+"""Origins: what pixels were computed from, found by the encoder, rendered by the decoder.
 
 Each origin is a module with
 

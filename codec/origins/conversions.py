@@ -225,32 +225,20 @@ def _webp() -> Conversion:
     )
 
 
-def _swscale(name: str, full: bool, matrix: tuple[int, int, int, int]) -> Callable[[], Conversion]:
-    """FFmpeg's libswscale. ``matrix``: Cr to red, Cb to blue, Cb and Cr to green, in 1/65536."""
+def _swscale(
+    name: str, black: int, luma: int, red: int, green1: int, green2: int, blue: int
+) -> Callable[[], Conversion]:
+    """FFmpeg's libswscale, with factors in 1/8192."""
 
     def make() -> Conversion:
-        black, unit = (0, 1 << 16) if full else (16, (1 << 16) * 255 // 219)
-        red, blue, green1, green2 = (m * 224 // 255 if full else m for m in matrix)
-
         def table(factor: int, middle: int) -> NDArray[np.int64]:
-            rounded = ((factor << 13) + (1 << 15)) >> 16
-            return (8 * (_K - middle) * rounded) >> 16
+            return (8 * (_K - middle) * factor) >> 16
 
-        return _conversion(
-            f"FFmpeg, {name}, {'full' if full else 'video'} range",
-            0,
-            table(unit, black),
-            table(red, 128),
-            table(-green1, 128),
-            table(-green2, 128),
-            table(blue, 128),
-        )
+        chroma = (table(factor, 128) for factor in (red, green1, green2, blue))
+        return _conversion(f"FFmpeg, {name} range", 0, table(luma, black), *chroma)
 
     return make
 
-
-_BT601 = (104597, 132201, 25675, 53279)
-_BT709 = (117489, 138438, 13975, 34925)
 
 _MAKERS: tuple[Callable[[], Conversion], ...] = (
     _libjpeg,
@@ -259,10 +247,10 @@ _MAKERS: tuple[Callable[[], Conversion], ...] = (
     _opencv,
     _opencv_video,
     _webp,
-    _swscale("BT.601", False, _BT601),
-    _swscale("BT.601", True, _BT601),
-    _swscale("BT.709", False, _BT709),
-    _swscale("BT.709", True, _BT709),
+    _swscale("BT.601, video", 16, 9539, 13075, -3209, -6660, 16525),
+    _swscale("BT.601, full", 0, 8192, 11485, -2819, -5850, 14516),
+    _swscale("BT.709, video", 16, 9539, 14686, -1747, -4366, 17305),
+    _swscale("BT.709, full", 0, 8192, 12901, -1534, -3835, 15201),
 )
 
 COUNT = len(_MAKERS)
