@@ -57,7 +57,7 @@ WINDOW = 96
 ROUGHLY_GOOD, GOOD = 0.2, 0.06
 """The largest shares of pixels that may contradict a rule, solved roughly and then a bit better.
 
-A quarter where samples can be read off the pixels, without solving anything.
+A quarter where pixels are copies, and there is nothing to solve.
 """
 
 OUTLIER = 10
@@ -415,6 +415,7 @@ _ORDER = sorted(
     ),
 )
 """Rules in the order in which they are tried: first those that save most, then the quickest."""
+_ORDER_OF_STEPS = [(2, 2), (1, 2), (2, 1)]
 
 
 def choose(chroma: Bytes, known: Mask) -> tuple[int, Extent, Extent]:
@@ -440,7 +441,7 @@ def _choose(chroma: Bytes, known: Mask) -> tuple[int, int, int]:
     def contradicted(number: int, row: int, column: int, roughly: bool) -> float:
         rule = RULES[number]
         loose = _loose(rule, known.shape, row, column)
-        samples = shrink(chroma, known, rule, *loose, rounds=-1 if roughly else 0)
+        samples = shrink(chroma, known, rule, *loose, rounds=-1 if roughly else 2)
         missed = _missed(chroma, known, samples, rule, *loose)
         return float(missed.sum()) / max(2 * int(known.sum()), 1)
 
@@ -453,12 +454,16 @@ def _choose(chroma: Bytes, known: Mask) -> tuple[int, int, int]:
                 return number, row, column
             rough.append((score, number, row, column))
     best = (1.0, 0, 0, 0)
-    for score, *choice in sorted(rough)[:3]:
-        number, row, column = choice
-        if score < ROUGHLY_GOOD:
-            score = contradicted(number, row, column, roughly=False)
-        if score < (GOOD if FANCY in (RULES[number].rows, RULES[number].columns) else GOOD / 4):
-            best = min(best, (score, number, row, column))
+    rough.sort(key=lambda found: (_ORDER_OF_STEPS.index(RULES[found[1]].steps), found))
+    for _, same in itertools.groupby(rough, key=lambda found: RULES[found[1]].steps):
+        for score, number, row, column in itertools.islice(same, 2):
+            rule = RULES[number]
+            if score < ROUGHLY_GOOD:
+                score = contradicted(number, row, column, roughly=False)
+            if score < (GOOD / 4 if COPY in (rule.rows, rule.columns) else GOOD):
+                best = min(best, (score, number, row, column))
+        if best[0] < GOOD / 3:
+            break
     return best[1:]
 
 
