@@ -59,7 +59,7 @@ class PlaneLayout:
     step: tuple[int, int] = (1, 1)
     """Picture pixels for each sample, down and right: 1 or 2."""
     phase: tuple[int, int] = (0, 0)
-    """Sample k covers picture rows ``step * k - phase`` on: 0, or 1 where the step is 2."""
+    """Sample k covers picture rows ``step * k - phase`` on: 0, or 1 or 2 where the step is 2."""
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -1,15 +1,17 @@
 """Origins: what a picture's pixels were computed from, a module each.
 
 An origin is found by looking at the pixels, verified by rendering them again, and undone: the file
-holds the samples that the pixels were computed from.
+holds the samples that the pixels were computed from. What is found need not render to every pixel:
+the encoder compares, and corrects the others. `pixelzip.codec.origins.origin` is the interface.
 """
 
 from __future__ import annotations
 
 from pixelzip.codec.errors import FormatError
+from pixelzip.codec.origins import ycc
 from pixelzip.codec.origins.origin import Origin
 
-ALL: tuple[Origin, ...] = ()
+ALL: tuple[Origin, ...] = (ycc,)
 """In the order in which the encoder looks for them."""
 
 

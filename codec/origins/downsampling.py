@@ -1,0 +1,564 @@
+"""The encoder's side of `upsampling`: from stretched chroma planes back to the samples.
+
+Stretching rounds once per pixel, so each pixel that is known puts its samples between two planes in
+the space of samples. `shrink` first solves the linear equations roughly, in floating point, then
+searches for integers that satisfy every pixel. Nothing here needs to be exact: the encoder renders
+what was found, and keeps the pixels that differ.
+"""
+
+from __future__ import annotations
+
+import itertools
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelzip.codec.origins.upsampling import (
+    AT_FIRST,
+    AT_SECOND,
+    COPY,
+    FANCY,
+    RULES,
+    WHOLE,
+    Extent,
+    Stretch,
+    Upsampling,
+    add_bias,
+    double,
+    extents,
+    upsample,
+)
+
+Bytes = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int32]
+Index = NDArray[np.int64]
+
+
+class Bounds(Protocol):
+    """Pixels that say something of their chroma, but not what it is: clipped ones."""
+
+    where: tuple[Index, Index]
+    """Rows and columns of these pixels, (n,) each."""
+
+    def pull(self, chroma: Floats) -> Floats:
+        """(2, n) chroma -> the step, (2, n), to the nearest chroma that each pixel allows."""
+
+    def gap(self, which: Index, c1: Bytes, c2: Bytes) -> Floats:
+        """How far pixels, by their numbers, are from allowing that chroma; 0: they do."""
+
+
+WINDOW = 96
+"""A rule is chosen by looking at a square of so many pixels, where chroma changes most."""
+
+ROUGHLY_GOOD, GOOD = 0.2, 0.06
+"""The largest shares of pixels that may contradict a rule, solved roughly and then a bit better.
+
+A quarter where pixels are copies, and there is nothing to solve.
+"""
+
+OUTLIER = 10
+"""A pixel that misses its neighbourhood by so much says nothing of the samples."""
+
+CERTAIN = 0.004
+"""A rule that so few pixels contradict is not compared with others."""
+
+
+def fill(values: Floats, known: Mask) -> Floats:
+    """Smoothly continues (..., height, width) values into the pixels that are not known."""
+    if known.all():
+        return values
+    if not known.any():
+        return np.full_like(values, 128)
+    height, width = known.shape
+    pad = [(0, 0)] * (values.ndim - 2) + [(0, height % 2), (0, width % 2)]
+    counts: Floats = _quarter(np.pad(known, pad[-2:]).astype(np.float32))
+    sums = _quarter(np.pad(np.where(known, values, 0), pad))
+    coarse = fill((sums / np.maximum(counts, 1)).astype(np.float32), counts > 0)
+    fine = coarse.repeat(2, axis=-2)[..., :height, :].repeat(2, axis=-1)[..., :width]
+    filled = np.where(known, values, fine).astype(np.float32)
+    i, j = np.nonzero(~known)
+    for _ in range(4):
+        around = [
+            filled[..., np.clip(i + down, 0, height - 1), np.clip(j + across, 0, width - 1)]
+            for down, across in ((-1, 0), (1, 0), (0, -1), (0, 1))
+        ]
+        filled[..., i, j] = np.mean(around, axis=0)
+    return filled
+
+
+def _quarter(a: Floats) -> Floats:
+    rows: Floats = a[..., 0::2, :] + a[..., 1::2, :]
+    quarter: Floats = rows[..., 0::2] + rows[..., 1::2]
+    return quarter
+
+
+def _pairs(a: NDArray[Any], axis: int, stretch: Stretch, first: float, second: float) -> Any:
+    """Weighted sums of the pairs along axis 0 or 1 of the last two: the reverse of `double`."""
+    if stretch.step == 1:
+        return a
+    if axis == 0:
+        return first * a[..., 0::2, :] + second * a[..., 1::2, :]
+    return first * a[..., 0::2] + second * a[..., 1::2]
+
+
+_ANCHORS = {AT_FIRST: (1, 0), AT_SECOND: (0, 1)}
+
+
+def _own(a: NDArray[Any], rule: Upsampling) -> Any:
+    """For each sample, the sum over those of its own pixels that say most about it."""
+    rows = _pairs(a, 0, rule.rows, *_ANCHORS.get(rule.rows, (1, 1)))
+    return _pairs(rows, 1, rule.columns, *_ANCHORS.get(rule.columns, (1, 1)))
+
+
+def _adjoint(a: NDArray[Any], rule: Upsampling) -> Any:
+    """For each sample, the sum over all pixels that it is part of, by its weights in them."""
+    for axis, stretch in ((0, rule.rows), (1, rule.columns)):
+        if stretch.step == 1:
+            continue
+        near = _pairs(a, axis, stretch, stretch.first[0], stretch.second[0]).astype(np.float32)
+        to_next = _pairs(a, axis, stretch, 0, stretch.second[1])
+        to_last = _pairs(a, axis, stretch, stretch.first[1], 0)
+        if axis == 0:
+            near[..., 1:, :] += to_next[..., :-1, :]
+            near[..., :-1, :] += to_last[..., 1:, :]
+        else:
+            near[..., 1:] += to_next[..., :-1]
+            near[..., :-1] += to_last[..., 1:]
+        a = near
+    return a
+
+
+class _Frame:
+    """The pixels that a picture's samples stretch to, overhangs and all."""
+
+    def __init__(
+        self, chroma: Bytes, known: Mask, rule: Upsampling, rows: Extent, columns: Extent
+    ) -> None:
+        self.rule, self.extents = rule, (rows, columns)
+        self.chroma = np.pad(chroma, ((0, 0), rows, columns))
+        self.known = np.pad(known, (rows, columns))
+
+    def stretch(self, samples: NDArray[Any]) -> NDArray[Any]:
+        """Samples of any type -> the sums that are shifted to make pixels, bias included."""
+        total = double(double(samples, 0, self.rule.rows), 1, self.rule.columns)
+        if total is samples:
+            total = samples.copy()
+        add_bias(total, self.rule)
+        return total
+
+    def misses(self, samples: Floats) -> Floats:
+        """How far the known pixels are from what the samples stretch to, before rounding."""
+        scale = np.float32(1 << self.rule.shift)
+        made = (self.stretch(samples) - (scale - 1) / 2) / scale
+        found: Floats = (self.chroma - made) * self.known
+        return found
+
+
+def estimate(frame: _Frame, bounds: Bounds | None = None) -> Floats:
+    """(2, plane height, plane width): roughly the samples; smooth where nothing is known."""
+    rule, chroma = frame.rule, frame.chroma.astype(np.float32)
+    scale = np.float32(1 << rule.shift)
+    middle = np.float32((scale - 1) / 2)
+    known = frame.known.astype(np.float32)
+    counts = _own(known, rule)
+    settled = counts > 0
+    counts = np.maximum(counts, 1)
+    samples = fill(_own(chroma * known, rule) / counts, settled)
+
+    if FANCY in (rule.rows, rule.columns):
+        for _ in range(2):
+            samples += np.float32(1.2) * _own(frame.misses(samples), rule) / counts * settled
+        samples = fill(samples, settled)
+    if not settled.all():
+        for _ in range(12 if bounds is not None else 2):
+            missed, weights = frame.misses(samples), known
+            if bounds is not None:
+                i, j = (a + e.before for a, e in zip(bounds.where, frame.extents, strict=True))
+                pulled = bounds.pull((frame.stretch(samples)[:, i, j] - middle) / scale)
+                missed[:, i, j] += pulled
+                weights = known.copy()
+                weights[i, j] += (pulled != 0).any(0)
+            weights = np.maximum(_adjoint(weights, rule), np.float32(1e-3))
+            step = _adjoint(missed, rule) / weights * ~settled
+            if np.abs(step).max() < 0.05:
+                break
+            samples += step
+    return np.clip(samples, 0, 255)
+
+
+def _windows(stretch: Stretch, samples: int, block: int) -> tuple[Ints, Index]:
+    """Weights of a block's samples in the pixels about it, by where the block begins.
+
+    Returns (kinds, block, window) and, for each beginning, its kind: at an edge, the samples have
+    more weight. The window begins one pixel before the block's first pair on a halved axis.
+    """
+    if stretch.step == 1:
+        return np.ones((1, 1, 1), np.int32), np.zeros(samples, np.int64)
+    weights = np.empty((samples, 4), np.int32)
+    weights[:] = (stretch.second[1], stretch.first[0], stretch.second[0], stretch.first[1])
+    weights[0, 1] += stretch.first[1]
+    weights[-1, 2] += stretch.second[1]
+    table = np.zeros((samples - block + 1, block, 2 * block + 2), np.int32)
+    for k in range(block):
+        table[:, k, 2 * k : 2 * k + 4] = weights[k : k + len(table)]
+    kinds, of = np.unique(table, axis=0, return_inverse=True)
+    return kinds, of.ravel()
+
+
+@cache
+def _moves(rows: int, columns: int) -> NDArray[np.int32]:
+    """(n, rows, columns): every way to change each sample of a block by -1, 0 or 1; first: none."""
+    every = sorted(itertools.product((0, -1, 1), repeat=rows * columns), key=np.count_nonzero)
+    return np.array(every, np.int32).reshape(-1, rows, columns)
+
+
+_MARGIN = 8
+"""Pixels about the frame, so that no window leaves the arrays."""
+
+
+class _Search:
+    """Integer samples, and the moves that bring them closer to satisfying every known pixel."""
+
+    def __init__(self, frame: _Frame, samples: NDArray[np.int32]) -> None:
+        self.rule = frame.rule
+        self.stretches = (frame.rule.rows, frame.rule.columns)
+        self.samples = samples
+        pad = ((0, 0), (_MARGIN, _MARGIN), (_MARGIN, _MARGIN))
+        goal = frame.chroma.astype(np.int32) << self.rule.shift
+        self.extents = frame.extents
+        self.goal = np.pad(goal, pad)
+        self.excess = np.pad(frame.stretch(samples) - goal, pad)
+        self.known = np.pad(frame.known, pad[1:])
+        self.most = (1 << self.rule.shift) - 1
+        self.rng = np.random.default_rng(0)
+
+    def wrong(self) -> Mask:
+        """(2, frame height + margins, ...): the known pixels that are missed."""
+        return self.known & ((self.excess < 0) | (self.excess > self.most))
+
+    def sweep(self, block: tuple[int, int], noise: float, most: int) -> int:
+        """Tries all moves of a block of samples at each wrong pixel; how many those were.
+
+        Does nothing if they are more than ``most``. A single sample is tried where it is a wrong
+        pixel's near one and where it is its far one, a larger block where it holds both.
+        """
+        stretches, sizes = self.stretches, self.samples.shape[1:]
+        plane, *pixel = np.nonzero(self.wrong())
+        if not 0 < len(plane) <= most or sizes[0] < block[0] or sizes[1] < block[1]:
+            return len(plane)
+        axes = []
+        for stretch, size, length, at in zip(stretches, sizes, block, pixel, strict=True):
+            at = at - _MARGIN
+            if stretch.step == 1:
+                starts = at[None]
+            elif length == 1:
+                starts = np.stack([at // 2, at // 2 + at % 2 * 2 - 1])
+            else:
+                starts = ((at + 1) // 2 - length // 2)[None]
+            axes.append((np.clip(starts, 0, size - length), *_windows(stretch, size, length)))
+        (top, row_weights, row_kinds), (left, column_weights, column_kinds) = axes
+        moves = _moves(*block)
+        change = np.einsum(
+            "mab,iar,jbc->ijmrc", moves, row_weights, column_weights, dtype=np.int32
+        )
+        key = np.unique((plane * sizes[0] + top[:, None]) * sizes[1] + left[None])
+        plane, i, j = key // (sizes[0] * sizes[1]), key // sizes[1] % sizes[0], key % sizes[1]
+        # Blocks whose windows don't overlap move together.
+        apart = [-(-change.shape[k] // s.step) for k, s in zip((3, 4), stretches, strict=True)]
+        for row, column in itertools.product(range(apart[0]), range(apart[1])):
+            chosen = np.flatnonzero((i % apart[0] == row) & (j % apart[1] == column))
+            for part in _parts(chosen, 2048):
+                changes = change[row_kinds[i[part]], column_kinds[j[part]]]
+                self._move(plane[part], i[part], j[part], changes, moves, noise)
+        return len(plane)
+
+    def _move(
+        self, plane: Index, i: Index, j: Index, changes: Ints, moves: Ints, noise: float
+    ) -> None:
+        """Makes the best move of each of n blocks; changes: (n, moves, rows, columns) of pixels."""
+        rows, columns = self._window(i, j, changes.shape[2:])
+        place = (plane[:, None, None], rows, columns)
+        excess = self.excess[place][:, None] + changes
+        missed = np.maximum(np.maximum(-excess, excess - self.most), 0)
+        missed *= self.known[rows, columns][:, None]
+        cost = missed.sum((2, 3)).astype(np.float32)
+        if noise:
+            cost += self.rng.exponential(noise, cost.shape)
+        best = cost.argmin(1)
+        self.excess[place] += changes[np.arange(len(best)), best]
+        rows = i[:, None, None] + np.arange(moves.shape[1])[:, None]
+        columns = j[:, None, None] + np.arange(moves.shape[2])
+        self.samples[plane[:, None, None], rows, columns] += moves[best]
+
+    def _window(self, i: Index, j: Index, shape: tuple[int, ...]) -> tuple[Index, Index]:
+        """Rows (n, rows, 1) and columns (n, 1, columns) of pixels about blocks of samples."""
+        down, across = (
+            (s.step * at - (s.step > 1) + _MARGIN)[:, None] + np.arange(length)
+            for s, at, length in zip(self.stretches, (i, j), shape, strict=True)
+        )
+        return down[:, :, None], across[:, None, :]
+
+    def settle(self, bounds: Bounds) -> None:
+        """Moves samples until pixels with bounds allow their chroma, as far as it goes."""
+        i, j = (a + e.before for a, e in zip(bounds.where, self.extents, strict=True))
+        number = np.full(self.known.shape, -1, np.int64)
+        number[i + _MARGIN, j + _MARGIN] = np.arange(len(i))
+        (down, across), (height, width) = (s.step for s in self.stretches), self.samples.shape[1:]
+        for attempt in range(6):
+            place = (slice(None), i + _MARGIN, j + _MARGIN)
+            made = self._pixels(self.excess[place] + self.goal[place])
+            wrong = bounds.gap(np.arange(len(i)), *made) > 0
+            if not wrong.any():
+                return
+            # The samples that are near and those that are far, turn by turn.
+            rows = (i[wrong] + (attempt & 1) * (down - 1)) // down
+            columns = (j[wrong] + (attempt >> 1 & 1) * (across - 1)) // across
+            key = np.unique(np.minimum(rows, height - 1) * width + np.minimum(columns, width - 1))
+            rows, columns = key // width, key % width
+            for row, column in itertools.product(range(down), range(across)):
+                chosen = np.flatnonzero((rows % down == row) & (columns % across == column))
+                for part in _parts(chosen, 4096):
+                    self._settle(rows[part], columns[part], bounds, number)
+
+    def _pixels(self, total: Ints) -> Bytes:
+        pixels: Bytes = np.clip(total >> self.rule.shift, 0, 255).astype(np.uint8)
+        return pixels
+
+    def _settle(self, i: Index, j: Index, bounds: Bounds, number: Index) -> None:
+        """Makes the best step of both planes at each of n samples."""
+        (down, row_kinds), (across, column_kinds) = (
+            _windows(s, n, 1) for s, n in zip(self.stretches, self.samples.shape[1:], strict=True)
+        )
+        weights = down[row_kinds[i], 0, :, None] * across[column_kinds[j], 0, None, :]
+        rows, columns = self._window(i, j, weights.shape[1:])
+        excess, goal = self.excess[:, rows, columns], self.goal[:, rows, columns]  # (2, n, ...)
+        known, pixel = self.known[rows, columns], number[rows, columns]
+        n, r, c = np.nonzero(pixel >= 0)
+        moves = np.array(list(itertools.product((0, -1, 1), repeat=2)), np.int32)
+        costs = np.zeros((len(moves), len(i)), np.float32)
+        for cost, move in zip(costs, moves, strict=True):
+            moved = excess + weights * move[:, None, None, None]
+            missed = np.maximum(np.maximum(-moved, moved - self.most), 0) * known
+            cost += missed.sum((0, 2, 3)) * np.float32(8 / (self.most + 1))
+            made = self._pixels(moved[:, n, r, c] + goal[:, n, r, c])
+            cost += np.bincount(n, bounds.gap(pixel[n, r, c], *made), len(i))
+            cost += 0.01 * np.count_nonzero(move)
+        best = moves[costs.argmin(0)].T  # (2, n)
+        self.excess[:, rows, columns] += best[..., None, None] * weights
+        self.samples[:, i, j] += best
+
+
+def _parts(numbers: Index, size: int) -> list[Index]:
+    """Consecutive parts of at most that size."""
+    return [numbers[k : k + size] for k in range(0, len(numbers), size)]
+
+
+def _vote(frame: _Frame, samples: Floats) -> Floats:
+    """Where pixels are copies: the commonest of each sample's own, if any is known."""
+    rule = frame.rule
+    code = frame.chroma[0].astype(np.int32) << 8 | frame.chroma[1]
+    code = np.where(frame.known, code, -1)
+    down, across = rule.steps
+    own = np.stack([code[i::down, j::across] for i in range(down) for j in range(across)])
+    votes = np.stack([(own == a).sum(0) * (a >= 0) for a in own])
+    best = np.take_along_axis(own, votes.argmax(0)[None], 0)[0]
+    chosen: Floats = np.where(best < 0, samples, np.stack([best >> 8, best & 255]))
+    return chosen
+
+
+def shrink(
+    chroma: Bytes,
+    known: Mask,
+    rule: Upsampling,
+    rows: Extent,
+    columns: Extent,
+    bounds: Bounds | None = None,
+    rounds: int = 24,
+) -> Bytes:
+    """Samples that stretch to the known pixels, as far as there are any.
+
+    chroma: (2, height, width) uint8, known: (height, width) bool; returns (2, plane height, plane
+    width) uint8, by `rule`. Rounds: how often it searches; 0 and -1 are quick and rough.
+    """
+    frame = _Frame(chroma, known, rule, rows, columns)
+    samples = estimate(frame, bounds)
+    if COPY in (rule.rows, rule.columns):
+        samples = _vote(frame, samples)
+    elif rule.steps != (1, 1):
+        far_off = np.abs(frame.misses(samples)).max(0) > OUTLIER
+        if far_off.any():  # retouched pixels whose colour happens to have an inverse
+            frame.known &= ~far_off
+            samples = estimate(frame, bounds)
+    search = _Search(frame, np.rint(samples).astype(np.int32))
+    for _ in range(3 if rounds > 0 else 1 + rounds):
+        search.sweep((1, 1), 0, known.size)
+    # Four samples that make pixels together. Noise leads out of dead ends.
+    block = {(2, 2): (2, 2), (2, 1): (4, 1), (1, 2): (1, 4), (1, 1): (1, 1)}[rule.steps]
+    noise = (1 << rule.shift) / 8
+    for _ in range(rounds):
+        if not search.sweep(block, noise, known.size // 8):
+            break
+    if bounds is not None:
+        search.settle(bounds)
+    return np.clip(search.samples, 0, 255).astype(np.uint8)
+
+
+_ORDER = sorted(
+    range(1, len(RULES)),
+    key=lambda n: (
+        -RULES[n].rows.step * RULES[n].columns.step,
+        FANCY in (RULES[n].rows, RULES[n].columns),
+    ),
+)
+"""Rules in the order in which they are tried: first those that save most, then the quickest."""
+_ORDER_OF_STEPS = [(2, 2), (1, 2), (2, 1)]
+
+
+def choose(chroma: Bytes, known: Mask) -> tuple[int, Extent, Extent]:
+    """The number of the rule by which chroma was stretched (0: it was not), and its extents."""
+    number, row, column = _choose(chroma, known)
+    rule = RULES[number]
+    rows, columns = _loose(rule, known.shape, row, column)
+    return (
+        number,
+        _tight(chroma, known, rule, row, columns),
+        _tight(chroma.swapaxes(1, 2), known.T, rule.turned(), column, rows),
+    )
+
+
+def _choose(chroma: Bytes, known: Mask) -> tuple[int, int, int]:
+    """The number of the rule, and whether pairs begin at even or odd rows and columns."""
+    top, left = _busiest(chroma, known)
+    part = np.s_[top : top + WINDOW, left : left + WINDOW]
+    chroma, known = chroma[(slice(None), *part)], known[part]
+    down = _plausible(chroma.swapaxes(1, 2), known.T)
+    across = _plausible(chroma, known)
+
+    def contradicted(number: int, row: int, column: int, roughly: bool) -> float:
+        rule = RULES[number]
+        loose = _loose(rule, known.shape, row, column)
+        samples = shrink(chroma, known, rule, *loose, rounds=-1 if roughly else 2)
+        missed = _missed(chroma, known, samples, rule, *loose)
+        return float(missed.sum()) / max(2 * int(known.sum()), 1)
+
+    rough = []
+    for number in _ORDER:
+        rule = RULES[number]
+        for row, column in itertools.product(down[rule.rows], across[rule.columns]):
+            score = contradicted(number, row, column, roughly=True)
+            if score < CERTAIN:
+                return number, row, column
+            rough.append((score, number, row, column))
+    best = (1.0, 0, 0, 0)
+    rough.sort(key=lambda found: (_ORDER_OF_STEPS.index(RULES[found[1]].steps), found))
+    for _, same in itertools.groupby(rough, key=lambda found: RULES[found[1]].steps):
+        for score, number, row, column in itertools.islice(same, 2):
+            rule = RULES[number]
+            if score < ROUGHLY_GOOD:
+                score = contradicted(number, row, column, roughly=False)
+            if score < (GOOD / 4 if COPY in (rule.rows, rule.columns) else GOOD):
+                best = min(best, (score, number, row, column))
+        if best[0] < GOOD / 3:
+            break
+    return best[1:]
+
+
+def _missed(
+    chroma: Bytes, known: Mask, samples: Bytes, rule: Upsampling, rows: Extent, columns: Extent
+) -> Mask:
+    """(2, height, width): the known pixels that the samples don't stretch to."""
+    height, width = known.shape
+    made = [upsample(plane, rule, rows, columns, (height, width)) for plane in samples]
+    missed: Mask = (np.stack(made) != chroma) & known
+    return missed
+
+
+def _busiest(chroma: Bytes, known: Mask) -> tuple[int, int]:
+    """Where the square of `WINDOW` begins in which chroma changes most; even numbers."""
+    height, width = known.shape
+    if height <= WINDOW and width <= WINDOW:
+        return 0, 0
+    change = np.abs(np.diff(chroma[:, ::2].astype(np.int16), axis=2)).sum(0)
+    change *= known[::2, 1:] & known[::2, :-1]
+    best, found = -1, (0, 0)
+    for top in range(0, max(height - WINDOW // 2, 1), WINDOW // 2):
+        for left in range(0, max(width - WINDOW // 2, 1), WINDOW // 2):
+            here = change[top // 2 : (top + WINDOW) // 2, left : left + WINDOW].sum(dtype=np.int64)
+            if here > best:
+                best, found = int(here), (top, left)
+    return found
+
+
+def _plausible(chroma: Bytes, known: Mask) -> dict[Stretch, tuple[int, ...]]:
+    """For each kind of stretching along the last axis, where its pairs can begin: 0, 1 or both."""
+    u = chroma.astype(np.int16)
+
+    def holds(fits: Mask, *sure: Mask) -> bool:
+        both = np.logical_and.reduce(sure)
+        return bool((fits & both).sum() > 0.9 * 2 * both.sum())
+
+    def shifted(offset: int, of: NDArray[Any], length: int) -> NDArray[Any]:
+        return of[..., offset : offset + 2 * length : 2]
+
+    found: dict[Stretch, tuple[int, ...]] = {WHOLE: (0,)}
+    for stretch, reach in ((COPY, 2), (FANCY, 4), (AT_FIRST, 3), (AT_SECOND, 3)):
+        phases = []
+        for phase in (0, 1) if stretch in (COPY, FANCY) else (0,):
+            first = phase + (stretch in (FANCY, AT_SECOND))
+            length = max((u.shape[-1] - first - reach) // 2 + 1, 0)
+            v = [shifted(first + k, u, length) for k in range(reach)]
+            k = [shifted(first + k, known, length) for k in range(reach)]
+            if stretch is COPY:
+                fits = v[0] == v[1]
+            elif stretch is FANCY:
+                fits = np.abs(3 * (v[1] - v[2]) - (v[0] - v[3])) <= 4
+            else:
+                fits = np.abs(2 * v[1] - v[0] - v[2]) <= 2
+            if holds(fits, *k):
+                phases.append(phase)
+        found[stretch] = tuple(phases)
+    return found
+
+
+def _loose(
+    rule: Upsampling, shape: tuple[int, ...], row: int, column: int
+) -> tuple[Extent, Extent]:
+    """Extents with all samples that pixels depend on, for pairs that begin at row and column."""
+    return (
+        max(e for e in extents(shape[0], rule.rows) if e.before % 2 == row),
+        max(e for e in extents(shape[1], rule.columns) if e.before % 2 == column),
+    )
+
+
+_STRIP = 24
+
+
+def _tight(chroma: Bytes, known: Mask, rule: Upsampling, phase: int, columns: Extent) -> Extent:
+    """The extent of the rows: with a sample beyond either edge only if the pixels there need it."""
+    height = len(known)
+    loose = max(e for e in extents(height, rule.rows) if e.before % 2 == phase)
+    chosen = list(loose)
+    for edge in (0, 1):
+        start, stop = ((0, min(_STRIP, height)), (max(0, height - _STRIP) & ~1, height))[edge]
+        some, sure = chroma[:, start:stop], known[start:stop]
+        options = sorted(
+            (e for e in extents(stop - start, rule.rows) if e.before % 2 == phase),
+            key=lambda e: (e[edge], -e[1 - edge]),
+        )
+        options = [e for e in options if e[1 - edge] == options[0][1 - edge]]
+        if loose[edge] < 2 or len(options) < 2:
+            continue
+        wrong = []
+        for extent in options:
+            samples = shrink(some, sure, rule, extent, columns, rounds=6)
+            missed = _missed(some, sure, samples, rule, extent, columns)
+            wrong.append(int(missed[:, -edge].sum()))
+            if wrong[0] <= sure[-edge].sum() / 200:
+                break
+        if wrong[0] <= 2 * wrong[-1] + sure[-edge].sum() / 50:
+            chosen[edge] = 0
+    return Extent(*chosen)

@@ -1,0 +1,222 @@
+"""Pixels that were computed from luma and two chroma planes: decoded JPEG, PhotoCD, WebP, video.
+
+Parameters are three bytes: the number of the conversion (`conversions`), the number of the rule by
+which chroma was stretched to the picture's size (`upsampling`), and how the chroma samples overhang
+the picture: overhangs before the rows, after the rows, before the columns, after the columns, in
+two bits each, the first in the lowest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelzip.codec.errors import FormatError
+from pixelzip.codec.origins import conversions, downsampling
+from pixelzip.codec.origins.conversions import Conversion
+from pixelzip.codec.origins.downsampling import Floats, Mask, fill
+from pixelzip.codec.origins.origin import Found, Samples
+from pixelzip.codec.origins.upsampling import RULES, Extent, Upsampling, extents, upsample
+from pixelzip.codec.picture import Bytes, Plane, PlaneLayout
+
+NUMBER = 1
+
+_LEAST_COLOURS = 24
+"""So many different colours have to be seen before anything is concluded from them."""
+
+_COVERED = 0.85
+"""The least share of them that a conversion has to explain. By chance it is 0.1 to 0.25."""
+
+
+def find(pixels: Samples) -> Found | None:
+    """(height, width, 3) uint8 -> the planes that they were computed from, if they were.
+
+    A few hundred pixels decide whether it is worth looking at all of them.
+    """
+    if pixels.dtype != np.uint8 or pixels.shape[2] != 3:
+        return None
+    number = _conversion_of(pixels)
+    if number is None:
+        return None
+    conversion = conversions.conversion(number)
+    height, width, _ = pixels.shape
+    flat = np.ascontiguousarray(pixels).reshape(-1, 3)
+    ycc, explained = conversion.invert(flat)
+    luma, c1, c2 = ycc.reshape(3, height, width)
+    explained = explained.reshape(height, width)
+    clipped = ((pixels == 0) | (pixels == 255)).any(2)
+    known = explained & ~clipped & ~_lonely(~(explained | clipped))
+    chroma = np.stack([c1, c2])
+    rule, rows, columns = downsampling.choose(chroma, known)
+    bounds = _Clipped(conversion, pixels, clipped) if clipped.any() else None
+    samples = downsampling.shrink(chroma, known, RULES[rule], rows, columns, bounds)
+    stretched = np.stack(
+        [upsample(s, RULES[rule], rows, columns, (height, width)) for s in samples]
+    )
+    luma = _luma(conversion, pixels, luma, known & (stretched == chroma).all(0), stretched)
+    step, phase = RULES[rule].steps, (rows.before, columns.before)
+    return Found(
+        bytes((number, rule, _pack(rows, columns))),
+        (
+            Plane(luma[..., None], "luma"),
+            *(Plane(s[..., None], "chroma", step, phase) for s in samples),
+        ),
+    )
+
+
+def layout(parameters: bytes, shape: tuple[int, int]) -> tuple[PlaneLayout, ...]:
+    """The planes of a picture of that (height, width). FormatError if find never says so."""
+    _, rule, rows, columns = _parse(parameters, shape)
+    chroma = PlaneLayout(
+        rows.samples(shape[0], rule.rows),
+        columns.samples(shape[1], rule.columns),
+        1,
+        "chroma",
+        rule.steps,
+        (rows.before, columns.before),
+    )
+    return (PlaneLayout(*shape, 1, "luma"), chroma, chroma)
+
+
+def render(parameters: bytes, planes: Sequence[Bytes], shape: tuple[int, int]) -> Bytes:
+    """Luma and chroma, (height, width, 1) uint8 by `layout` -> pixels, (height, width, 3) uint8."""
+    conversion, rule, rows, columns = _parse(parameters, shape)
+    y, *chroma = (plane[..., 0] for plane in planes)
+    return conversion.render(y, *(upsample(c, rule, rows, columns, shape) for c in chroma))
+
+
+def describe(parameters: bytes) -> str:
+    """What the parameters say, in words."""
+    conversion, rule, _ = parameters
+    chroma = {
+        (1, 1): "at full size",
+        (1, 2): "with half the columns",
+        (2, 1): "with half the rows",
+        (2, 2): "halved both ways",
+    }[RULES[rule].steps]
+    how = f", {RULES[rule].name}" if rule else ""
+    name = conversions.conversion(conversion).name
+    return f"luma and chroma, as converted by {name}; chroma {chroma}{how}"
+
+
+def _pack(rows: Extent, columns: Extent) -> int:
+    return rows.before | rows.after << 2 | columns.before << 4 | columns.after << 6
+
+
+def _parse(
+    parameters: bytes, shape: tuple[int, int]
+) -> tuple[Conversion, Upsampling, Extent, Extent]:
+    if len(parameters) != 3:
+        raise FormatError("the parameters of a luma and chroma origin are not 3 bytes")
+    number, rule_number, packed = parameters
+    if number >= conversions.COUNT or rule_number >= len(RULES):
+        raise FormatError("a conversion of luma and chroma that this version doesn't know")
+    rule = RULES[rule_number]
+    rows = Extent(packed & 3, packed >> 2 & 3)
+    columns = Extent(packed >> 4 & 3, packed >> 6)
+    if rows not in extents(shape[0], rule.rows) or columns not in extents(shape[1], rule.columns):
+        raise FormatError("the chroma planes of an origin don't fit the picture")
+    return conversions.conversion(number), rule, rows, columns
+
+
+def _conversion_of(pixels: Bytes) -> int | None:
+    """The conversion that explains most of the different colours in a sample of the pixels."""
+    height, width, _ = pixels.shape
+    flat = pixels.reshape(-1, 3)
+    for count in (256, 2048):
+        # A step that shares no factor with the width visits all columns.
+        places = np.arange(count, dtype=np.int64) * 40503 % (height * width)
+        some = flat[places]
+        some = some[((some > 0) & (some < 255)).all(1) & (some != some[:, :1]).any(1)]
+        code = some[:, 0].astype(np.int32) << 16 | some[:, 1].astype(np.int32) << 8 | some[:, 2]
+        some = some[np.unique(code, return_index=True)[1]]
+        if len(some) < _LEAST_COLOURS:
+            return None
+        shares = [
+            conversions.conversion(n).invert(some)[1].mean() for n in range(conversions.COUNT)
+        ]
+        best = int(np.argmax(shares))
+        if shares[best] < (_COVERED if count == 2048 else _COVERED - 0.15):
+            return None
+    return best
+
+
+def _lonely(unexplained: Mask) -> Mask:
+    """Pixels that are explained by chance: most of those around them are not explained at all."""
+    if not unexplained.any():
+        return unexplained
+    padded = np.pad(unexplained, 1).astype(np.uint8)
+    rows = padded[:-2] + padded[1:-1] + padded[2:]
+    around = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
+    return np.asarray(around >= 4)
+
+
+class _Clipped:
+    """What clipped pixels say of their chroma: see `downsampling.Bounds`.
+
+    A channel that is clipped bounds luma plus its chroma term from one side, the others do from
+    both. The bounds that two channels put on luma must not exclude each other.
+    """
+
+    def __init__(self, conversion: Conversion, pixels: Bytes, clipped: Mask) -> None:
+        self.conversion = conversion
+        luma, red, green1, green2, blue = conversion.slopes
+        self.slopes = np.array([[0, red], [green1, green2], [blue, 0]], np.float32)
+        self.unit = np.float32(luma)
+        self.black = np.float32(conversion.luma[255] - 255 * luma)
+        rows, columns = np.nonzero(clipped)
+        self.where = (rows, columns)
+        values = pixels[self.where].astype(np.float32).T  # (3, n)
+        scale = np.float32(1 << conversion.shift)
+        self.least = np.where(values == 0, np.float32(-1e9), values * scale)
+        self.most = np.where(values == 255, np.float32(1e9), (values + 1) * scale - 1)
+
+    def pull(self, chroma: Floats) -> Floats:
+        """(2, n) chroma -> the step to what the two channels that disagree most allow."""
+        terms = self.slopes @ (chroma - 128)  # (3, n)
+        terms += np.array(self.conversion.chroma_terms(*np.full((2, 1), 128)), np.float32)
+        low, high = self.least - terms, self.most - terms  # bounds on luma's term, by channel
+        lowest, highest = low.argmax(0), high.argmin(0)
+        each = np.arange(chroma.shape[1])
+        gap = np.maximum(low[lowest, each] - high[highest, each], 0)
+        normal = self.slopes[highest] - self.slopes[lowest]  # (n, 2): the gap grows along it
+        step: Floats = -(gap / np.maximum((normal**2).sum(1), 1e-6) * normal.T)
+        return step
+
+    def gap(self, which: NDArray[np.int64], c1: Bytes, c2: Bytes) -> Floats:
+        """How many steps of luma the bounds of two channels are apart."""
+        low, high = np.float32(0), np.float32(255)
+        for k, term in enumerate(self.conversion.chroma_terms(c1, c2)):
+            offset = term + self.black
+            low = np.maximum(low, np.ceil((self.least[k][which] - offset) / self.unit))
+            high = np.minimum(high, np.floor((self.most[k][which] - offset) / self.unit))
+        gap: Floats = np.maximum(low - high, 0)
+        return gap
+
+
+def _luma(
+    conversion: Conversion, pixels: Bytes, y: Bytes, known: Mask, chroma: Bytes
+) -> Bytes:
+    """Luma where it is known; elsewhere as smooth as the pixels allow."""
+    if known.all():
+        return y
+    luma = np.rint(fill(y.astype(np.float32), known)).astype(np.int64)
+    left = np.nonzero(~known)
+    values = pixels[left].astype(np.int64)
+    low, high = np.zeros(len(values), np.int64), np.full(len(values), 255)
+    for k, terms in enumerate(conversion.chroma_terms(chroma[0][left], chroma[1][left])):
+        value = values[:, k]
+        least = np.where(value == 0, -(1 << 40), (value << conversion.shift) - terms)
+        most = np.where(value == 255, 1 << 40, (value + 1 << conversion.shift) - terms)
+        low = np.maximum(low, np.searchsorted(conversion.luma, least))
+        high = np.minimum(high, np.searchsorted(conversion.luma, most) - 1)
+    # Bounds that nearly meet: luma is at least close to them. Others are of no use.
+    middle = (low + high) // 2
+    close = (low > high) & (low - high <= 8)
+    low, high = np.where(close, middle, low), np.where(close, middle, high)
+    possible = low <= high
+    at = tuple(a[possible] for a in left)
+    luma[at] = np.clip(luma[at], low[possible], high[possible])
+    return luma.astype(np.uint8)
