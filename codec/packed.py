@@ -94,6 +94,11 @@ _REPETITIVE = 0.25
 """From so many bytes on, LZMA is only patient with what shrinks to less than this fraction."""
 
 
+_REPEATED = 0.3
+"""From such a part of the pixels on, repetition is looked into."""
+_MIXER = np.uint64(0x9E3779B97F4A7C15)  # any odd number without a pattern
+
+
 def pack_pixels(pixels: Bytes) -> bytes:
     """Compress (height, width, channels) pixels into a payload of a few bytes more at most."""
     palette = _palette(pixels)
@@ -147,10 +152,28 @@ def estimate(pixels: Bytes) -> float:
     if palette is not None:
         layout = Layout.BITS if len(palette) <= 16 else Layout.PIXELS
         tries.append(Form(Colours.PALETTE, layout, Filter.NONE))
-    serials = [_serialise(sample, form, palette) for form in tries]
-    best = min(serials, key=lambda serial: len(zlib.compress(serial, 1)))
-    stored = min(len(serial) for serial in serials)
-    return min(stored, raw_lzma.hasty_length(best)) * pixels.size / sample.size
+    serials = {form: _serialise(sample, form, palette) for form in tries}
+    best = min(tries, key=lambda form: len(zlib.compress(serials[form], 1)))
+    stored = min(len(serial) for serial in serials.values())
+    guess = min(stored, raw_lzma.hasty_length(serials[best])) * pixels.size / sample.size
+    if best.colours == Colours.PALETTE or _repetition(pixels) < _REPEATED:
+        return guess
+    return min(guess, raw_lzma.hasty_length(_serialise(pixels, best, None)))
+
+
+def _repetition(pixels: Bytes) -> float:
+    """Which part of the pixels comes again: far away that shows in no sample, but LZMA finds it.
+
+    Runs of about 16 bytes are compared by a hash, which also chooses the one in 16 that count.
+    """
+    keys = _keys(pixels)
+    run = -(-16 // pixels.shape[2])
+    count = len(keys) - run + 1
+    hashes = np.zeros(max(count, 0), np.uint64)
+    for k in range(run if count > 0 else 0):
+        hashes = hashes * _MIXER + keys[k : k + count]
+    counted = hashes[hashes * _MIXER >> np.uint64(60) == 0]
+    return 1 - len(np.unique(counted)) / max(1, len(counted))
 
 
 def _forms(channels: int, colour_count: int | None) -> Iterator[Form]:

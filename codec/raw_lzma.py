@@ -36,7 +36,7 @@ def compress(data: bytes, props: int, *, patient: bool = True) -> bytes:
 def hasty_length(data: bytes) -> int:
     """The length of the data when compressed in haste: for comparing, not for keeping."""
     filters = [
-        {**_filter(properties(), 2**18), "mode": lzma.MODE_FAST, "mf": lzma.MF_HC3, "depth": 4}
+        {**_filter(properties(), 2**22), "mode": lzma.MODE_FAST, "mf": lzma.MF_HC3, "depth": 4}
     ]
     return len(lzma.compress(data, format=lzma.FORMAT_RAW, filters=filters))
 

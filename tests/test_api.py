@@ -232,3 +232,9 @@ def test_default_threads_are_the_cores_at_hand() -> None:
     from pixelzip.api import available_threads
 
     assert 1 <= available_threads() <= (os.cpu_count() or 1)
+
+
+def test_what_repeats_far_away_is_left_to_the_fallback(crops: dict[str, NDArray[np.uint8]]) -> None:
+    """No sample shows it; the network codes each copy anew."""
+    pixels = np.tile(crops["palms-96x64"], (4, 3, 1))
+    assert len(pixelzip.compress(pixels)) <= len(pixelzip.compress(pixels, network="none"))
