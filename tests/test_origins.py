@@ -208,6 +208,13 @@ def test_decoded_jpeg_is_found_in_any_crop(
     found(np.ascontiguousarray(crop), "libjpeg", STEPS[subsampling], 0.005)
 
 
+def test_chroma_that_looks_halved_in_part_stays_whole(photo: Bytes) -> None:
+    """The busiest part of the picture is of halved chroma, all around it is not."""
+    pixels = jpeg(photo // 2 + 60, 0).copy()
+    pixels[96:192, 96:192] = jpeg(photo, 2)[96:192, 96:192]
+    found(pixels, "libjpeg", (1, 1), 0)
+
+
 @pytest.mark.parametrize("subsampling", STEPS)
 def test_decoded_jpeg_of_odd_size_is_found(photo: Bytes, subsampling: int) -> None:
     found(jpeg(photo[:201, :151], subsampling), "libjpeg", STEPS[subsampling], 0.003)

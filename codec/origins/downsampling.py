@@ -54,7 +54,7 @@ class Bounds(Protocol):
 WINDOW = 96
 """A rule is chosen by looking at a square of so many pixels, where chroma changes most."""
 
-ROUGHLY_GOOD, GOOD = 0.2, 0.06
+ROUGHLY_GOOD, GOOD = 0.3, 0.06
 """The largest shares of pixels that may contradict a rule, solved roughly and then a bit better.
 
 A quarter where pixels are copies, and there is nothing to solve.

@@ -28,6 +28,9 @@ _LEAST_COLOURS = 24
 _COVERED = 0.85
 """The least share of them that a conversion has to explain. By chance it is 0.1 to 0.25."""
 
+_CONTRADICTED = 0.02
+"""Where more of the known pixels contradict halved chroma, it is kept at full size."""
+
 
 def find(pixels: Bytes) -> Found | None:
     """(height, width, 3) uint8 -> the planes that they were computed from, if they were.
@@ -46,12 +49,14 @@ def find(pixels: Bytes) -> Found | None:
     clipped = ((pixels == 0) | (pixels == 255)).any(2)
     known = explained & ~clipped & ~_lonely(~(explained | clipped))
     chroma = np.stack([c1, c2])
-    rule, rows, columns = downsampling.choose(chroma, known)
+    choice = downsampling.choose(chroma, known)
     bounds = _Clipped(conversion, pixels, clipped) if clipped.any() else None
-    samples = downsampling.shrink(chroma, known, RULES[rule], rows, columns, bounds)
-    stretched = np.stack(
-        [upsample(s, RULES[rule], rows, columns, (height, width)) for s in samples]
-    )
+    samples, stretched = _shrink(chroma, known, choice, bounds)
+    if (known & (stretched != chroma).any(0)).sum() > _CONTRADICTED * known.sum():
+        # A part of the picture looked stretched, the whole is not.
+        choice = (0, Extent(0, 0), Extent(0, 0))
+        samples, stretched = _shrink(chroma, known, choice, bounds)
+    rule, rows, columns = choice
     luma = _luma(conversion, pixels, luma, known & (stretched == chroma).all(0), stretched)
     step, phase = RULES[rule].steps, (rows.before, columns.before)
     return Found(
@@ -96,6 +101,17 @@ def describe(parameters: bytes) -> str:
     how = f", {RULES[rule].name}" if rule else ""
     name = conversions.conversion(conversion).name
     return f"luma and chroma, as converted by {name}; chroma {chroma}{how}"
+
+
+def _shrink(
+    chroma: Bytes, known: Mask, choice: tuple[int, Extent, Extent], bounds: _Clipped | None
+) -> tuple[Bytes, Bytes]:
+    """The samples of both planes by a rule and its extents, and what they stretch to."""
+    number, rows, columns = choice
+    rule, (height, width) = RULES[number], known.shape
+    samples = downsampling.shrink(chroma, known, rule, rows, columns, bounds)
+    stretched = [upsample(s, rule, rows, columns, (height, width)) for s in samples]
+    return samples, np.stack(stretched)
 
 
 def _pack(rows: Extent, columns: Extent) -> int:
