@@ -176,20 +176,24 @@ class _Clipped:
     def __init__(self, conversion: Conversion, pixels: Bytes, clipped: Mask) -> None:
         self.conversion = conversion
         luma, red, green1, green2, blue = conversion.slopes
-        self.slopes = np.array([[0, red], [green1, green2], [blue, 0]], np.float32)
+        # The last row is luma itself, which ends at 0 and 255 and has no chroma term.
+        self.slopes = np.array([[0, red], [green1, green2], [blue, 0], [0, 0]], np.float32)
+        neutral = conversion.chroma_terms(*np.full((2, 1), 128, np.uint8))
+        self.neutral = np.array([*neutral, [0]], np.float32)
         self.unit = np.float32(luma)
         self.black = np.float32(conversion.luma[255] - 255 * luma)
         rows, columns = np.nonzero(clipped)
         self.where = (rows, columns)
         values = pixels[self.where].astype(np.float32).T  # (3, n)
         scale = np.float32(1 << conversion.shift)
-        self.least = np.where(values == 0, np.float32(-1e9), values * scale)
-        self.most = np.where(values == 255, np.float32(1e9), (values + 1) * scale - 1)
+        ends = np.full((2, 1, values.shape[1]), conversion.luma[[0, 255], None, None], np.float32)
+        least = np.where(values == 0, np.float32(-1e9), values * scale)
+        most = np.where(values == 255, np.float32(1e9), (values + 1) * scale - 1)
+        self.least, self.most = np.vstack([least, ends[0]]), np.vstack([most, ends[1]])  # (4, n)
 
     def pull(self, chroma: Floats) -> Floats:
         """(2, n) chroma -> the step to what the two channels that disagree most allow."""
-        terms = self.slopes @ (chroma - 128)  # (3, n)
-        terms += np.array(self.conversion.chroma_terms(*np.full((2, 1), 128)), np.float32)
+        terms = self.slopes @ (chroma - 128) + self.neutral  # (4, n)
         low, high = self.least - terms, self.most - terms  # bounds on luma's term, by channel
         lowest, highest = low.argmax(0), high.argmin(0)
         each = np.arange(chroma.shape[1])
