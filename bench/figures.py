@@ -9,9 +9,12 @@ The sizes of a file made by a network stand in a row, and each step of it has a 
     float network's theory -> frozen network's theory -> payload -> file
                        freezing                   coding       headers
 
-*Theory* is the network's negative log-likelihood of the pixels in bits; the *payload* is all coded
-tiles; the *file* is what a user gets. Where the codec finds a simpler form smaller than the
-network's, coding is negative.
+*Theory* is the networks' negative log-likelihood of what the file holds, in bits; the *payload* is
+all that is coded of it; the *file* is what a user gets. Where the codec finds a simpler form
+smaller than the network's, coding is negative.
+
+What a network saves and what an *origin* saves (see docs/origins.md) are two things: beside each
+file stands what it takes if no origin is looked for.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -46,6 +50,10 @@ class ImageFigures:
     """The median over the repeats."""
     binary: bool = False
     """Whether its sub-pixels are bits; then nats per image are of interest too."""
+    origin: str | None = None
+    """What the pixels were found to be computed from; None of peers and where there is nothing."""
+    plain_bytes: int | None = None
+    """Of the file that is made without looking for an origin; None of peers."""
 
     @property
     def bits_per_dim(self) -> float:
@@ -90,6 +98,17 @@ class CodecFigures:
     def payload_bits_per_dim(self) -> float | None:
         """Bits of the coded tiles over sub-pixels."""
         return self._per_dim(_sum([_bits(image.payload_bytes) for image in self.images]))
+
+    @property
+    def plain_bits_per_dim(self) -> float | None:
+        """Bits over sub-pixels of the whole files that are made without looking for origins."""
+        return self._per_dim(_sum([_bits(image.plain_bytes) for image in self.images]))
+
+    @property
+    def origins(self) -> dict[str, int]:
+        """How many images had which origin, the most frequent first."""
+        found = Counter(image.origin for image in self.images if image.origin is not None)
+        return dict(found.most_common())
 
     @property
     def theoretical_bits_per_dim(self) -> float | None:
@@ -193,6 +212,8 @@ class Results:
             "name": codec.name,
             "network": codec.network,
             "bits_per_dim": codec.bits_per_dim,
+            "plain_bits_per_dim": codec.plain_bits_per_dim,
+            "origins": codec.origins,
             "payload_bits_per_dim": codec.payload_bits_per_dim,
             "theoretical_bits_per_dim": codec.theoretical_bits_per_dim,
             "float_bits_per_dim": codec.float_bits_per_dim,

@@ -2,9 +2,10 @@
 
     python -m pixelzip.bench.page DATA -o docs/benchmarks.md --readme README.md
 
-``DATA`` holds ``kodak/``, the 24 Kodak images, and two sheets in which each row of pixels is one
-image: ``cifar10/batch_2.png`` (CIFAR-10's training images 2000 to 2999, of which the second half
-was kept from training) and ``mnist/b20.png`` (MNIST's test images, from the first on).
+``DATA`` holds ``kodak/``, the 24 Kodak images; ``photos/valid/``, photographs as JPEG, whose decoded
+pixels are coded; and two sheets in which each row of pixels is one image: ``cifar10/batch_2.png``
+(CIFAR-10's training images 2000 to 2999, of which the second half was kept from training) and
+``mnist/b20.png`` (MNIST's test images, from the first on).
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import click
 import numpy as np
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from pixelzip import api, files
 from pixelzip.bench import datasets, run, tables
@@ -27,7 +30,9 @@ from pixelzip.cli import Meter
 from pixelzip.codec.errors import PixelzipError
 
 REFERENCE = "jpeg-xl-9"
-SUMMARY = ("codec", "Kodak, bits/dim", "CIFAR-10, bits/dim", "encode, MP/s", "decode, MP/s")
+SUMMARY = (
+    "codec", "Kodak, bits/dim", "origins off", "CIFAR-10, bits/dim", "encode, MP/s", "decode, MP/s"
+)  # fmt: skip
 """The columns of the README's table, by which it is found there."""
 
 _INTRODUCTION = """\
@@ -43,6 +48,11 @@ Bits/dim is *file bytes x 8 / sub-pixels*, headers and all. *Payload* is the cod
 one image after the other; ratios above 1 are faster. Memory is the peak of a fresh process that
 codes one image, Python and libraries included. All files hold pixels and no metadata. `pixelzip
 bench` measures the same on any images.
+
+*Origins off* is what the files take if pixelzip does not look for the samples that the pixels were
+computed from ([origins.md](origins.md)): what an origin saves is no merit of the network. The
+Kodak images were computed from a PhotoCD's Y, C1 and C2 with a quarter of the chroma, and the decoded
+JPEGs from Y, Cb and Cr.
 """
 
 
@@ -93,7 +103,7 @@ def main(
                     progress=meter.fraction,
                 )
             measured.append(results)
-        kodak, cifar, _ = measured
+        kodak, cifar, *_ = measured
         files.write(str(output), page(measured).encode(), force=True)
         if readme is not None:
             text = with_table(readme.read_text("utf-8"), summary(kodak, cifar))
@@ -103,15 +113,31 @@ def main(
 
 
 def _datasets(data: Path, limit: int | None) -> list[Dataset]:
-    """Kodak, the CIFAR images and MNIST's."""
+    """Kodak, the CIFAR images, MNIST's, and decoded JPEGs by the size of their chroma."""
     kodak = datasets.load(str(data / "kodak"), limit=limit)
+    whole, halved = _decoded(data / "photos" / "valid")
     cifar = _sheet(data / "cifar10" / "batch_2.png", (32, 32, 3))[500:1000]
     mnist = _sheet(data / "mnist" / "b20.png", (28, 28))
     return [
         Dataset("Kodak", kodak.items),
         Dataset("CIFAR-10, training images 2500 to 2999", cifar[:limit]),
         Dataset("MNIST, the first test images", mnist[:limit]),
+        Dataset("Decoded JPEGs, chroma whole", whole[:limit]),
+        Dataset("Decoded JPEGs, chroma halved both ways", halved[:limit]),
     ]
+
+
+def _decoded(folder: Path) -> tuple[list[datasets.Item], list[datasets.Item]]:
+    """The pixels of JPEGs: those whose chroma is whole, those whose chroma is halved both ways."""
+    found: dict[tuple[int, int], list[datasets.Item]] = {(1, 1): [], (2, 2): []}
+    for path in sorted(folder.glob("*.jpg")):
+        with Image.open(path) as image:
+            sampling = image.layer[0][1:3] if isinstance(image, JpegImageFile) else None
+            if image.mode == "RGB" and sampling in found:
+                found[sampling].append(datasets.Item(path.name, partial(datasets.read, path)))
+    if not all(found.values()):
+        raise DatasetError(f"{folder} does not hold JPEGs of both kinds of chroma")
+    return found[1, 1], found[2, 2]
 
 
 def _sheet(path: Path, shape: tuple[int, ...]) -> list[datasets.Item]:
@@ -175,11 +201,13 @@ def _or_none(names: Sequence[str], all_of: int | None = None) -> str:
 
 def summary(kodak: Results, cifar: Results) -> tables.Table:
     """The README's table: both datasets' bits/dim, and the speeds on Kodak; the best last."""
+    plain = {codec.name: codec.plain_bits_per_dim for codec in kodak.codecs}
     small = {codec.name: f"{codec.bits_per_dim:.3f}" for codec in cifar.codecs}
     rows = [
         (
             f"**{codec.name}**" if codec.network else codec.name,
             f"{codec.bits_per_dim:.3f}",
+            "" if plain[codec.name] is None else f"{plain[codec.name]:.3f}",
             small.get(codec.name, ""),
             tables.short(codec.encode_mps),
             tables.short(codec.decode_mps),

@@ -56,16 +56,30 @@ class Network:
 
     def restore(self, data: bytes, threads: int, like: Pixels) -> Pixels:
         """The pixels of the file."""
-        networks = [] if self.network == api.NO_NETWORK else [self.network]
-        return api.decompress_array(data, networks=networks, threads=threads)
+        return api.decompress_array(data, networks=self.networks, threads=threads)
+
+    @property
+    def networks(self) -> list[str]:
+        """Those that decoding may need besides the zoo's."""
+        return [] if self.network == api.NO_NETWORK else [self.network]
 
     def sizes(self, pixels: Pixels, data: bytes, threads: int) -> dict[str, Any]:
         """The figures of a file that only a network has."""
         from pixelzip.bench import theory  # the peers' processes shall not need PyTorch
 
-        picture = pictures.from_array(pixels)
-        return {
-            "payload_bytes": api.info(data).payload_bytes,
+        picture, about = pictures.from_array(pixels), api.info(data)
+        figures: dict[str, Any] = {"payload_bytes": about.payload_bytes}
+        if about.origins:
+            plain = api.compress(pixels, network=self.network, origin="none", threads=threads)
+            if not np.array_equal(self.restore(plain, threads, pixels), pixels):
+                raise LossError(f"{self.name} did not bring the pixels back")
+            return figures | {
+                "origin": "; ".join(about.origins),
+                "plain_bytes": len(plain),
+                "theoretical_bits": theory.file_bits(data, self.networks, threads),
+            }
+        return figures | {
+            "plain_bytes": len(data),
             "theoretical_bits": theory.frozen_bits(self.network, picture, threads),
             "float_bits": theory.float_bits(self.checkpoint, picture),
         }

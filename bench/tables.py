@@ -37,14 +37,16 @@ class Table:
 
 
 def all_tables(results: Results) -> list[Table]:
-    """Sizes, speeds and gaps."""
-    return [table for table in (sizes(results), speeds(results), gaps(results)) if table]
+    """Sizes, speeds, origins and gaps."""
+    tables = sizes(results), speeds(results), origins(results), gaps(results)
+    return [table for table in tables if table]
 
 
 def sizes(results: Results) -> Table:
     """From whole files down to theory, in bits/dim, the smallest files last."""
     columns: dict[str, Callable[[CodecFigures], float | None]] = {
         "file": lambda codec: codec.bits_per_dim,
+        "origins off": lambda codec: codec.plain_bits_per_dim,
         "payload": lambda codec: codec.payload_bits_per_dim,
         "theory, frozen": lambda codec: codec.theoretical_bits_per_dim,
         "theory, float": lambda codec: codec.float_bits_per_dim,
@@ -72,6 +74,17 @@ def speeds(results: Results) -> Table:
     if results.reference is not None:
         title += f"; ratios to {results.reference}"
     return _table(title, columns, ordered, short)
+
+
+def origins(results: Results) -> Table | None:
+    """How many images the networks found which origin of; None without any."""
+    rows = [
+        (codec.name, origin, f"{number:,}")
+        for codec in results.codecs
+        for origin, number in codec.origins.items()
+    ]
+    columns = ("codec", "computed from", "images")
+    return Table("Origins found", columns, tuple(rows)) if rows else None
 
 
 def gaps(results: Results) -> Table | None:

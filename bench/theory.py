@@ -8,6 +8,7 @@ codec. For images that a network codes in part or not at all (bits, 16-bit sampl
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -42,6 +43,11 @@ def frozen_bits(network: str, picture: Picture, threads: int) -> float | None:
             scores = tiles.score_tiles(conditional, areas, threads=threads)
             total += sum(float(bits.sum(dtype=np.float64)) for bits in scores)
     return total
+
+
+def file_bits(data: bytes, networks: Sequence[str], threads: int) -> float:
+    """What all that a file's payloads say takes in theory; parts without a network as they are."""
+    return float(api.cost_map(data, networks=networks, threads=threads).sum(dtype=np.float64))
 
 
 @torch.no_grad()

@@ -233,9 +233,9 @@ def train(config: TrainConfig, report: Callable[[Progress], None] = lambda progr
                     "network_name": config.network,
                     "architecture": asdict(config.architecture),
                     "run": run,
-                    "calibration": data.valid[:CALIBRATION_BLOCKS],
+                    "calibration": data.valid[:CALIBRATION_BLOCKS].clone(),
                     "calibration_labels": (
-                        None if data.labels is None else data.labels[:CALIBRATION_BLOCKS]
+                        None if data.labels is None else data.labels[:CALIBRATION_BLOCKS].clone()
                     ),
                     "step": step,
                     "seconds": seconds_before + time.monotonic() - started,

@@ -224,6 +224,8 @@ class Info:
     """The networks' names; of one that is not in the zoo the start of its fingerprint."""
     found: tuple[str, ...]
     """What was found out about the pixels, in words."""
+    origins: tuple[str, ...]
+    """Those of them that are origins: samples that pixels were computed from."""
     parts: tuple[Part, ...]
     payload_bytes: int
     """All that says something of the pixels: not the metadata, nor what is where."""
@@ -258,6 +260,7 @@ def info(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Info:
         for plane in component.planes
     ]
     words = [transforms.describe(container.mode, c.position, c.form) for c in container.components]
+    computed = [c.form.transform == transforms.Transform.ORIGIN for c in container.components]
     aside = sum(len(c.corrections) + len(c.form.parameters) for c in container.components)
     return Info(
         width=container.width,
@@ -268,6 +271,7 @@ def info(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Info:
         bits_per_dim=len(data) * 8 / dims,
         networks=tuple(map(_network_name, container.networks)),
         found=tuple(filter(None, words)),
+        origins=tuple(word for word, so in zip(words, computed, strict=True) if so and word),
         parts=tuple(parts),
         payload_bytes=sum(part.bytes for part in parts) + aside,
         metadata=tuple(dict.fromkeys(chunk.name for chunk in chunks)),

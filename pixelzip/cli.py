@@ -277,6 +277,13 @@ def cli() -> None:
     callback=_tile,
     help="Largest side of a tile; 0 for the largest there can be.",
 )
+@click.option(
+    "--origin",
+    type=click.Choice(["auto", "none"]),
+    default="auto",
+    show_default=True,
+    help="Whether to look for the samples that the pixels were computed from.",
+)
 @click.option("--strip", is_flag=True, help="Drop the metadata (palette and transparency stay).")
 @_options(JOBS, THREADS, DEVICE, QUIET, JSON)
 def compress(
@@ -287,6 +294,7 @@ def compress(
     network: str | None,
     label: int | None,
     tile: int | None,
+    origin: str,
     strip: bool,
     jobs: int,
     threads: int | None,
@@ -300,7 +308,9 @@ def compress(
     stay as they are. Metadata comes along: ICC profile, EXIF, XMP, text, resolution, gamma.
 
     By itself it takes the network photo, and for small images (up to 64x64 pixels) also tries tiny,
-    if the zoo has it, and keeps the smaller file.
+    if the zoo has it, and keeps the smaller file. Where the pixels turn out to have been computed
+    from fewer samples (by a JPEG decoder, say), it codes those instead, with the networks luma and
+    chroma, and makes the very same pixels of them again when it decodes.
 
     \b
     Examples:
@@ -318,6 +328,7 @@ def compress(
         network=network,
         label=label,
         tile=tile,
+        origin=origin,
         strip=strip,
         threads=_threads(threads, jobs),
         device=device,
@@ -332,6 +343,7 @@ def _compress(
     network: str | None,
     label: int | None,
     tile: int | None,
+    origin: str,
     strip: bool,
     threads: int,
     device: str,
@@ -345,6 +357,7 @@ def _compress(
     data = api.encode(
         picture,
         network=network,
+        origin=origin,
         label=label,
         tile_size=tile,
         threads=threads,

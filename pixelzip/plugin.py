@@ -10,7 +10,7 @@
     Image.open("photo.png").save("photo.pxz")
     image = Image.open("photo.pxz")
 
-``save`` takes what `pixelzip.compress` takes (``network``, ``label``, ``tile_size``,
+``save`` takes what `pixelzip.compress` takes (``network``, ``origin``, ``label``, ``tile_size``,
 ``threads``, ``strip``), and metadata to add, named as in ``Image.info`` (``exif``,
 ``icc_profile``, ``dpi``...).
 """
@@ -26,7 +26,7 @@ from pixelzip.codec.errors import FormatError, PixelzipError
 MAGIC = b"\xf5z"
 """As in `pixelzip.codec.container`, which would make each `Image.open` of anything import numpy."""
 
-_OPTIONS = ("network", "label", "tile_size", "threads")
+_OPTIONS = ("network", "origin", "label", "tile_size", "threads")
 
 
 def accept(prefix: bytes) -> bool:

@@ -177,6 +177,7 @@ static const struct backend *backend(int number)
 #endif
     if (__builtin_cpu_supports("avx2"))
         found[count++] = &backend_avx2;
+    found[count++] = &backend_sse2;
 #endif
     found[count++] = &backend_portable;
     return number < count ? found[number] : NULL;

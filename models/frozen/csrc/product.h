@@ -56,63 +56,24 @@ PRODUCT
 
 #ifdef X86
 
-/* --- AVX2 --------------------------------------------------------------------------------------- */
+/* --- SSE2, which every x86-64 has, and AVX2: pairs of 16 bits ------------------------------------- */
+
+#define VECTOR_128
+#define ISA sse2
+#define GROUP 2
+BEGIN_TARGET("sse2")
+#include "pairs.h"
+#define enter_sse2 no_state
+#define leave_sse2 no_state
+#include "walk.h"
+END_TARGET
+#undef ISA
+#undef VECTOR_128
 
 #define VECTOR_256
 #define ISA avx2
-#define GROUP 2
 BEGIN_TARGET("avx2,fma")
-
-INLINE void rows_avx2(int rows, const int16_t *x,
-    ptrdiff_t pitch, int inputs, const int16_t *weights, int32_t (*sums)[WIDTH], int half)
-{
-    __m256i total[4][2];
-    for (int r = 0; r < rows; r++)
-        for (int v = 0; v < 2; v++)
-            total[r][v] = _mm256_loadu_si256((const __m256i *)(sums[r] + 16 * half + 8 * v));
-    for (int k = 0; k < inputs; k += 2) {
-        const int16_t *w = weights + k * WIDTH + 32 * half;
-        __m256i w0 = _mm256_loadu_si256((const __m256i *)w);
-        __m256i w1 = _mm256_loadu_si256((const __m256i *)(w + 16));
-        for (int r = 0; r < rows; r++) {
-            int32_t pair;
-            memcpy(&pair, x + r * pitch + k, 4);
-            __m256i both = _mm256_set1_epi32(pair);
-            total[r][0] = _mm256_add_epi32(total[r][0], _mm256_madd_epi16(both, w0));
-            total[r][1] = _mm256_add_epi32(total[r][1], _mm256_madd_epi16(both, w1));
-        }
-    }
-    for (int r = 0; r < rows; r++)
-        for (int v = 0; v < 2; v++)
-            _mm256_storeu_si256((__m256i *)(sums[r] + 16 * half + 8 * v), total[r][v]);
-}
-
-PRODUCT
-{
-    enum { PART = 256 }; /* so many inputs are widened at once */
-    const int16_t *weights = layer->weights;
-    weights += (ptrdiff_t)block * taps * layer->inputs * WIDTH;
-    for (int i = 0; i < n; i++)
-        memcpy(sums[i], layer->bias + WIDTH * block, sizeof sums[i]);
-    for (int tap = 0; tap < taps; tap++)
-        for (int k = 0; k < layer->inputs; k += PART) {
-            int inputs = layer->inputs - k < PART ? layer->inputs - k : PART;
-            int16_t wide[ROWS][PART];
-            for (int i = 0; i < n; i++)
-                for (int j = 0; j < inputs; j++)
-                    wide[i][j] = x[tap][i * pitch + k + j];
-            for (int half = 0; half < 2; half++)
-                for (int i = 0; i < n;) {
-                    int rows = n - i >= 4 ? 4 : 1;
-                    if (rows == 4)
-                        rows_avx2(4, wide[i], PART, inputs, weights, sums + i, half);
-                    else
-                        rows_avx2(1, wide[i], PART, inputs, weights, sums + i, half);
-                    i += rows;
-                }
-            weights += inputs * WIDTH;
-        }
-}
+#include "pairs.h"
 #define enter_avx2 no_state
 #define leave_avx2 no_state
 #include "walk.h"

@@ -53,6 +53,31 @@ INLINE void BACKEND(store_bytes)(uint8_t *to, INTS x)
     _mm_storel_epi64((__m128i *)to, _mm_packus_epi16(words, words));
 }
 
+#elif defined(VECTOR_128)
+#define LANES 4
+typedef __m128i BACKEND(ints);
+typedef __m128 BACKEND(floats);
+#define INTS BACKEND(ints)
+#define FLOATS BACKEND(floats)
+INLINE INTS BACKEND(load)(const int32_t *from) { return _mm_loadu_si128((const __m128i *)from); }
+INLINE void BACKEND(store)(int32_t *to, INTS x) { _mm_storeu_si128((__m128i *)to, x); }
+INLINE INTS BACKEND(plus)(INTS x, INTS y) { return _mm_add_epi32(x, y); }
+INLINE INTS BACKEND(times_256)(INTS x) { return _mm_slli_epi32(x, 8); }
+INLINE FLOATS BACKEND(times)(INTS x, const float *scale)
+{
+    return _mm_mul_ps(_mm_cvtepi32_ps(x), _mm_loadu_ps(scale));
+}
+INLINE INTS BACKEND(nearest)(FLOATS x, float lowest, float highest)
+{
+    return _mm_cvtps_epi32(_mm_min_ps(_mm_max_ps(x, _mm_set1_ps(lowest)), _mm_set1_ps(highest)));
+}
+INLINE void BACKEND(store_bytes)(uint8_t *to, INTS x)
+{
+    __m128i words = _mm_packs_epi32(x, x);
+    int32_t bytes = _mm_cvtsi128_si32(_mm_packus_epi16(words, words));
+    memcpy(to, &bytes, sizeof bytes);
+}
+
 #else
 #define LANES 1
 #define INTS int32_t
@@ -66,15 +91,7 @@ INLINE INTS BACKEND(nearest)(FLOATS x, float lowest, float highest)
 {
     x = x < lowest ? lowest : x;
     x = x > highest ? highest : x;
-#ifdef __SSE2__
-    /* rintf would be a call here. A float of at least 2^23 is an integer, and adding that to a
-     * smaller one rounds it. */
-    float size = x < 0 ? -x : x, whole = (size + 8388608.0f) - 8388608.0f;
-    whole = size < 8388608.0f ? whole : size;
-    return (int32_t)(x < 0 ? -whole : whole);
-#else
     return (int32_t)__builtin_rintf(x);
-#endif
 }
 INLINE void BACKEND(store_bytes)(uint8_t *to, INTS x) { *to = (uint8_t)x; }
 #endif
