@@ -102,15 +102,19 @@ def _scores(
 
 
 def _spread(spent: Bits, layout: PlaneLayout, shape: tuple[int, int]) -> Bits:
-    """The bits of a plane's samples, over the picture's pixels that each of them covers."""
-    sides = zip(shape, spent.shape, layout.step, layout.phase, strict=True)
-    rows, columns = (
-        np.minimum((np.arange(pixels) + phase) // step, samples - 1)
-        for pixels, samples, step, phase in sides
-    )
-    covered = np.bincount(rows)[rows][:, None] * np.bincount(columns)[columns]
-    spread: Bits = (spent[rows][:, columns] / covered).astype(np.float32)
-    return spread
+    """The bits of a plane's samples, over the picture's pixels that each of them covers.
+
+    Those of samples beyond the picture's edges go to the samples at the edges.
+    """
+    for axis, (pixels, step, phase) in enumerate(
+        zip(shape, layout.step, layout.phase, strict=True)
+    ):
+        covering = np.minimum((np.arange(pixels) + phase) // step, spent.shape[axis] - 1)
+        first, last = covering[0], covering[-1]
+        inside = np.add.reduceat(spent, np.append(0, np.arange(first + 1, last + 1)), axis=axis)
+        covered = np.expand_dims(np.bincount(covering - first), 1 - axis)
+        spent = (inside / covered).astype(np.float32).take(covering - first, axis=axis)
+    return spent
 
 
 def _corrected(

@@ -132,14 +132,17 @@ def test_options_do_not_change_the_pixels(photo: Path) -> None:
 
 def test_the_default_network(photo: Path) -> None:
     data = pixelzip.compress(photo)
-    assert pixelzip.info(data).networks == ("photo",)
+    assert pixelzip.info(data).networks == ("luma", "chroma")
+    as_it_is = pixelzip.compress(photo, origin="none")
+    assert pixelzip.info(as_it_is).networks == ("photo",)
+    assert len(data) < len(as_it_is) < len(pixelzip.compress(photo, network="none", origin="none"))
     assert len(data) < len(pixelzip.compress(photo, network="none"))
     for threads in (1, 2):
         assert pixelzip.compress(photo, threads=threads) == data
         with Image.open(photo) as image:
             assert_same_image(pixelzip.decompress(data, threads=threads), image)
     small = pixelzip.compress(photo, tile_size=16)
-    assert pixelzip.info(small).parts[0].tiles > 1
+    assert all(part.tiles > 1 for part in pixelzip.info(small).parts)
     np.testing.assert_array_equal(pixelzip.decompress_array(small), pixelzip.decompress_array(data))
     batch = pixelzip.compress_many([photo, photo])
     assert batch == [data, data]
@@ -147,16 +150,31 @@ def test_the_default_network(photo: Path) -> None:
 
 
 def test_info_counts_what_is_there(photo: Path) -> None:
-    data = pixelzip.compress(photo, network="none")
+    data = pixelzip.compress(photo, network="none", origin="none")
     about = pixelzip.info(data)
     assert (about.width, about.height, about.mode, about.bytes) == (64, 48, "RGB", len(data))
     assert about.sub_pixels == 64 * 48 * 3
-    assert about.networks == ()
+    assert (about.networks, about.found) == ((), ())
     (part,) = about.parts
-    assert (part.channels, part.tiles, sum(part.methods.values())) == (3, 1, 1)
-    assert len(data) - 60 - about.metadata_bytes < part.bytes < len(data)
+    assert (part.height, part.width, part.channels) == (48, 64, 3)
+    assert (part.tiles, part.methods) == (1, {"packed": 1})
+    assert len(data) - 60 - about.metadata_bytes < part.bytes == about.payload_bytes < len(data)
     deep = pixelzip.info(pixelzip.compress(np.zeros((4, 5, 4), np.uint16), network="none"))
     assert (deep.mode, deep.sub_pixels) == ("RGBA;16", 80)
+
+
+def test_info_tells_what_was_found(photo: Path) -> None:
+    """Of a photograph that is luma and chroma of half the size, once converted by PhotoCD."""
+    data = pixelzip.compress(photo, network="none")
+    about = pixelzip.info(data)
+    (found,) = about.found
+    assert found.startswith("colour: luma and chroma, as converted by PhotoCD")
+    assert about.sub_pixels == 64 * 48 * 3  # the picture's, however they are stored
+    sizes = [(part.height, part.width, part.channels) for part in about.parts]
+    assert sizes == [(48, 64, 1), (25, 33, 1), (25, 33, 1)]
+    # The rest is corrections and the origin's parameters.
+    assert sum(part.bytes for part in about.parts) < about.payload_bytes
+    assert len(data) - 60 - about.metadata_bytes < about.payload_bytes < len(data)
 
 
 # What goes wrong is said in one sentence that names the file.

@@ -126,11 +126,11 @@ def test_module_is_the_command(photo: Path) -> None:
 
 def test_the_default_network(run: Run, photo: Path) -> None:
     (report,) = json.loads(f"[{run('compress', 'photo.png', '--json').stdout.decode()}]")
-    assert report["networks"] == ["photo"]
+    assert report["networks"] == ["luma", "chroma"]
     run("verify", "photo.pxz", "--against", "photo.png")
-    assert b"networks: photo" in run("info", "photo.pxz").stdout
+    assert b"networks: luma, chroma\n" in run("info", "photo.pxz").stdout
     cards = [json.loads(line) for line in run("networks", "--json").stdout.splitlines()]
-    assert "photo" in [card["name"] for card in cards]
+    assert {"luma", "chroma", "photo"} <= {card["name"] for card in cards}
     assert b"photo" in run("networks").stdout
     assert b"row-lstm" in run("networks", "--architectures").stdout
     assert photo.with_suffix(".pxz").read_bytes() == pixelzip.compress(photo)
@@ -273,7 +273,7 @@ def test_json(run: Run, photo: Path) -> None:
 
 
 def test_info(run: Run, photo: Path) -> None:
-    run("compress", "photo.png", "-n", "none")
+    run("compress", "photo.png", "-n", "none", "--origin", "none")
     lines = run("info", "photo.pxz").stdout.decode().splitlines()
     size = photo.with_suffix(".pxz").stat().st_size
     assert lines[0] == "photo.pxz:"
@@ -283,6 +283,20 @@ def test_info(run: Run, photo: Path) -> None:
     assert re.fullmatch(r"  64 x 48, 3 channels in 1 tile \(1 packed\): [\d,]+ bytes", lines[4])
     assert lines[5].startswith("  metadata: text, resolution; ")
     assert b"not a .pxz file" in run("info", "photo.png", status=1).stderr
+
+
+def test_info_tells_what_was_found(run: Run, photo: Path) -> None:
+    run("compress", "photo.png", "-n", "none")
+    lines = run("info", "photo.pxz").stdout.decode().splitlines()
+    assert lines[4].startswith("  colour: luma and chroma, as converted by PhotoCD; chroma halved")
+    sizes = [line.partition(":")[0] for line in lines[5:8]]
+    assert sizes == [
+        "  64 x 48, 1 channel in 1 tile (1 packed)",
+        *["  33 x 25, 1 channel in 1 tile (1 packed)"] * 2,
+    ]
+    assert lines[8].startswith("  metadata: ")
+    about = json.loads(run("info", "photo.pxz", "--json").stdout)
+    assert [f"  {words}" for words in about["found"]] == lines[4:5]
 
 
 def test_info_needs_no_network_code(photo: Path) -> None:

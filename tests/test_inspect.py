@@ -67,6 +67,25 @@ def test_the_map_adds_up_to_the_payloads(path: Path) -> None:
     assert -0.01 - 8 * network_tiles < overhead < 0.01 + 40 * network_tiles
 
 
+@pytest.mark.parametrize("network", [None, "none"])
+def test_an_origins_planes_and_corrections_add_up(
+    crops: dict[str, NDArray[np.uint8]], network: str | None
+) -> None:
+    """A sample of chroma costs something at each of the pixels that it covers."""
+    pixels = crops["flower-64x48"][1:, 1:]  # an odd crop, whose edges cut samples in two
+    data = pixelzip.compress(pixels, network=network)
+    container = unpack(data)
+    (component,) = container.components
+    assert len(component.planes) == 3
+    assert component.corrections
+    bits = pixelzip.cost_map(data)
+    assert bits.shape == pixels.shape[:2]
+    overhead = 8 * pixelzip.info(data).payload_bytes - bits.sum(dtype=np.float64)
+    network_tiles = sum(method == Method.NETWORK for method, _ in payloads(container))
+    assert network_tiles == (0 if network == "none" else 3)
+    assert -0.01 - 8 * network_tiles < overhead < 0.01 + 40 * network_tiles
+
+
 def test_joined_and_grey_components_add_up() -> None:
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 4, (40, 30, 1), dtype=np.uint8)
@@ -84,7 +103,7 @@ def test_each_pixel_costs_what_the_decoder_reads_for_it(
 ) -> None:
     """The same map from the other face of the network: front by front, from its tables."""
     pixels = crops["flower-64x48"]
-    data = pixelzip.compress(pixels, tile_size=32)
+    data = pixelzip.compress(pixels, network="photo", origin="none", tile_size=32)
     container = unpack(data)
     network = zoo.load("photo")
     expected = np.zeros(pixels.shape[:2], np.float64)
