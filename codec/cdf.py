@@ -21,6 +21,10 @@ A value is coded as two nibbles, the high one first. Each has 16 symbols whose f
       1      >= 1       >= 1                        >= 1       1
 
 The coder wants each frequency less one, as a float (see `pixelzip.codec.coder`).
+
+Where it is known which values there can be at all (`pixelzip.codec.colours`), the others are left
+out: they keep their one, and the mass of the *allowed* ones is scaled to fill the rest. Which these
+are is said by sixteen words of sixteen bits for each sub-pixel, bit j of word i for 16 * i + j.
 """
 
 from __future__ import annotations
@@ -288,24 +292,212 @@ def _softmax_table(logits, first, step, out):  # type: ignore[no-untyped-def]
         _fill_table(c, out[i])
 
 
+# Allowed values only.
+
+
+@_kernel
+def _count(word):  # type: ignore[no-untyped-def]
+    """The number of ones in sixteen bits."""
+    word = np.int64(word)
+    word = (word & 0x5555) + (word >> 1 & 0x5555)
+    word = (word & 0x3333) + (word >> 2 & 0x3333)
+    word = (word & 0x0F0F) + (word >> 4 & 0x0F0F)
+    return (word & 31) + (word >> 8)
+
+
+@_kernel
+def _share_out(mass, ends):  # type: ignore[no-untyped-def]
+    """What the upper edges of sixteen symbols of these masses stand for, unless all are zero."""
+    total = np.int64(0)
+    for symbol in range(16):
+        total += mass[symbol]
+    below = np.int64(0)
+    for symbol in range(16):
+        below += mass[symbol]
+        ends[symbol] = (below * _SPREAD) // total if total > 0 else 0
+    return total > 0
+
+
+@_kernel
+def _share_out_high(mass, allowed, ends):  # type: ignore[no-untyped-def]
+    """The same of the high nibbles, by the number of their values if there is no mass."""
+    if not _share_out(mass, ends):
+        for symbol in range(16):
+            mass[symbol] = _count(allowed[symbol])
+        if not _share_out(mass, ends):
+            mass[:] = 1
+            _share_out(mass, ends)
+
+
+@_kernel
+def _share_out_low(mass, word, ends):  # type: ignore[no-untyped-def]
+    """The same of the low nibbles of one high nibble."""
+    if not _share_out(mass, ends):
+        for symbol in range(16):
+            mass[symbol] = np.int64(word) >> symbol & 1
+        if not _share_out(mass, ends):
+            mass[:] = 1
+            _share_out(mass, ends)
+
+
+@_kernel
+def _only_symbol(allowed, high, mass):  # type: ignore[no-untyped-def]
+    """Whether no more than one symbol is allowed; if so, its mass does not matter and is one.
+
+    Of the low nibbles of ``high``, or of the high ones if that is negative.
+    """
+    symbols = 0
+    for symbol in range(16):
+        word = np.int64(allowed[symbol]) if high < 0 else np.int64(allowed[high]) >> symbol & 1
+        mass[symbol] = np.int64(word != 0)
+        symbols += mass[symbol]
+    return symbols <= 1
+
+
+@_kernel
+def _mixture_high_mass(weight, parameters, allowed, mass):  # type: ignore[no-untyped-def]
+    """What C grows by over the allowed values of each high nibble."""
+    if _only_symbol(allowed, -1, mass):
+        return
+    _cdfs(16, 16, weight, parameters, mass)
+    mass[15] = np.int64(1) << _UNIT_BITS
+    before = np.int64(0)
+    for symbol in range(16):
+        before, mass[symbol] = mass[symbol], mass[symbol] - before
+        word = np.int64(allowed[symbol])
+        if word == 0xFFFF:
+            continue
+        mass[symbol] = 0
+        value = 16 * symbol
+        while word > 0:  # run by run
+            while word & 1 == 0:
+                word, value = word >> 1, value + 1
+            mass[symbol] -= _cdf(value, weight, parameters)
+            while word & 1 == 1:
+                word, value = word >> 1, value + 1
+            mass[symbol] += _cdf(value, weight, parameters)
+
+
+@_kernel
+def _mixture_low_mass(weight, parameters, allowed, high, mass):  # type: ignore[no-untyped-def]
+    """What C grows by over each value of a high nibble, if allowed."""
+    if _only_symbol(allowed, high, mass):
+        return
+    word, edge = np.int64(allowed[high]), 16 * high
+    _cdfs(edge + 1, 1, weight, parameters, mass)
+    mass[15] = _cdf(edge + 16, weight, parameters)
+    before = _cdf(edge, weight, parameters)
+    for symbol in range(16):
+        before, mass[symbol] = mass[symbol], (mass[symbol] - before) * (word >> symbol & 1)
+
+
+@_kernel
+def _softmax_mass(logits, top, allowed, high, mass):  # type: ignore[no-untyped-def]
+    """The same of a softmax: of the low nibbles of ``high``, or of the high ones if negative."""
+    if _only_symbol(allowed, high, mass):
+        return
+    mass[:] = 0
+    for value in range(max(16 * high, 0), 16 * high + 16 if high >= 0 else 256):
+        below = top - np.int64(logits[value])
+        if np.int64(allowed[value >> 4]) >> (value & 15) & 1 and below <= _EXP_RANGE:
+            mass[value >> 4 if high < 0 else value & 15] += EXP[np.uint64(below)]
+
+
+@_kernel
+def _fill_allowed_intervals(value, highs, lows, out):  # type: ignore[no-untyped-def]
+    for nibble, symbol, ends in ((0, value >> 4, highs), (1, value & 15, lows)):
+        start = ends[symbol - 1] if symbol > 0 else np.int64(0)
+        _fill_interval(symbol, start, ends[symbol], out[nibble])
+
+
+@_kernel
+def _allowed_mixture_intervals(parameters, values, allowed, out):  # type: ignore[no-untyped-def]
+    weight = np.empty(parameters.shape[2], np.int64)
+    mass, highs, lows = np.empty(16, np.int64), np.empty(16, np.int64), np.empty(16, np.int64)
+    for i in range(parameters.shape[0]):
+        value = np.int64(values[i])
+        _weights(parameters[i, 0], weight)
+        _mixture_high_mass(weight, parameters[i], allowed[i], mass)
+        _share_out_high(mass, allowed[i], highs)
+        _mixture_low_mass(weight, parameters[i], allowed[i], value >> 4, mass)
+        _share_out_low(mass, allowed[i, value >> 4], lows)
+        _fill_allowed_intervals(value, highs, lows, out[i])
+
+
+@_kernel
+def _allowed_softmax_intervals(logits, values, allowed, out):  # type: ignore[no-untyped-def]
+    mass, highs, lows = np.empty(16, np.int64), np.empty(16, np.int64), np.empty(16, np.int64)
+    for i in range(logits.shape[0]):
+        value = np.int64(values[i])
+        top = _largest(logits[i])
+        _softmax_mass(logits[i], top, allowed[i], -1, mass)
+        _share_out_high(mass, allowed[i], highs)
+        _softmax_mass(logits[i], top, allowed[i], value >> 4, mass)
+        _share_out_low(mass, allowed[i, value >> 4], lows)
+        _fill_allowed_intervals(value, highs, lows, out[i])
+
+
+@_kernel
+def _allowed_mixture_table(parameters, allowed, high, out):  # type: ignore[no-untyped-def]
+    """Of the low nibbles of ``high`` (n,), or of the high nibbles where that is negative."""
+    weight = np.empty(parameters.shape[2], np.int64)
+    mass, ends = np.empty(16, np.int64), np.empty(16, np.int64)
+    for i in range(parameters.shape[0]):
+        _weights(parameters[i, 0], weight)
+        if high[i] < 0:
+            _mixture_high_mass(weight, parameters[i], allowed[i], mass)
+            _share_out_high(mass, allowed[i], ends)
+        else:
+            _mixture_low_mass(weight, parameters[i], allowed[i], np.int64(high[i]), mass)
+            _share_out_low(mass, allowed[i, high[i]], ends)
+        _fill_table(ends, out[i])
+
+
+@_kernel
+def _allowed_softmax_table(logits, allowed, high, out):  # type: ignore[no-untyped-def]
+    mass, ends = np.empty(16, np.int64), np.empty(16, np.int64)
+    for i in range(logits.shape[0]):
+        _softmax_mass(logits[i], _largest(logits[i]), allowed[i], np.int64(high[i]), mass)
+        if high[i] < 0:
+            _share_out_high(mass, allowed[i], ends)
+        else:
+            _share_out_low(mass, allowed[i, high[i]], ends)
+        _fill_table(ends, out[i])
+
+
 # Of either form: (n, 3, K) mixture parameters or (n, 256) logits.
 
 
-def intervals(parameters: NDArray[np.int32], values: NDArray[np.uint8]) -> NDArray[np.float32]:
+Allowed = NDArray[np.uint16]
+"""(n, 16): which values each sub-pixel can have."""
+
+
+def intervals(
+    parameters: NDArray[np.int32], values: NDArray[np.uint8], allowed: Allowed | None = None
+) -> NDArray[np.float32]:
     """Parameters and (n,) values -> (n, 2 nibbles, 3): below, the symbol, above.
 
     Each is a frequency less one, and the three add up to 2^24 - 3.
     """
     out = np.empty((len(values), 2, 3), np.float32)
     if parameters.ndim == 3:
-        _mixture_intervals(parameters, values, out)
-    else:
+        if allowed is None:
+            _mixture_intervals(parameters, values, out)
+        else:
+            _allowed_mixture_intervals(parameters, values, allowed, out)
+    elif allowed is None:
         _softmax_intervals(parameters, values, out)
+    else:
+        _allowed_softmax_intervals(parameters, values, allowed, out)
     return out
 
 
-def high_table(parameters: NDArray[np.int32]) -> NDArray[np.float32]:
+def high_table(
+    parameters: NDArray[np.int32], allowed: Allowed | None = None
+) -> NDArray[np.float32]:
     """Parameters -> (n, 18) frequencies less one of the high nibbles and the guards."""
+    if allowed is not None:
+        return _allowed_table(parameters, allowed, np.full(len(parameters), -1, np.int32))
     out = np.empty((len(parameters), SYMBOLS), np.float32)
     if parameters.ndim == 3:
         _mixture_high_table(parameters, out)
@@ -314,13 +506,26 @@ def high_table(parameters: NDArray[np.int32]) -> NDArray[np.float32]:
     return out
 
 
-def low_table(parameters: NDArray[np.int32], high: NDArray[np.int32]) -> NDArray[np.float32]:
+def low_table(
+    parameters: NDArray[np.int32], high: NDArray[np.int32], allowed: Allowed | None = None
+) -> NDArray[np.float32]:
     """The same of the low nibbles, given the high ones (n,)."""
+    if allowed is not None:
+        return _allowed_table(parameters, allowed, high)
     out = np.empty((len(parameters), SYMBOLS), np.float32)
     if parameters.ndim == 3:
         _mixture_low_table(parameters, high, out)
     else:
         _softmax_table(parameters, 16 * high, 1, out)
+    return out
+
+
+def _allowed_table(
+    parameters: NDArray[np.int32], allowed: Allowed, high: NDArray[np.int32]
+) -> NDArray[np.float32]:
+    out = np.empty((len(parameters), SYMBOLS), np.float32)
+    table = _allowed_mixture_table if parameters.ndim == 3 else _allowed_softmax_table
+    table(parameters, allowed, high, out)
     return out
 
 
