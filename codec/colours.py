@@ -5,13 +5,15 @@ Rendering, stretching, a change of saturation, a palette leave holes in the cube
 earlier ones of its pixel, for `pixelzip.codec.cdf` to leave the others out, and it writes itself
 down in few bytes.
 
-The bytes are one message of `pixelzip.codec.bits`: for each block of 8x8x8 colours, in order of red,
-green and blue, whether it has any; then, if so, for each of its colours, in the same order, whether
-it is there. What is already known nearby, in the directions in which photographs extend (of
+The bytes are one message of `pixelzip.codec.bits`: for each block of 8x8x8 colours, in order of
+red, green and blue, whether it has any; then, if so, for each of its colours, in the same order,
+whether it is there. What is already known nearby, in the directions in which photographs extend (of
 brightness above all) and in which renderings repeat, tells what to expect.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +44,9 @@ _IN_LINE = _before((0, 0, 1), (0, 0, 2), (0, 0, 3), (0, 0, 4),
 _DIAGONAL = _before((1, 1, 1), (2, 2, 2), (1, 1, 0), (1, 0, 0), (1, 1, -1),
                     (1, 1, 2), (1, 0, -1), (1, -1, -1), (1, -1, 0), (1, 0, 1))  # fmt: skip
 _AROUND = _before((0, 0, 1), (0, 0, 2), (0, 1, 0), (0, 2, 0), (1, 0, 0), (2, 0, 0), (0, 1, 2),
-                  (0, 1, -2), (0, 2, 1), (0, 2, -1), (1, 2, 0), (1, -2, 0), (1, 0, -2), (1, 0, 2),
-                  (2, 2, 2), (1, 1, 1), (1, -1, -1), (1, 1, -1), (1, -1, 1), (2, -1, 0))  # fmt: skip
+                  (0, 1, -2), (0, 2, 1), (0, 2, -1), (1, 2, 0), (1, -2, 0), (1, 0, -2),
+                  (1, 0, 2), (2, 2, 2), (1, 1, 1), (1, -1, -1), (1, 1, -1), (1, -1, 1),
+                  (2, -1, 0))  # fmt: skip
 _BLOCKS_BEFORE = np.array([(0, 0, -1), (0, -1, 0), (-1, 0, 0), (-1, -1, -1), (-1, -1, 0),
                            (-1, 0, 1), (0, -1, 1), (-1, 1, 0), (-1, 1, 1)])  # fmt: skip
 
@@ -56,9 +59,9 @@ class Colours:
 
         Bit j of word i stands for 16 * i + j, here as in `pixelzip.codec.cdf`.
         """
-        has_green = blue.any(axis=1).reshape(256, 256)
+        has_green: NDArray[np.bool_] = np.any(blue, axis=1).reshape(256, 256)
         self.table: Words = np.concatenate(
-            [_packed(has_green.any(axis=1)[None]), _packed(has_green), blue]
+            [_packed(np.any(has_green, axis=1)[None]), _packed(has_green), blue]
         )
         """(1 + 256 + 65536, 16): the reds; for each red the greens; for each of both the blues."""
 
@@ -90,6 +93,22 @@ class Colours:
     def __len__(self) -> int:
         """The number of colours."""
         return int(np.bitwise_count(self.table[257:]).sum())
+
+
+class Several:
+    """The sets of colours of several tiles; None for a tile that may have any."""
+
+    def __init__(self, sets: Sequence[Colours | None]) -> None:
+        unlike = list({id(one): one for one in sets if one is not None}.values())
+        everything = np.full((1, 16), 0xFFFF, np.uint16)
+        self._table = np.concatenate([everything, *(one.table for one in unlike)])
+        first = {id(one): 1 + i * len(one.table) for i, one in enumerate(unlike)}
+        self._first = np.array([first.get(id(one), 0) for one in sets], np.intp)
+
+    def allowed(self, tiles: NDArray[np.intp], earlier: Pixels) -> Words:
+        """As `Colours.allowed`, each pixel of one of the tiles (n,)."""
+        first = self._first[tiles]
+        return self._table[np.where(first > 0, first + rows(earlier), 0)]
 
 
 def rows(earlier: Pixels) -> NDArray[np.intp]:
@@ -143,14 +162,11 @@ def _code(coder, words, blue, most):  # type: ignore[no-untyped-def]
                     r, g, b = _BLOCKS_BEFORE[i]
                     near = 2 * near + filled[red + 1 + r, green + 1 + g, blue_block + 1 + b]
                 corner = (_BLOCK * red, _BLOCK * green, _BLOCK * blue_block)
-                there = code_bit(
-                    coder, words, block_contexts, near, _LIMIT, _any(blue, corner)
-                )  # fmt: skip
+                there = _any(blue, corner)
+                there = code_bit(coder, words, block_contexts, near, _LIMIT, there)
                 filled[red + 1, green + 1, blue_block + 1] = there
                 if there:
-                    found = _code_block(
-                        coder, words, blue, cube, corner, contexts, weights
-                    )  # fmt: skip
+                    found = _code_block(coder, words, blue, cube, corner, contexts, weights)
                     total += found
                     if found == 0 or total > most:
                         return False

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelzip.codec import cdf, coder
+from pixelzip.codec.colours import Colours, Several
 from pixelzip.codec.conditional import Conditional, Shape
 from pixelzip.codec.errors import FormatError
 from pixelzip.codec.workers import share_out
@@ -61,11 +62,13 @@ def encode_tiles(
     tiles: Sequence[NDArray[np.uint8]],
     *,
     label: int | None = None,
+    colours: Sequence[Colours | None] | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> list[bytes]:
     """Each tile's payload. Tiles are (height, width, channels), of channels that the network codes.
 
+    ``colours``, of tiles of three channels, are all that there can be in each; None if any can.
     If the network has classes, all tiles are of class ``label``, or each of the one that makes it
     the smallest. ValueError if there is no such class.
     """
@@ -77,7 +80,8 @@ def encode_tiles(
     def encode(number: int, tally: _Tally) -> bytes:
         tile = tiles[number]
         order = remembered(tile.shape[:2])
-        tried = [_encode(conditional, tile, label, order, tally) for label in labels]
+        own = None if colours is None else colours[number]
+        tried = [_encode(conditional, tile, label, own, order, tally) for label in labels]
         return min(tried, key=len)  # the first one of several
 
     shapes = [tile.shape[:2] for tile in tiles]
@@ -85,12 +89,17 @@ def encode_tiles(
 
 
 def _encode(
-    conditional: Conditional, tile: NDArray[np.uint8], label: int, order: Order, tally: _Tally
+    conditional: Conditional,
+    tile: NDArray[np.uint8],
+    label: int,
+    colours: Colours | None,
+    order: Order,
+    tally: _Tally,
 ) -> bytes:
     height, width, channels = tile.shape
     scored = np.empty((height * width, channels, 2, 3), np.float32)
     done = 0
-    for band in _scored(conditional, tile, label, tally):
+    for band in _scored(conditional, tile, label, colours, tally):
         scored[done : done + len(band)] = band
         done += len(band)
     pixels, ends = order
@@ -106,6 +115,7 @@ def score_tiles(
     tiles: Sequence[NDArray[np.uint8]],
     *,
     labels: Sequence[int] | None = None,
+    colours: Sequence[Colours | None] | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> list[NDArray[np.float32]]:
@@ -113,13 +123,15 @@ def score_tiles(
 
     Tiles are (height, width, channels), of channels that the network codes, and ``labels`` their
     classes; if the network has classes and none are given, each has the one that makes it the
-    cheapest. This is what `encode_tiles` codes, without the coder: the sum over a tile is its
-    payload's length but for the class and the coder's own few bits.
+    cheapest. ``colours`` are as for `encode_tiles`. This is what `encode_tiles` codes, without the
+    coder: the sum over a tile is its payload's length but for the class and the coder's own few
+    bits.
     """
 
     def score(number: int, tally: _Tally) -> NDArray[np.float32]:
         tried = _all_labels(conditional) if labels is None else [labels[number]]
-        maps = [_score(conditional, tiles[number], label, tally) for label in tried]
+        own = None if colours is None else colours[number]
+        maps = [_score(conditional, tiles[number], label, own, tally) for label in tried]
         return min(maps, key=lambda bits: float(bits.sum(dtype=np.float64)))
 
     rounds = len(_all_labels(conditional)) if labels is None else 1
@@ -128,22 +140,33 @@ def score_tiles(
 
 
 def _score(
-    conditional: Conditional, tile: NDArray[np.uint8], label: int, tally: _Tally
+    conditional: Conditional,
+    tile: NDArray[np.uint8],
+    label: int,
+    colours: Colours | None,
+    tally: _Tally,
 ) -> NDArray[np.float32]:
-    bands = _scored(conditional, tile, label, tally)
+    bands = _scored(conditional, tile, label, colours, tally)
     bits = [cdf.symbol_bits(band).sum(axis=(1, 2)).astype(np.float32) for band in bands]
     return np.concatenate(bits).reshape(tile.shape[:2])
 
 
 def _scored(
-    conditional: Conditional, tile: NDArray[np.uint8], label: int, tally: _Tally
+    conditional: Conditional,
+    tile: NDArray[np.uint8],
+    label: int,
+    colours: Colours | None,
+    tally: _Tally,
 ) -> Iterator[NDArray[np.float32]]:
     """The intervals of a tile's values in bands: (pixels, channels, 2 nibbles, 3), raster order."""
     channels = tile.shape[2]
     values, done = tile.reshape(-1, channels), 0
     for band in conditional.parallel(tile, label):
         end = done + len(band)
-        scored = [cdf.intervals(band[:, c], values[done:end, c]) for c in range(channels)]
+        scored = []
+        for c in range(channels):
+            allowed = None if colours is None else colours.allowed(values[done:end, :c])
+            scored.append(cdf.intervals(band[:, c], values[done:end, c], allowed))
         yield np.stack(scored, axis=1)
         tally.add(end - done)
         done = end
@@ -169,10 +192,14 @@ def decode_tiles(
     shapes: Sequence[Shape],
     channels: int,
     *,
+    colours: Sequence[Colours | None] | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> list[NDArray[np.uint8]]:
-    """The tiles of these shapes, (height, width, channels) each. FormatError if damaged."""
+    """The tiles of these shapes, (height, width, channels) each. FormatError if damaged.
+
+    ``colours`` are those that the tiles were encoded with.
+    """
     if not conditional.codes(channels):
         raise FormatError("the file is damaged: its network does not code such pixels")
     labels = [label_of(conditional, payload) for payload in payloads]
@@ -181,7 +208,9 @@ def decode_tiles(
     def source(number: int) -> Source:
         return coder.Decoder(payloads[number][start:])
 
-    return _find_out(conditional, shapes, channels, labels, source, None, threads, progress)
+    return _find_out(
+        conditional, shapes, channels, labels, source, None, colours, threads, progress
+    )
 
 
 def sample_tiles(
@@ -206,7 +235,7 @@ def sample_tiles(
         return coder.RandomBits([seed, number])
 
     labels = [0] * len(shapes) if labels is None else labels
-    return _find_out(conditional, shapes, channels, labels, source, known, threads, progress)
+    return _find_out(conditional, shapes, channels, labels, source, known, None, threads, progress)
 
 
 def _find_out(
@@ -216,6 +245,7 @@ def _find_out(
     labels: Sequence[int],
     source: Callable[[int], Source],
     known: Sequence[Known] | None,
+    colours: Sequence[Colours | None] | None,
     threads: int,
     progress: Progress | None,
 ) -> list[NDArray[np.uint8]]:
@@ -232,6 +262,7 @@ def _find_out(
                 [labels[i] for i in together],
                 [source(i) for i in together],
                 None if known is None else [known[i] for i in together],
+                [None if colours is None else colours[i] for i in together],
                 tally,
             )
         return found
@@ -302,6 +333,7 @@ def _step(
     labels: Sequence[int],
     sources: Sequence[Source],
     known: Sequence[Known] | None,
+    colours: Sequence[Colours | None],
     tally: _Tally,
 ) -> list[NDArray[np.uint8]]:
     """Step through tiles together, front by front."""
@@ -314,6 +346,7 @@ def _step(
     if known is not None:
         pixels[:] = np.concatenate([tile.reshape(-1, channels) for tile, _ in known])
         is_known = np.concatenate([mask.reshape(-1) for _, mask in known])
+    several = Several(colours) if any(own is not None for own in colours) else None
     for spans in fronts(conditional, shapes):
         members = np.repeat([tile for tile, _ in spans], [len(numbers) for _, numbers in spans])
         numbers = np.concatenate([numbers for _, numbers in spans])
@@ -325,8 +358,11 @@ def _step(
         lengths = np.bincount(members[asked], minlength=len(shapes)).tolist()
         for channel in range(channels):
             parameters = stepper.parameters(channel)[asked]
-            high = _read(sources, lengths, cdf.high_table(parameters))
-            low = _read(sources, lengths, cdf.low_table(parameters, high))
+            allowed = None
+            if several is not None:
+                allowed = several.allowed(members[asked], pixels[here[asked], :channel])
+            high = _read(sources, lengths, cdf.high_table(parameters, allowed))
+            low = _read(sources, lengths, cdf.low_table(parameters, high, allowed))
             pixels[here[asked], channel] = 16 * high + low
             stepper.reveal(channel, pixels[here, channel])
         tally.add(len(numbers))
