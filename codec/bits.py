@@ -17,7 +17,7 @@ back the bit; when decoding, the bit that is passed in is not looked at::
 
 Everything is integer arithmetic, so every machine finds the same probabilities. Probabilities are
 those of a one. A decoder reads zeros beyond the end of its data, and is never at a loss: any data
-decodes to some bits, as many as the model asks for.
+decodes to some bits, as many as the model asks for. No data at all decodes to zeros, and only that.
 
 A *context* is a row of an array: its probability in units of 2^-40, and how many bits it has seen,
 counted up to a limit. Each bit moves the probability towards it by the 1 / (seen + 1.5)th part of
@@ -95,18 +95,18 @@ def code(coder, words, one, bit):  # type: ignore[no-untyped-def]
     """Code a bit that is 1 with a probability of about ``one`` / 2^20; returns it."""
     one = min(max(np.int64(one), 1), (1 << PRECISION) - 1)
     width = coder[_WIDTH]
-    bound = (width >> np.uint64(PRECISION)) * np.uint64(one)
+    bound = (width >> np.uint64(PRECISION)) * np.uint64((1 << PRECISION) - one)
     encoding = coder[_ENCODING] != 0
     if not encoding:
-        bit = np.int64(coder[_LOWER] < bound)
-        if bit == 0:
+        bit = np.int64(coder[_LOWER] >= bound)
+        if bit != 0:
             coder[_LOWER] -= bound
-    elif bit == 0:
+    elif bit != 0:
         lower = coder[_LOWER] + bound
         if lower < bound:
             _carry(words, np.int64(coder[_DONE]))
         coder[_LOWER] = lower
-    width = bound if bit != 0 else width - bound
+    width = width - bound if bit != 0 else bound
     if width < np.uint64(1 << 32):
         width <<= np.uint64(32)
         done = np.int64(coder[_DONE])
