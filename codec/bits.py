@@ -216,3 +216,36 @@ def decoder(data: bytes) -> tuple[Coder, Words]:
     rest = data[_STATE_BYTES:]
     words = np.frombuffer(rest + bytes(-len(rest) % 4), ">u4").astype(np.uint32)
     return np.array([2**64 - 1, offset, 0, 0], np.uint64), words
+
+
+# The simplest model: a row of flags.
+
+_HISTORIES = (2, 5, 9, 13)
+"""Flags are coded in four contexts together: what this many flags before them were."""
+
+
+def encode_flags(flags: NDArray[np.bool_]) -> bytes:
+    """Flags (n,) that come in regular patterns, or in runs, in few bytes."""
+    return encode(lambda coder, words: _flags(coder, words, flags.copy()))
+
+
+def decode_flags(data: bytes, count: int) -> NDArray[np.bool_]:
+    """Back from `encode_flags`. FormatError for data that no encoder writes."""
+    flags = np.zeros(count, np.bool_)
+    _flags(*decoder(data), flags)
+    return flags
+
+
+@kernel
+def _flags(coder, words, flags):  # type: ignore[no-untyped-def]
+    contexts = fresh(1 << (_HISTORIES[-1] + 1))
+    weights = mixer(1, len(_HISTORIES))
+    chosen = np.zeros(len(_HISTORIES), np.int64)
+    before = np.int64(0)
+    for i in range(len(flags)):
+        for k in range(len(_HISTORIES)):
+            size = np.int64(1) << _HISTORIES[k]
+            chosen[k] = size + (before & (size - 1))
+        bit = code_mixed(coder, words, contexts, chosen, 255, weights[0], np.int64(flags[i]))
+        flags[i] = bit != 0
+        before = 2 * before + bit & (1 << _HISTORIES[-1]) - 1

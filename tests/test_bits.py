@@ -189,6 +189,20 @@ def test_mixing_gains_from_two_contexts() -> None:
     assert mixed < len(encoded(said, 2, 255, False)) * 1.05
 
 
+@settings(max_examples=40)
+@given(st.lists(st.booleans(), max_size=400))
+def test_any_flags_come_back(flags: list[bool]) -> None:
+    data = bits.encode_flags(np.array(flags, np.bool_))
+    assert bits.decode_flags(data, len(flags)).tolist() == flags
+
+
+def test_flags_in_a_pattern_are_short() -> None:
+    pattern = np.arange(2000) % 9 % 2 == 0
+    assert len(bits.encode_flags(pattern)) < 20
+    assert bits.encode_flags(~pattern | pattern) != b""
+    assert bits.encode_flags(pattern & ~pattern) == b""
+
+
 # Data of these bits, in the contexts of `adaptive` with order 2 and limit 255: docs/format.md.
 VECTOR = [int(b) for b in f"{0x5A7C0FFEE0DDF00D_00000001_FFFF0000:0128b}"]
 

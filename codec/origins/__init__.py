@@ -1,0 +1,1 @@
+"""Origins: what a picture's pixels were computed from, one module for each kind of rendering."""
