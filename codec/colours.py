@@ -14,6 +14,7 @@ brightness above all) and in which renderings repeat, tells what to expect.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,15 @@ _BLOCKS = 256 // _BLOCK
 _MARGIN = 2
 _SIDE = 256 + 2 * _MARGIN  # of the cube with zeros around it
 _LIMIT = 1023  # of the contexts
+
+_SAMPLE = 2000
+"""So many pixels, and so many colours, tell how crowded the cube is."""
+_REACH = 2
+"""A network's guess at a pixel is taken to reach this far in each direction ..."""
+_TRUST = 0.8
+"""... so that this fraction of the bits that its gaps would save really is saved."""
+_REGULAR = 0.75
+"""A set that is not random to the eye of its contexts has this fraction of a random set's bits."""
 
 
 def _before(*steps: tuple[int, int, int]) -> NDArray[np.int64]:
@@ -72,13 +82,14 @@ class Colours:
 
     @classmethod
     def from_bytes(cls, data: bytes, most: int) -> Colours:
-        """Back from `to_bytes`. FormatError if damaged, or if there are more than ``most``."""
+        """Back from `data`. FormatError if damaged, or if there are more than ``most``."""
         blue = np.zeros((65536, 16), np.uint16)
         if not _code(*bits.decoder(data), blue, most):
             raise FormatError("the file is damaged: its set of colours is impossible")
         return cls(blue)
 
-    def to_bytes(self) -> bytes:
+    @cached_property
+    def data(self) -> bytes:
         """The set in few bytes."""
         blue = self.table[257:]
         return bits.encode(lambda coder, words: _code(coder, words, blue, 1 << 24))
@@ -137,6 +148,66 @@ def _gather(pixels, blue):  # type: ignore[no-untyped-def]
         row = np.uint64(pixels[i, 0]) << np.uint64(8) | np.uint64(pixels[i, 1])
         value = np.uint64(pixels[i, 2])
         blue[row, value >> np.uint64(4)] |= np.uint16(1) << np.uint16(value & np.uint64(15))
+
+
+# Looking for a set that pays.
+
+
+def find(pixels: Pixels) -> Colours | None:
+    """The colours of (height, width, 3) pixels, if leaving out the others seems to be worth it.
+
+    That is where pixels gain more bits, there being less room for them, than the set costs.
+    """
+    blue = _blues(pixels)
+    flat = pixels.reshape(-1, 3)
+    sample = np.ascontiguousarray(flat[:: max(1, len(flat) // _SAMPLE)])
+    count = int(np.bitwise_count(blue).sum(dtype=np.int64))
+    gain = _TRUST * len(flat) * float(-np.log2(_crowding(blue, sample)).mean())
+    members = np.empty((min(count, _SAMPLE), 3), np.uint8)
+    _choose(blue, count, members)
+    # Each place holds a colour with this probability; all places around a colour share its cost.
+    p = _crowding(blue, members).clip(max=0.999)
+    random_cost = count * float((-np.log2(p) - (1 - p) / p * np.log2(1 - p)).mean())
+    if gain < _REGULAR * random_cost:
+        return None
+    colours = Colours(blue)
+    return colours if gain > 8 * len(colours.data) else None
+
+
+def _crowding(blue: Words, colours: Pixels) -> NDArray[np.float64]:
+    """(n,): of the places around each colour, its own included, the fraction that are taken."""
+    out = np.empty(len(colours))
+    _count_around(blue, colours, out)
+    return out
+
+
+@kernel
+def _count_around(blue, colours, out):  # type: ignore[no-untyped-def]
+    for i in range(len(colours)):
+        r, g, b = np.int64(colours[i, 0]), np.int64(colours[i, 1]), np.int64(colours[i, 2])
+        taken, places = 0, 0
+        for red in range(max(r - _REACH, 0), min(r + _REACH, 255) + 1):
+            for green in range(max(g - _REACH, 0), min(g + _REACH, 255) + 1):
+                for value in range(max(b - _REACH, 0), min(b + _REACH, 255) + 1):
+                    taken += np.int64(blue[256 * red + green, value >> 4]) >> (value & 15) & 1
+                    places += 1
+        out[i] = taken / places
+
+
+@kernel
+def _choose(blue, count, out):  # type: ignore[no-untyped-def]
+    """Some of the ``count`` colours of a set, evenly spaced."""
+    chosen, seen = 0, 0
+    for row in range(blue.shape[0]):
+        for high in range(16):
+            word, value = np.int64(blue[row, high]), 16 * high
+            while word > 0 and chosen < len(out):
+                if word & 1:
+                    if seen * len(out) >= chosen * count:
+                        out[chosen, 0], out[chosen, 1], out[chosen, 2] = row >> 8, row & 255, value
+                        chosen += 1
+                    seen += 1
+                word, value = word >> 1, value + 1
 
 
 # The set's bytes.

@@ -39,7 +39,7 @@ colour_lists = st.lists(st.tuples(*[st.integers(0, 255)] * 3), min_size=1, max_s
 def test_any_set_comes_back(some: list[tuple[int, int, int]]) -> None:
     colours = Colours.of(np.array(some, np.uint8))
     assert len(colours) == len(set(some))
-    again = Colours.from_bytes(colours.to_bytes(), len(colours))
+    again = Colours.from_bytes(colours.data, len(colours))
     np.testing.assert_array_equal(again.table, colours.table)
 
 
@@ -47,7 +47,7 @@ def test_sets_of_photographs_come_back_in_few_bytes(crops: dict[str, Pixels]) ->
     for pixels in crops.values():
         for levels in (256, 64, 16):
             colours = Colours.of(few(pixels, levels))
-            data = colours.to_bytes()
+            data = colours.data
             assert len(data) < 3 * len(colours)
             again = Colours.from_bytes(data, pixels.size // 3)
             np.testing.assert_array_equal(again.table, colours.table)
@@ -72,7 +72,7 @@ def test_it_says_what_there_can_be() -> None:
 
 def test_a_set_has_no_more_colours_than_it_may() -> None:
     everything = np.array(list(product(range(0, 256, 15), repeat=3)), np.uint8)
-    data = Colours.of(everything).to_bytes()
+    data = Colours.of(everything).data
     assert len(Colours.from_bytes(data, len(everything))) == len(everything)
     with pytest.raises(FormatError):
         Colours.from_bytes(data, len(everything) - 1)
@@ -89,7 +89,7 @@ def test_any_data_is_a_set_or_damaged(data: bytes) -> None:
 
 
 def test_damaged_sets_are_sets_or_damaged(crops: dict[str, Pixels]) -> None:
-    data = Colours.of(crops["parrot-32x32"]).to_bytes()
+    data = Colours.of(crops["parrot-32x32"]).data
     rng = np.random.default_rng(0)
     for _ in range(100):
         damaged = bytearray(data)
@@ -101,7 +101,7 @@ def test_damaged_sets_are_sets_or_damaged(crops: dict[str, Pixels]) -> None:
 
 def test_a_vector() -> None:
     some = [(r, g, b) for r in range(3) for g in range(3) for b in range(3)] + [(255, 0, 128)]
-    assert Colours.of(np.array(some, np.uint8)).to_bytes().hex() == "e4bace4bcd1f007c7ffef5fd659306"
+    assert Colours.of(np.array(some, np.uint8)).data.hex() == "e4bace4bcd1f007c7ffef5fd659306"
 
 
 # --- Distributions -------------------------------------------------------------------------------
