@@ -306,56 +306,48 @@ def _count(word):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _share_out(mass, ends):  # type: ignore[no-untyped-def]
-    """What the upper edges of sixteen symbols of these masses stand for, unless all are zero."""
-    total = np.int64(0)
+def _settle(mass, allowed, high):  # type: ignore[no-untyped-def]
+    """The total of the masses, once there is some where there was none.
+
+    It is the number of allowed values, or, if there are none, the same of all symbols.
+    """
+    total = mass.sum()
+    if total > 0:
+        return total
     for symbol in range(16):
-        total += mass[symbol]
-    below = np.int64(0)
-    for symbol in range(16):
-        below += mass[symbol]
-        ends[symbol] = (below * _SPREAD) // total if total > 0 else 0
-    return total > 0
+        mass[symbol] = _members(allowed, high, symbol)
+    if mass.sum() == 0:
+        mass[:] = 1
+    return mass.sum()
 
 
 @_kernel
-def _share_out_high(mass, allowed, ends):  # type: ignore[no-untyped-def]
-    """The same of the high nibbles, by the number of their values if there is no mass."""
-    if not _share_out(mass, ends):
-        for symbol in range(16):
-            mass[symbol] = _count(allowed[symbol])
-        if not _share_out(mass, ends):
-            mass[:] = 1
-            _share_out(mass, ends)
-
-
-@_kernel
-def _share_out_low(mass, word, ends):  # type: ignore[no-untyped-def]
-    """The same of the low nibbles of one high nibble."""
-    if not _share_out(mass, ends):
-        for symbol in range(16):
-            mass[symbol] = np.int64(word) >> symbol & 1
-        if not _share_out(mass, ends):
-            mass[:] = 1
-            _share_out(mass, ends)
+def _members(allowed, high, symbol):  # type: ignore[no-untyped-def]
+    """How many allowed values a low nibble of ``high`` has, or a high one if that is negative."""
+    if high < 0:
+        return _count(allowed[symbol])
+    return np.int64(allowed[high]) >> symbol & 1
 
 
 @_kernel
 def _only_symbol(allowed, high, mass):  # type: ignore[no-untyped-def]
-    """Whether no more than one symbol is allowed; if so, its mass does not matter and is one.
-
-    Of the low nibbles of ``high``, or of the high ones if that is negative.
-    """
-    symbols = 0
-    for symbol in range(16):
-        word = np.int64(allowed[symbol]) if high < 0 else np.int64(allowed[high]) >> symbol & 1
-        mass[symbol] = np.int64(word != 0)
-        symbols += mass[symbol]
-    return symbols <= 1
+    """Whether no more than one symbol has allowed values: then its mass is whatever it is."""
+    if high < 0:
+        symbols = 0
+        for symbol in range(16):
+            symbols += np.int64(allowed[symbol] != 0)
+        only = symbols <= 1
+    else:
+        word = np.int64(allowed[high])
+        only = word & (word - 1) == 0
+    if only:
+        for symbol in range(16):
+            mass[symbol] = _members(allowed, high, symbol)
+    return only
 
 
 @_kernel
-def _mixture_high_mass(weight, parameters, allowed, mass):  # type: ignore[no-untyped-def]
+def _mixture_high_mass(weight, parameters, allowed, spare, mass):  # type: ignore[no-untyped-def]
     """What C grows by over the allowed values of each high nibble."""
     if _only_symbol(allowed, -1, mass):
         return
@@ -365,30 +357,28 @@ def _mixture_high_mass(weight, parameters, allowed, mass):  # type: ignore[no-un
     for symbol in range(16):
         before, mass[symbol] = mass[symbol], mass[symbol] - before
         word = np.int64(allowed[symbol])
-        if word == 0xFFFF:
-            continue
-        mass[symbol] = 0
-        value = 16 * symbol
-        while word > 0:  # run by run
-            while word & 1 == 0:
-                word, value = word >> 1, value + 1
-            mass[symbol] -= _cdf(value, weight, parameters)
-            while word & 1 == 1:
-                word, value = word >> 1, value + 1
-            mass[symbol] += _cdf(value, weight, parameters)
+        if word == 0:
+            mass[symbol] = 0
+        elif word != 0xFFFF and mass[symbol] > 0:
+            _each_mass(weight, parameters, word, symbol, spare)
+            mass[symbol] = spare.sum()
+
+
+@_kernel
+def _each_mass(weight, parameters, word, high, mass):  # type: ignore[no-untyped-def]
+    """What C grows by over each value of a high nibble, if allowed."""
+    _cdfs(16 * high + 1, 1, weight, parameters, mass)
+    mass[15] = _cdf(16 * high + 16, weight, parameters)
+    before = _cdf(16 * high, weight, parameters)
+    for symbol in range(16):
+        before, mass[symbol] = mass[symbol], (mass[symbol] - before) * (word >> symbol & 1)
 
 
 @_kernel
 def _mixture_low_mass(weight, parameters, allowed, high, mass):  # type: ignore[no-untyped-def]
-    """What C grows by over each value of a high nibble, if allowed."""
-    if _only_symbol(allowed, high, mass):
-        return
-    word, edge = np.int64(allowed[high]), 16 * high
-    _cdfs(edge + 1, 1, weight, parameters, mass)
-    mass[15] = _cdf(edge + 16, weight, parameters)
-    before = _cdf(edge, weight, parameters)
-    for symbol in range(16):
-        before, mass[symbol] = mass[symbol], (mass[symbol] - before) * (word >> symbol & 1)
+    """The same, whatever it is where only one value is allowed."""
+    if not _only_symbol(allowed, high, mass):
+        _each_mass(weight, parameters, np.int64(allowed[high]), high, mass)
 
 
 @_kernel
@@ -404,65 +394,76 @@ def _softmax_mass(logits, top, allowed, high, mass):  # type: ignore[no-untyped-
 
 
 @_kernel
-def _fill_allowed_intervals(value, highs, lows, out):  # type: ignore[no-untyped-def]
-    for nibble, symbol, ends in ((0, value >> 4, highs), (1, value & 15, lows)):
-        start = ends[symbol - 1] if symbol > 0 else np.int64(0)
-        _fill_interval(symbol, start, ends[symbol], out[nibble])
+def _fill_allowed_interval(symbol, mass, total, out):  # type: ignore[no-untyped-def]
+    """A nibble's interval, from the masses of all the symbols and their total."""
+    below = np.int64(0)
+    for i in range(symbol):
+        below += mass[i]
+    start, end = below * _SPREAD // total, (below + mass[symbol]) * _SPREAD // total
+    _fill_interval(symbol, start, end, out)
+
+
+@_kernel
+def _fill_allowed_table(mass, total, out):  # type: ignore[no-untyped-def]
+    """A nibble's table, from the masses of all the symbols and their total."""
+    below, end = np.int64(0), np.int64(0)
+    for symbol in range(16):
+        if mass[symbol] > 0:  # divisions are slow
+            below += mass[symbol]
+            end = below * _SPREAD // total
+        mass[symbol] = end
+    _fill_table(mass, out)
 
 
 @_kernel
 def _allowed_mixture_intervals(parameters, values, allowed, out):  # type: ignore[no-untyped-def]
     weight = np.empty(parameters.shape[2], np.int64)
-    mass, highs, lows = np.empty(16, np.int64), np.empty(16, np.int64), np.empty(16, np.int64)
+    mass, spare = np.empty(16, np.int64), np.empty(16, np.int64)
     for i in range(parameters.shape[0]):
-        value = np.int64(values[i])
+        high, low = np.int64(values[i]) >> 4, np.int64(values[i]) & 15
         _weights(parameters[i, 0], weight)
-        _mixture_high_mass(weight, parameters[i], allowed[i], mass)
-        _share_out_high(mass, allowed[i], highs)
-        _mixture_low_mass(weight, parameters[i], allowed[i], value >> 4, mass)
-        _share_out_low(mass, allowed[i, value >> 4], lows)
-        _fill_allowed_intervals(value, highs, lows, out[i])
+        _mixture_high_mass(weight, parameters[i], allowed[i], spare, mass)
+        _fill_allowed_interval(high, mass, _settle(mass, allowed[i], -1), out[i, 0])
+        _mixture_low_mass(weight, parameters[i], allowed[i], high, mass)
+        _fill_allowed_interval(low, mass, _settle(mass, allowed[i], high), out[i, 1])
 
 
 @_kernel
 def _allowed_softmax_intervals(logits, values, allowed, out):  # type: ignore[no-untyped-def]
-    mass, highs, lows = np.empty(16, np.int64), np.empty(16, np.int64), np.empty(16, np.int64)
+    mass = np.empty(16, np.int64)
     for i in range(logits.shape[0]):
-        value = np.int64(values[i])
+        high, low = np.int64(values[i]) >> 4, np.int64(values[i]) & 15
         top = _largest(logits[i])
         _softmax_mass(logits[i], top, allowed[i], -1, mass)
-        _share_out_high(mass, allowed[i], highs)
-        _softmax_mass(logits[i], top, allowed[i], value >> 4, mass)
-        _share_out_low(mass, allowed[i, value >> 4], lows)
-        _fill_allowed_intervals(value, highs, lows, out[i])
+        _fill_allowed_interval(high, mass, _settle(mass, allowed[i], -1), out[i, 0])
+        _softmax_mass(logits[i], top, allowed[i], high, mass)
+        _fill_allowed_interval(low, mass, _settle(mass, allowed[i], high), out[i, 1])
 
 
 @_kernel
-def _allowed_mixture_table(parameters, allowed, high, out):  # type: ignore[no-untyped-def]
-    """Of the low nibbles of ``high`` (n,), or of the high nibbles where that is negative."""
+def _allowed_mixture_table(parameters, allowed, highs, out):  # type: ignore[no-untyped-def]
+    """Of the low nibbles of ``highs`` (n,), or of the high nibbles where that is negative."""
     weight = np.empty(parameters.shape[2], np.int64)
-    mass, ends = np.empty(16, np.int64), np.empty(16, np.int64)
+    mass, spare = np.empty(16, np.int64), np.empty(16, np.int64)
     for i in range(parameters.shape[0]):
+        high = np.int64(highs[i])
         _weights(parameters[i, 0], weight)
-        if high[i] < 0:
-            _mixture_high_mass(weight, parameters[i], allowed[i], mass)
-            _share_out_high(mass, allowed[i], ends)
+        if high < 0:
+            _mixture_high_mass(weight, parameters[i], allowed[i], spare, mass)
         else:
-            _mixture_low_mass(weight, parameters[i], allowed[i], np.int64(high[i]), mass)
-            _share_out_low(mass, allowed[i, high[i]], ends)
-        _fill_table(ends, out[i])
+            _mixture_low_mass(weight, parameters[i], allowed[i], high, mass)
+        total = _settle(mass, allowed[i], high)
+        _fill_allowed_table(mass, total, out[i])
 
 
 @_kernel
-def _allowed_softmax_table(logits, allowed, high, out):  # type: ignore[no-untyped-def]
-    mass, ends = np.empty(16, np.int64), np.empty(16, np.int64)
+def _allowed_softmax_table(logits, allowed, highs, out):  # type: ignore[no-untyped-def]
+    mass = np.empty(16, np.int64)
     for i in range(logits.shape[0]):
-        _softmax_mass(logits[i], _largest(logits[i]), allowed[i], np.int64(high[i]), mass)
-        if high[i] < 0:
-            _share_out_high(mass, allowed[i], ends)
-        else:
-            _share_out_low(mass, allowed[i, high[i]], ends)
-        _fill_table(ends, out[i])
+        high = np.int64(highs[i])
+        _softmax_mass(logits[i], _largest(logits[i]), allowed[i], high, mass)
+        total = _settle(mass, allowed[i], high)
+        _fill_allowed_table(mass, total, out[i])
 
 
 # Of either form: (n, 3, K) mixture parameters or (n, 256) logits.
