@@ -333,7 +333,7 @@ def _members(allowed, high, symbol):  # type: ignore[no-untyped-def]
 def _only_symbol(allowed, high, mass):  # type: ignore[no-untyped-def]
     """Whether no more than one symbol has allowed values: then its mass is whatever it is."""
     if high < 0:
-        symbols = 0
+        symbols = np.int64(0)
         for symbol in range(16):
             symbols += np.int64(allowed[symbol] != 0)
         only = symbols <= 1

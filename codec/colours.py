@@ -34,12 +34,16 @@ _LIMIT = 1023  # of the contexts
 
 _SAMPLE = 2000
 """So many pixels, and so many colours, tell how crowded the cube is."""
-_REACH = 2
-"""A network's guess at a pixel is taken to reach this far in each direction ..."""
-_TRUST = 0.8
-"""... so that this fraction of the bits that its gaps would save really is saved."""
-_REGULAR = 0.75
-"""A set that is not random to the eye of its contexts has this fraction of a random set's bits."""
+_REACH = 3
+"""A network's guess at a pixel is taken to reach this far in each direction, falling off by ..."""
+_SPREAD, _LEAST_SPREAD = 0.7, 0.3
+"""... so much of the error of a simple guess, and at least so much, for each factor of e."""
+_REGULAR = 0.6
+"""Sets of colours need at least about this fraction of the bits of sets drawn by chance."""
+_SHARE = 0.05
+"""It takes longer to code what is sparse, so this fraction of the file at least is to be saved."""
+_GUESSED = 1.4
+"""A pixel costs about so many times the bits of the errors of a simple guess."""
 
 
 def _before(*steps: tuple[int, int, int]) -> NDArray[np.int64]:
@@ -158,40 +162,76 @@ def find(pixels: Pixels) -> Colours | None:
 
     That is where pixels gain more bits, there being less room for them, than the set costs.
     """
-    blue = _blues(pixels)
-    flat = pixels.reshape(-1, 3)
-    sample = np.ascontiguousarray(flat[:: max(1, len(flat) // _SAMPLE)])
-    count = int(np.bitwise_count(blue).sum(dtype=np.int64))
-    gain = _TRUST * len(flat) * float(-np.log2(_crowding(blue, sample)).mean())
-    members = np.empty((min(count, _SAMPLE), 3), np.uint8)
-    _choose(blue, count, members)
-    # Each place holds a colour with this probability; all places around a colour share its cost.
-    p = _crowding(blue, members).clip(max=0.999)
-    random_cost = count * float((-np.log2(p) - (1 - p) / p * np.log2(1 - p)).mean())
-    if gain < _REGULAR * random_cost:
+    height, width, _ = pixels.shape
+    if height < 2 or width < 2:
         return None
-    colours = Colours(blue)
-    return colours if gain > 8 * len(colours.data) else None
+    blue = _blues(pixels)
+    count = int(np.bitwise_count(blue).sum(dtype=np.int64))
+    places = np.linspace(0, (height - 1) * (width - 1) - 1, _SAMPLE).astype(np.intp)
+    row, column = np.divmod(places, width - 1)
+    colours, errors = _guess(pixels, row + 1, column + 1)
+    room = _room(blue, colours, _SPREAD * errors + _LEAST_SPREAD)
+    gain = -np.log2(room).mean()
+    bits_now = _GUESSED * np.log2(1 + 2 * errors).sum(axis=1).mean()
+    budget = height * width * float(gain - _SHARE * bits_now)
+    if budget < _REGULAR * _random_cost(blue, count):
+        return None
+    found = Colours(blue)
+    return found if budget > 8 * len(found.data) else None
 
 
-def _crowding(blue: Words, colours: Pixels) -> NDArray[np.float64]:
-    """(n,): of the places around each colour, its own included, the fraction that are taken."""
+def _guess(
+    pixels: Pixels, row: NDArray[np.intp], column: NDArray[np.intp]
+) -> tuple[Pixels, NDArray[np.float64]]:
+    """Pixels (n, 3), and how wrong a simple guess at each is: red, green - red, blue - green."""
+    left, above = pixels[row, column - 1].astype(np.int64), pixels[row - 1, column].astype(np.int64)
+    plane = left + above - pixels[row - 1, column - 1]
+    guess = plane.clip(np.minimum(left, above), np.maximum(left, above))
+    here = pixels[row, column]
+    return here, abs(np.diff(here - guess, axis=1, prepend=0)).astype(np.float64)
+
+
+def _room(blue: Words, colours: Pixels, spread: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    """(n,): the fraction of the places around each colour, its own included, that are taken.
+
+    Places count the less the further away they are, by (n, 3) spreads of red, green - red and
+    blue - green.
+    """
+    steps = np.arange(-_REACH, _REACH + 1)
+    weights = np.exp(-abs(steps) / np.broadcast_to(spread, colours.shape)[:, :, None])
     out = np.empty(len(colours))
-    _count_around(blue, colours, out)
+    _weigh(blue, colours, weights, out)
     return out
 
 
 @kernel
-def _count_around(blue, colours, out):  # type: ignore[no-untyped-def]
-    for i in range(len(colours)):
-        r, g, b = np.int64(colours[i, 0]), np.int64(colours[i, 1]), np.int64(colours[i, 2])
-        taken, places = 0, 0
-        for red in range(max(r - _REACH, 0), min(r + _REACH, 255) + 1):
-            for green in range(max(g - _REACH, 0), min(g + _REACH, 255) + 1):
-                for value in range(max(b - _REACH, 0), min(b + _REACH, 255) + 1):
-                    taken += np.int64(blue[256 * red + green, value >> 4]) >> (value & 15) & 1
-                    places += 1
-        out[i] = taken / places
+def _weigh(blue, colours, weights, out):  # type: ignore[no-untyped-def]
+    for n in range(len(colours)):
+        r, g, b = np.int64(colours[n, 0]), np.int64(colours[n, 1]), np.int64(colours[n, 2])
+        taken, total = 0.0, 0.0
+        for i in range(-_REACH, _REACH + 1):
+            for j in range(-_REACH, _REACH + 1):
+                for k in range(-_REACH, _REACH + 1):
+                    red, green, value = r + i, g + i + j, b + i + j + k
+                    if (red | green | value) & -256 == 0:
+                        weight = (
+                            weights[n, 0, i + _REACH]
+                            * weights[n, 1, j + _REACH]
+                            * weights[n, 2, k + _REACH]
+                        )
+                        total += weight
+                        row, word, bit = 256 * red + green, value >> 4, value & 15
+                        taken += weight * (np.int64(blue[row, word]) >> bit & 1)
+        out[n] = taken / total
+
+
+def _random_cost(blue: Words, count: int) -> float:
+    """The bits of a set that is as crowded here and there as this one, and else drawn by chance."""
+    members = np.empty((min(count, _SAMPLE), 3), np.uint8)
+    _choose(blue, count, members)
+    # A place is taken with probability p; each colour bears its part of the empty places around.
+    p = _room(blue, members, np.inf).clip(max=0.999)
+    return count * float((-np.log2(p) - (1 - p) / p * np.log2(1 - p)).mean())
 
 
 @kernel

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,15 +14,23 @@ import toys
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 from test_cdf import likely, mixtures, oracle_cdf, oracle_sums, softmaxes
 
-from pixelzip.codec import cdf, coder, tiles
+from pixelzip.codec import cdf, coder, colours, tiles
 from pixelzip.codec.colours import Colours, Several
 from pixelzip.codec.errors import FormatError
 from pixelzip.models import freeze
 from pixelzip.models.frozen import Frozen
 
 Pixels = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def photograph(photo_path: Path) -> Pixels:
+    """Part of a photograph."""
+    with Image.open(photo_path) as image:
+        return np.asarray(image)[:300, :400].copy()
 
 
 def few(pixels: Pixels, levels: int) -> Pixels:
@@ -37,28 +47,28 @@ colour_lists = st.lists(st.tuples(*[st.integers(0, 255)] * 3), min_size=1, max_s
 @settings(max_examples=40)
 @given(colour_lists)
 def test_any_set_comes_back(some: list[tuple[int, int, int]]) -> None:
-    colours = Colours.of(np.array(some, np.uint8))
-    assert len(colours) == len(set(some))
-    again = Colours.from_bytes(colours.data, len(colours))
-    np.testing.assert_array_equal(again.table, colours.table)
+    own = Colours.of(np.array(some, np.uint8))
+    assert len(own) == len(set(some))
+    again = Colours.from_bytes(own.data, len(own))
+    np.testing.assert_array_equal(again.table, own.table)
 
 
 def test_sets_of_photographs_come_back_in_few_bytes(crops: dict[str, Pixels]) -> None:
     for pixels in crops.values():
         for levels in (256, 64, 16):
-            colours = Colours.of(few(pixels, levels))
-            data = colours.data
-            assert len(data) < 3 * len(colours)
+            own = Colours.of(few(pixels, levels))
+            data = own.data
+            assert len(data) < 3 * len(own)
             again = Colours.from_bytes(data, pixels.size // 3)
-            np.testing.assert_array_equal(again.table, colours.table)
+            np.testing.assert_array_equal(again.table, own.table)
 
 
 def test_it_says_what_there_can_be() -> None:
     some = [(3, 5, 7), (3, 5, 250), (3, 6, 0), (255, 255, 255)]
-    colours = Colours.of(np.array(some, np.uint8))
+    own = Colours.of(np.array(some, np.uint8))
 
     def allowed(*earlier: int) -> list[int]:
-        words = colours.allowed(np.array([earlier], np.uint8).reshape(1, -1))[0]
+        words = own.allowed(np.array([earlier], np.uint8).reshape(1, -1))[0]
         return [v for v in range(256) if words[v >> 4] >> (v & 15) & 1]
 
     assert allowed() == [3, 255]
@@ -82,10 +92,10 @@ def test_a_set_has_no_more_colours_than_it_may() -> None:
 @given(st.binary(max_size=200))
 def test_any_data_is_a_set_or_damaged(data: bytes) -> None:
     try:
-        colours = Colours.from_bytes(data, 5000)
+        own = Colours.from_bytes(data, 5000)
     except FormatError:
         return
-    assert 1 <= len(colours) <= 5000
+    assert 1 <= len(own) <= 5000
 
 
 def test_damaged_sets_are_sets_or_damaged(crops: dict[str, Pixels]) -> None:
@@ -102,6 +112,47 @@ def test_damaged_sets_are_sets_or_damaged(crops: dict[str, Pixels]) -> None:
 def test_a_vector() -> None:
     some = [(r, g, b) for r in range(3) for g in range(3) for b in range(3)] + [(255, 0, 128)]
     assert Colours.of(np.array(some, np.uint8)).data.hex() == "e4bace4bcd1f007c7ffef5fd659306"
+
+
+# --- Looking for one ------------------------------------------------------------------------------
+
+
+def test_sets_that_pay_are_found(photograph: Pixels) -> None:
+    for sparse in (few(photograph, 40), posterised_luma(photograph)):
+        found = colours.find(sparse)
+        assert found is not None
+        np.testing.assert_array_equal(found.table, Colours.of(sparse).table)
+
+
+def posterised_luma(pixels: Pixels) -> Pixels:
+    """Colours that lie on planes across the cube."""
+    luma = pixels.astype(np.int64) @ [77, 150, 29] >> 8
+    return (pixels - luma[:, :, None] % 6).clip(0, 255).astype(np.uint8)
+
+
+def test_sets_that_do_not_pay_are_left_alone(photograph: Pixels, crops: dict[str, Pixels]) -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(-9, 10, photograph.shape)
+    for pixels in (
+        (photograph + noise).clip(0, 255).astype(np.uint8),
+        rng.integers(0, 256, (200, 200, 3), dtype=np.uint8),
+        np.zeros((100, 100, 3), np.uint8),
+        photograph[:1],
+        photograph[:, :1],
+        photograph[:2, :2],
+        *crops.values(),
+    ):
+        assert colours.find(pixels) is None
+
+
+def test_looking_is_quick(photograph: Pixels) -> None:
+    large = np.tile(photograph.astype(np.int64), (4, 3, 1))
+    large += np.random.default_rng(0).integers(-20, 21, large.shape)
+    large = large.clip(0, 255).astype(np.uint8)
+    colours.find(large)
+    start = time.process_time()
+    assert colours.find(large) is None
+    assert time.process_time() - start < 0.1 * large.size / 3e6
 
 
 # --- Distributions -------------------------------------------------------------------------------
@@ -209,23 +260,21 @@ def test_tiles_of_few_colours_come_back(
     name: str, network: Frozen, crops: dict[str, Pixels]
 ) -> None:
     conditional = network if name == "network" else toys.Toy("coarse", classes=3)
-    pictures = posterised(crops)
-    colours = [Colours.of(pixels) if i else None for i, pixels in enumerate(pictures)]
-    payloads = tiles.encode_tiles(conditional, pictures, colours=colours)
+    pictures = posterised(crops)[: 4 if name == "network" else 2]
+    sets = [Colours.of(pixels) if i else None for i, pixels in enumerate(pictures)]
+    payloads = tiles.encode_tiles(conditional, pictures, colours=sets)
     without = tiles.encode_tiles(conditional, pictures)
     assert payloads[0] == without[0]
     assert all(len(a) < len(b) for a, b in zip(payloads[1:], without[1:], strict=True))
     shapes = [pixels.shape[:2] for pixels in pictures]
     for threads in (1, 2):
-        back = tiles.decode_tiles(
-            conditional, payloads, shapes, 3, colours=colours, threads=threads
-        )
+        back = tiles.decode_tiles(conditional, payloads, shapes, 3, colours=sets, threads=threads)
         for pixels, found in zip(pictures, back, strict=True):
             np.testing.assert_array_equal(found, pixels)
     # One at a time gives the same, and the score is the payload's length.
-    scores = tiles.score_tiles(conditional, pictures, colours=colours)
+    scores = tiles.score_tiles(conditional, pictures, colours=sets)
     for i, pixels in enumerate(pictures):
-        assert tiles.encode_tiles(conditional, [pixels], colours=[colours[i]]) == [payloads[i]]
+        assert tiles.encode_tiles(conditional, [pixels], colours=[sets[i]]) == [payloads[i]]
         assert scores[i].sum() / 8 == pytest.approx(len(payloads[i]), abs=3)
 
 
