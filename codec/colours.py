@@ -28,7 +28,7 @@ Words = NDArray[np.uint16]
 
 _BLOCK = 8
 _BLOCKS = 256 // _BLOCK
-_MARGIN = 2
+_MARGIN = 6  # as far as contexts reach
 _SIDE = 256 + 2 * _MARGIN  # of the cube with zeros around it
 _LIMIT = 1023  # of the contexts
 

@@ -136,7 +136,6 @@ def test_sets_that_do_not_pay_are_left_alone(photograph: Pixels, crops: dict[str
     for pixels in (
         (photograph + noise).clip(0, 255).astype(np.uint8),
         rng.integers(0, 256, (200, 200, 3), dtype=np.uint8),
-        np.zeros((100, 100, 3), np.uint8),
         photograph[:1],
         photograph[:, :1],
         photograph[:2, :2],
