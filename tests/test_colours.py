@@ -259,7 +259,9 @@ def test_tiles_of_few_colours_come_back(
     name: str, network: Frozen, crops: dict[str, Pixels]
 ) -> None:
     conditional = network if name == "network" else toys.Toy("coarse", classes=3)
-    pictures = posterised(crops)[: 4 if name == "network" else 2]
+    pictures = posterised(crops)
+    if name == "toy":  # which is slow
+        pictures = [pixels[:20, :24] for pixels in pictures[:3]]
     sets = [Colours.of(pixels) if i else None for i, pixels in enumerate(pictures)]
     payloads = tiles.encode_tiles(conditional, pictures, colours=sets)
     without = tiles.encode_tiles(conditional, pictures)
