@@ -239,10 +239,14 @@ def info(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Info:
     Raises FormatError if the file is damaged (of the pixels that shows only when they are decoded),
     LimitError if it has more than ``max_pixels`` pixels.
     """
+    from pixelzip.codec.decode import colours_of
+
     with _named(data):
         data = _bytes(data)
         container = unpack(data, max_pixels)
         chunks = metadata.parse(container.metadata, container.mode)
+        planes = [plane for component in container.components for plane in component.planes]
+        sets = [colours_of(plane) for plane in planes if plane.colours]
     dims = sub_pixels(container.mode, container.width, container.height)
     parts = [
         Part(
@@ -254,10 +258,10 @@ def info(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Info:
             methods=dict(Counter(tile.method.name.lower() for tile in plane.tiles)),
             bytes=sum(len(tile.payload) for tile in plane.tiles) + len(plane.colours),
         )
-        for component in container.components
-        for plane in component.planes
+        for plane in planes
     ]
     words = [transforms.describe(container.mode, c.position, c.form) for c in container.components]
+    words += [f"colour: only {len(one)} of all colours occur" for one in sets if one is not None]
     aside = sum(len(c.corrections) + len(c.form.parameters) for c in container.components)
     return Info(
         width=container.width,
