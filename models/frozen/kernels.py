@@ -52,7 +52,7 @@ def numbers(array):  # type: ignore[no-untyped-def]
     return array
 
 
-@_kernel
+@kernel
 def _product(x, weight, out):  # type: ignore[no-untyped-def]
     out[:] = 0
     for i in range(out.shape[0]):
