@@ -592,6 +592,9 @@ def _join(picture: Picture, components: Sequence[Component]) -> Component | None
 
 def _cost(component: Component) -> int:
     """About its bytes in the file."""
-    tiles = [tile for plane in component.planes for tile in plane.tiles]
-    side = sum(len(plane.colours) for plane in component.planes) + len(component.form.parameters)
-    return side + len(component.corrections) + sum(len(t.payload) + _INDEX_COST for t in tiles)
+    form, planes = component.form, component.planes
+    tiles = [tile for plane in planes for tile in plane.tiles]
+    side = sum(len(plane.colours) for plane in planes) + len(form.parameters)
+    head = 3 + len(planes) if form.transform == Transform.ORIGIN else 1
+    payloads = sum(len(tile.payload) + _INDEX_COST for tile in tiles)
+    return head + side + len(component.corrections) + payloads

@@ -1,4 +1,4 @@
-"""Bits, flags, corrections, levels and sets of colours, decoded as docs/format-sparse.md has it.
+"""Bits, flags, corrections, levels and sets of colours, decoded as docs/format.md has it.
 
 In plain Python, from that page alone, and none of the codec's code.
 """
@@ -112,7 +112,7 @@ def corrected(message: bytes, rendered: Image) -> Image:
         return rendered
     bits = Bits(message)
     masks = Contexts(bits, 65535)
-    kinds, sizes, signs, digits = (Contexts(bits, 255) for _ in range(4))
+    kinds, sizes, signs, places = (Contexts(bits, 255) for _ in range(4))
     channels = len(rendered[0][0])
     pixels = [list(row) for row in rendered]
     kind: dict[tuple[int, int], int] = defaultdict(int)
@@ -143,7 +143,7 @@ def corrected(message: bytes, rendered: Image) -> Image:
                 negative = signs.bit(3 * where + side)
                 difference = 1
                 for j in range(size - 2, -1, -1):
-                    difference = 2 * difference + digits.bit((9 * g + size) * 9 + j)
+                    difference = 2 * difference + places.bit((9 * g + size) * 9 + j)
                 if negative:
                     difference = -difference
             out.append((base + difference) % 256)
@@ -198,16 +198,31 @@ def levels(data: bytes, d: int) -> tuple[list[int], bytes]:
     return [v for v in range(2**d) if found[v]], data[2 + n :]
 
 
-def with_levels(parameters: bytes, planes: Sequence[Image]) -> Image:
-    """Pixels by rows."""
+def all_levels(parameters: bytes) -> list[list[int]]:
+    """The levels of each channel."""
     head, rest = parameters[0], parameters[1:]
     channels, d = (head & 3) + 1, 16 if head & 4 else 8
     tables = []
     for _ in range(channels if head & 8 else 1):
         table, rest = levels(rest, d)
         tables.append(table)
-    tables *= channels // len(tables)
-    k = (max(len(table) for table in tables) - 1).bit_length()
+    return tables * (channels // len(tables))
+
+
+def digits(tables: list[list[int]]) -> int:
+    return (max(len(table) for table in tables) - 1).bit_length()
+
+
+def levels_planes(parameters: bytes) -> tuple[int, bool]:
+    """The channels of the planes, and whether there are two."""
+    tables = all_levels(parameters)
+    return len(tables), digits(tables) > 8
+
+
+def with_levels(parameters: bytes, planes: Sequence[Image]) -> Image:
+    """Pixels by rows."""
+    tables = all_levels(parameters)
+    channels, k = len(tables), digits(tables)
 
     def value(y: int, x: int, channel: int) -> int:
         number = planes[0][y][x][channel]

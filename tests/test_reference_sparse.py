@@ -1,4 +1,4 @@
-"""docs/format-sparse.md is enough to decode from: the reference decoder agrees with the codec."""
+"""docs/format.md is enough to decode from: the reference decoder agrees with the codec."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pixelzip.codec import bits, corrections
 from pixelzip.codec.colours import Colours
 from pixelzip.codec.origins import levels
 
-PAGE = (ROOT / "docs" / "format-sparse.md").read_text()
+PAGE = (ROOT / "docs" / "format.md").read_text()
 
 
 def image(pixels: NDArray[np.uint8]) -> reference.Image:

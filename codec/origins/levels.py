@@ -97,9 +97,7 @@ def layout(parameters: bytes, shape: tuple[int, int]) -> tuple[PlaneLayout, ...]
     return tuple(layouts)
 
 
-def render(
-    parameters: bytes, planes: Sequence[Bytes], shape: tuple[int, int]
-) -> Samples:
+def render(parameters: bytes, planes: Sequence[Bytes], shape: tuple[int, int]) -> Samples:
     """(height, width, channels), uint8 or uint16. A number beyond the last level stands for it."""
     tables, depth = _read(parameters)
     numbers = planes[0].astype(np.int64)
