@@ -112,18 +112,19 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def test_a_run_learns_and_leaves_its_traces(config: train.TrainConfig) -> None:
-    config = replace(config, steps=25, batch=4, minutes_between_checkpoints=0, warmup=4)
+    config = replace(config, steps=50, batch=4, minutes_between_checkpoints=0, warmup=4)
     said: list[train.Progress] = []
     checkpoint = train.train(config, said.append)
     assert checkpoint == config.output / "checkpoint.pt"
     log = rows(config.output)
-    assert [int(row["step"]) for row in log] == list(range(1, 26))
+    assert [int(row["step"]) for row in log] == list(range(1, 51))
     assert [row["step"] for row in log] == [str(progress.step) for progress in said]
-    assert [int(row["pixels"]) for row in log] == [step * 4 * 32 * 32 for step in range(1, 26)]
+    assert [int(row["pixels"]) for row in log] == [step * 4 * 32 * 32 for step in range(1, 51)]
     losses = [float(row["train_bits_per_dim"]) for row in log]
-    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.3
+    # Some crops are much harder than others, so it takes a few to see that they get easier.
+    assert np.mean(losses[-15:]) < np.mean(losses[:5]) - 0.3
     valid = [float(row["valid_bits_per_dim"]) for row in log]
-    assert valid[-1] < valid[0] - 0.1
+    assert valid[-1] < valid[0] - 0.5
     assert 0 < valid[-1] < 8
     assert all(float(row["pixels_per_second"]) > 0 for row in log)
     assert float(log[-1]["seconds_left"]) == 0
@@ -135,7 +136,7 @@ def test_a_run_learns_and_leaves_its_traces(config: train.TrainConfig) -> None:
     before = state(checkpoint)
     train.train(config)
     assert_same(state(checkpoint), before)
-    assert len(rows(config.output)) == 25
+    assert len(rows(config.output)) == 50
 
 
 def test_seeds(config: train.TrainConfig, tmp_path: Path) -> None:
