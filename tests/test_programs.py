@@ -41,8 +41,8 @@ from pixelzip.models import (
     zoo,
 )
 from pixelzip.models.arithmetic import CELL_UNIT, Compiled, Plain, Reals
+from pixelzip.models.frozen.file import LIMIT
 from pixelzip.models.integers import Integers, MultiScale, Part
-from pixelzip.models.kernels import LIMIT
 from pixelzip.models.layers import scaled
 from pixelzip.models.program import WIDE, Program
 
