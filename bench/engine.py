@@ -3,8 +3,8 @@
     python -m pixelzip.bench.engine PICTURE [--network photo]
 
 Prints, for each instruction set of the compiled engine and for the loops that take its place, the
-microseconds of CPU time that a pixel takes: when a tile is encoded, when it is decoded, and what its
-matrix products alone would take, at the speed of a large one.
+microseconds of CPU time that a pixel takes: when a tile is encoded, when it is decoded, and what
+its matrix products alone would take, at the speed of a large one.
 """
 
 from __future__ import annotations
