@@ -356,9 +356,17 @@ def _network(networks: Networks, plane: _Plane) -> Conditional | None:
 
 def _restrict(choice: _Choice) -> None:
     """Add a way that leaves out the colours that do not occur, if that seems to be worth it."""
+    if any(_explains_holes(candidate) for way in choice[1:] for candidate in way):
+        return
     sparse = [_sparse(candidate) for candidate in choice[0]]
     if any(sparse):
         choice.append([one or other for one, other in zip(sparse, choice[0], strict=True)])
+
+
+def _explains_holes(candidate: _Candidate) -> bool:
+    """Whether it gives every pixel from luma and chroma, which render to few of the colours."""
+    chroma = any(plane.layout.kind == "chroma" for plane in candidate.planes)
+    return chroma and not candidate.corrections
 
 
 def _sparse(candidate: _Candidate) -> _Candidate | None:

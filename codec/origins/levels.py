@@ -55,6 +55,8 @@ _NEAR = 4
 """About as far as a network's guess at an 8-bit sample reaches ..."""
 _DOUBT = 0.5
 """... and how much of the bits that its gaps should save is believed."""
+_LEAST = 64
+"""Gaps of 8-bit samples that save fewer bits are not looked at: small pictures have such."""
 _EXCESS = 1.1
 """A rule may have so many times as many levels as occur between the first and the last ..."""
 _SPARE = 8
@@ -70,6 +72,8 @@ def find(samples: Samples) -> Found | None:
     if not _is_likely(_used(pixels[:: max(1, len(pixels) // _SAMPLE)], depth), depth):
         return None
     counts = [np.bincount(pixels[:, c], minlength=1 << depth) for c in range(channels)]
+    if depth == 8 and sum(_gain(n, np.flatnonzero(n), 8) for n in counts) * _DOUBT < _LEAST:
+        return None
     if depth == 16:  # what digitises one channel digitises all
         counts = [np.sum(counts, axis=0)]
     all_levels = [_levels(count > 0, depth) for count in counts]
