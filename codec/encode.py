@@ -65,6 +65,9 @@ _LARGE = 2**22
 _LARGE_OPTIMISM = 0.4
 """... unless that takes seconds, in an area of more bytes than _LARGE; there this counts."""
 
+_FEW_CORRECTIONS = 32
+"""So many pixels to a byte of corrections, or more, say that an origin is no accident."""
+
 _SURE = 64 * 64
 """Pictures of at most so many pixels are coded in every way that there is; of larger ones ..."""
 _PATCH, _PATCHES = 64, 5
@@ -279,7 +282,8 @@ def _survey(
         for plane in _planes(draft):
             if plane.whole.best is None:
                 plane.network = _network(networks, plane)
-    list(pool.map(_restrict, [choice for draft in drafts for choice in draft]))
+    if with_origins:
+        list(pool.map(_restrict, [choice for draft in drafts for choice in draft]))
     return drafts
 
 
@@ -364,9 +368,10 @@ def _restrict(choice: _Choice) -> None:
 
 
 def _explains_holes(candidate: _Candidate) -> bool:
-    """Whether it gives every pixel from luma and chroma, which render to few of the colours."""
+    """Whether it gives nearly all pixels from luma and chroma, which make few of the colours."""
     chroma = any(plane.layout.kind == "chroma" for plane in candidate.planes)
-    return chroma and not candidate.corrections
+    pixels = candidate.planes[0].whole.pixels.size  # those of the luma
+    return chroma and len(candidate.corrections) * _FEW_CORRECTIONS <= pixels
 
 
 def _sparse(candidate: _Candidate) -> _Candidate | None:

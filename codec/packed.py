@@ -85,7 +85,7 @@ _STORED = 225
 """Second byte of a payload that is not compressed: one more than the last LZMA properties."""
 _PROPERTIES = (raw_lzma.properties(), raw_lzma.properties(0), raw_lzma.properties(0, 2, 2))
 _SAMPLE = 2**17
-_QUICK_SAMPLE = 2**16
+_QUICK_SAMPLE = 2**15
 _FINALISTS = 3
 _LARGE = 2**19
 """From so many bytes on, there is one finalist and one choice of properties: time matters."""
