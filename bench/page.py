@@ -2,10 +2,10 @@
 
     python -m pixelzip.bench.page DATA -o docs/benchmarks.md --readme README.md
 
-``DATA`` holds ``kodak/``, the 24 Kodak images; ``photos/valid/``, photographs as JPEG, whose decoded
-pixels are coded; and two sheets in which each row of pixels is one image: ``cifar10/batch_2.png``
-(CIFAR-10's training images 2000 to 2999, of which the second half was kept from training) and
-``mnist/b20.png`` (MNIST's test images, from the first on).
+``DATA`` holds ``kodak/``, the 24 Kodak images; ``photos/valid/``, photographs as JPEG, whose
+decoded pixels are coded; and two sheets in which each row of pixels is one image:
+``cifar10/batch_2.png`` (CIFAR-10's training images 2000 to 2999, of which the second half was kept
+from training) and ``mnist/b20.png`` (MNIST's test images, from the first on).
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ bench` measures the same on any images.
 
 *Origins off* is what the files take if pixelzip does not look for the samples that the pixels were
 computed from ([origins.md](origins.md)): what an origin saves is no merit of the network. The
-Kodak images were computed from a PhotoCD's Y, C1 and C2 with a quarter of the chroma, and the decoded
-JPEGs from Y, Cb and Cr.
+Kodak images were computed from a PhotoCD's Y, C1 and C2 with a quarter of the chroma, and the
+decoded JPEGs from Y, Cb and Cr.
 """
 
 

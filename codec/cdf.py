@@ -21,6 +21,10 @@ A value is coded as two nibbles, the high one first. Each has 16 symbols whose f
       1      >= 1       >= 1                        >= 1       1
 
 The coder wants each frequency less one, as a float (see `pixelzip.codec.coder`).
+
+Where it is known which values there can be at all (`pixelzip.codec.colours`), the others are left
+out: they keep their one, and the mass of the *allowed* ones is scaled to fill the rest. Which these
+are is said by sixteen words of sixteen bits for each sub-pixel, bit j of word i for 16 * i + j.
 """
 
 from __future__ import annotations
@@ -56,16 +60,33 @@ def _loops() -> Any:
     return loops
 
 
+def _masked() -> Any:
+    from pixelzip.codec import masked  # slow to load, and few pictures need it
+
+    return masked
+
+
 # Of either form: (n, 3, K) mixture parameters or (n, 256) logits.
 
 
-def intervals(parameters: NDArray[np.int32], values: NDArray[np.uint8]) -> NDArray[np.float32]:
+Allowed = NDArray[np.uint16]
+"""(n, 16): which values each sub-pixel can have."""
+
+
+def intervals(
+    parameters: NDArray[np.int32], values: NDArray[np.uint8], allowed: Allowed | None = None
+) -> NDArray[np.float32]:
     """Parameters and (n,) values -> (n, 2 nibbles, 3): below, the symbol, above.
 
     Each is a frequency less one, and the three add up to 2^24 - 3.
     """
     n, mixture, library = len(values), parameters.ndim == 3, native.coding()
     out = np.empty((n, 2, 3), np.float32)
+    if allowed is not None:
+        masked = _masked()
+        fill = masked.mixture_intervals if mixture else masked.softmax_intervals
+        fill(np.ascontiguousarray(parameters), np.ascontiguousarray(values), allowed, out)
+        return out
     if library is None:
         loops = _loops()
         (loops.mixture_intervals if mixture else loops.softmax_intervals)(parameters, values, out)
@@ -79,8 +100,12 @@ def intervals(parameters: NDArray[np.int32], values: NDArray[np.uint8]) -> NDArr
     return out
 
 
-def high_table(parameters: NDArray[np.int32]) -> NDArray[np.float32]:
+def high_table(
+    parameters: NDArray[np.int32], allowed: Allowed | None = None
+) -> NDArray[np.float32]:
     """Parameters -> (n, 18) frequencies less one of the high nibbles and the guards."""
+    if allowed is not None:
+        return _masked_table(parameters, allowed, np.full(len(parameters), -1, np.int32))
     out = np.empty((len(parameters), SYMBOLS), np.float32)
     library = native.coding()
     if library is not None:
@@ -92,8 +117,12 @@ def high_table(parameters: NDArray[np.int32]) -> NDArray[np.float32]:
     return out
 
 
-def low_table(parameters: NDArray[np.int32], high: NDArray[np.int32]) -> NDArray[np.float32]:
+def low_table(
+    parameters: NDArray[np.int32], high: NDArray[np.int32], allowed: Allowed | None = None
+) -> NDArray[np.float32]:
     """The same of the low nibbles, given the high ones (n,)."""
+    if allowed is not None:
+        return _masked_table(parameters, allowed, high)
     out = np.empty((len(parameters), SYMBOLS), np.float32)
     library = native.coding()
     if library is not None:
@@ -113,6 +142,16 @@ def _library_tables(
         library.mixture_tables(parameters, len(out), parameters.shape[2], high, out)
     else:
         library.softmax_tables(parameters, len(out), high, out)
+
+
+def _masked_table(
+    parameters: NDArray[np.int32], allowed: Allowed, high: NDArray[np.int32]
+) -> NDArray[np.float32]:
+    out = np.empty((len(parameters), SYMBOLS), np.float32)
+    masked = _masked()
+    fill = masked.mixture_table if parameters.ndim == 3 else masked.softmax_table
+    fill(np.ascontiguousarray(parameters), allowed, high, out)
+    return out
 
 
 def symbol_bits(frequencies_less_one: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -18,11 +18,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelzip.codec import corrections, transforms
+from pixelzip.codec import transforms
 from pixelzip.codec.container import MAX_PIXELS, Component, Container, area, unpack
 from pixelzip.codec.decode import (
     Canvas,
     FindNetwork,
+    allowed,
     assemble,
     canvases,
     fill,
@@ -91,6 +92,7 @@ def _scores(
             conditional,
             [np.ascontiguousarray(c.samples[area(c.grid[number])]) for c, number in jobs],
             given=told(conditional, jobs),
+            colours=allowed(jobs),
             labels=[tiles.label_of(conditional, payload) for payload in payloads],
             threads=threads,
             progress=share(progress, done / sum(sizes), size / sum(sizes)),
@@ -124,6 +126,6 @@ def _corrected(
     shape = container.height, container.width
     samples = [canvas.samples for canvas in draft]
     rendered = transforms.render(container.mode, component.form, samples, shape)
-    right = corrections.correct(rendered, component.corrections)
+    right = transforms.correct(rendered, component.corrections)
     wrong: NDArray[np.bool_] = (rendered != right).any(axis=2)
     return wrong

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 
 from pixelzip.codec import given, methods, transforms
+from pixelzip.codec.colours import Colours
 from pixelzip.codec.conditional import Conditional
 from pixelzip.codec.container import (
     MAX_PIXELS,
@@ -104,6 +106,11 @@ class Canvas:
         """The tiles to decode."""
         self.samples = np.empty(plane.layout.shape, np.uint8)
 
+    @cached_property
+    def colours(self) -> Colours | None:
+        """All that the network-coded tiles can have; None if any. FormatError if damaged."""
+        return colours_of(self.plane)
+
     def want(self, box: Box) -> None:
         """Want the tiles that hold a part of the plane, and those that they are given."""
         layout = self.plane.layout
@@ -136,13 +143,18 @@ def _overlap(one: Box, other: Box) -> bool:
     )
 
 
+def colours_of(plane: StoredPlane) -> Colours | None:
+    """The set of colours that a plane comes with, if any. FormatError if damaged."""
+    if not plane.colours:
+        return None
+    return Colours.from_bytes(plane.colours, plane.layout.height * plane.layout.width)
+
+
 def canvases(container: Container, component: Component) -> list[Canvas]:
     """The planes of a component, empty."""
     layouts = [plane.layout for plane in component.planes]
     made: list[Canvas] = []
     for number, plane in enumerate(component.planes):
-        if plane.colours:
-            raise FormatError("the file has a set of colours, which this pixelzip cannot read")
         network = b"" if plane.network is None else container.networks[plane.network]
         earlier = [made[i] for i in given.earlier(layouts, number)]
         made.append(Canvas(plane, network, earlier))
@@ -180,14 +192,15 @@ def fill(
 def network_tiles(drafts: Sequence[Canvas]) -> list[list[Job]]:
     """The tiles that are wanted and network-coded, those in a list together that may step so.
 
-    They have their rank, their network and their number of channels in common, and the lists are
-    by ascending rank.
+    They have their rank, their network and their number of channels in common, and whether there
+    are sets of colours. The lists are by ascending rank.
     """
-    together: dict[tuple[int, bytes, int], list[Job]] = defaultdict(list)
+    together: dict[tuple[int, bytes, int, bool], list[Job]] = defaultdict(list)
     for canvas in drafts:
-        key = canvas.rank, canvas.network, canvas.plane.layout.channels
+        plane = canvas.plane
+        key = canvas.rank, canvas.network, plane.layout.channels, bool(plane.colours)
         for number in sorted(canvas.wanted):
-            if canvas.plane.tiles[number].method == Method.NETWORK:
+            if plane.tiles[number].method == Method.NETWORK:
                 together[key].append((canvas, number))
     return [together[key] for key in sorted(together, key=lambda key: key[0])]
 
@@ -210,6 +223,11 @@ def told(conditional: Conditional, jobs: Sequence[Job]) -> list[Bytes] | None:
     return [canvas.given(tile) for canvas, tile in jobs]
 
 
+def allowed(jobs: Sequence[Job]) -> list[Colours | None] | None:
+    """The set of colours of each tile, if there are any."""
+    return [canvas.colours for canvas, _ in jobs] if jobs[0][0].plane.colours else None
+
+
 def _step(
     jobs: Sequence[Job], find_network: FindNetwork, threads: int, progress: Progress | None
 ) -> None:
@@ -223,6 +241,7 @@ def _step(
         [canvas.grid[tile][2:] for canvas, tile in jobs],
         jobs[0][0].plane.layout.channels,
         given=told(conditional, jobs),
+        colours=allowed(jobs),
         threads=threads,
         progress=progress,
     )

@@ -2,8 +2,8 @@
 
 `encode_many` goes through four short acts:
 
-* *survey*: look at each component (constant? grey? computed from something?) and write down the
-  *candidates* to store it as, their planes cut into tiles;
+* *survey*: look at each component (constant? grey? computed from something? of few colours?) and
+  write down the *candidates* to store it as, their planes cut into tiles;
 * *narrow down*: where a sample of a large picture shows clearly which one wins, drop the others;
 * *code*: all the tiles of all the candidates of all the pictures go through the networks together;
 * *choose*: tile by tile, then plane by plane, then candidate by candidate, the smallest of what
@@ -19,7 +19,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from pixelzip.codec import corrections, given, methods, origins, packed, transforms
+from pixelzip.codec import colours, given, methods, origins, packed, transforms
+from pixelzip.codec.colours import Colours
 from pixelzip.codec.conditional import Conditional
 from pixelzip.codec.container import (
     MAX_PIXELS,
@@ -193,6 +194,8 @@ class _Plane:
         self.whole = _Area(plane.samples)
         self.network: Conditional | None = None
         """The one that shall try it."""
+        self.colours: Colours | None = None
+        """All that there are, if the network shall know that."""
         self.tile_size = 0
         self.tiles: list[_Area] = []
 
@@ -205,17 +208,26 @@ class _Plane:
                 if one.best is None:
                     yield one, box
 
+    @property
+    def aside(self) -> int:
+        """Bytes besides its tiles."""
+        return 0 if self.colours is None else len(self.colours.data)
+
     def settle(self) -> StoredPlane:
         """The smaller of the tiles and the whole, once the tiles are settled."""
         total = sum(tile.cost + _INDEX_COST for tile in self.tiles) if self.tiles else np.inf
+        total += self.aside
         # Where the fallback has won the tiles, it may do far better with all of them at once.
         won = all(tile.best and tile.best.method != Method.NETWORK for tile in self.tiles)
         self.whole.fall_back(np.inf if won else total)
         chosen = [self.whole] if self.whole.cost < total else self.tiles
+        tiles = tuple(one.best for one in chosen if one.best is not None)
+        coded = any(tile.method == Method.NETWORK for tile in tiles)
         return StoredPlane(
             layout=self.layout,
             tile_size=0 if chosen[0] is self.whole else self.tile_size,
-            tiles=tuple(one.best for one in chosen if one.best is not None),
+            tiles=tiles,
+            colours=self.colours.data if self.colours is not None and coded else b"",
         )
 
 
@@ -234,6 +246,8 @@ class _Candidate:
         return Component(self.position, self.form, planes, self.corrections)
 
 
+_Place = tuple[_Plane, _Area, Box]
+"""An area of a plane, and where it is."""
 _Way = list[_Candidate]
 """Candidates that together carry some components."""
 _Choice = list[_Way]
@@ -241,7 +255,9 @@ _Choice = list[_Way]
 
 
 def _planes(draft: Sequence[_Choice]) -> list[_Plane]:
-    return [plane for choice in draft for way in choice for one in way for plane in one.planes]
+    ways = [way for choice in draft for way in choice]
+    planes = [plane for way in ways for candidate in way for plane in candidate.planes]
+    return list({id(plane): plane for plane in planes}.values())  # ways may share them
 
 
 # Survey.
@@ -263,6 +279,7 @@ def _survey(
         for plane in _planes(draft):
             if plane.whole.best is None:
                 plane.network = _network(networks, plane)
+    list(pool.map(_restrict, [choice for draft in drafts for choice in draft]))
     return drafts
 
 
@@ -317,9 +334,9 @@ def _origins(picture: Picture, carried: tuple[int, ...]) -> Iterator[_Candidate]
                     _Plane(plane, [found.planes[i] for i in given.earlier(layouts, number)])
                     for number, plane in enumerate(found.planes)
                 ],
-                corrections.make(
-                    transforms.render(picture.mode, form, planes, shape),
+                transforms.corrections_of(
                     np.concatenate(parts, axis=2),
+                    transforms.render(picture.mode, form, planes, shape),
                 ),
             )
 
@@ -337,6 +354,26 @@ def _network(networks: Networks, plane: _Plane) -> Conditional | None:
     return None
 
 
+def _restrict(choice: _Choice) -> None:
+    """Add a way that leaves out the colours that do not occur, if that seems to be worth it."""
+    sparse = [_sparse(candidate) for candidate in choice[0]]
+    if any(sparse):
+        choice.append([one or other for one, other in zip(sparse, choice[0], strict=True)])
+
+
+def _sparse(candidate: _Candidate) -> _Candidate | None:
+    """A component as it is but for the colours that do not occur; None if that is not worth it."""
+    for plane in candidate.planes:
+        if plane.network is not None and plane.layout.kind == "colour":
+            pixels = plane.whole.pixels
+            found = colours.find(pixels)
+            if found is not None:
+                sparse = _Plane(Plane(pixels, "colour"), [])
+                sparse.network, sparse.colours = plane.network, found
+                return replace(candidate, planes=[sparse])
+    return None
+
+
 def _is_constant(pixels: Bytes) -> bool:
     return bool((pixels == pixels[0, 0]).all())
 
@@ -349,9 +386,21 @@ def _narrow_down(choice: _Choice, picture: Picture, threads: int) -> None:
     if len(choice) > 1:
         boxes = _patches(picture.height, picture.width)
         sizes = [[_expect(one, boxes, threads) for one in way] for way in choice]
-        best = min(sum(most for _, most in way) for way in sizes)
-        least = [sum(least for least, _ in way) for way in sizes]
-        choice[:] = [way for way, n in zip(choice, least, strict=True) if n * _CLEAR <= best]
+        mosts = [sum(most for _, most in way) for way in sizes]
+        # Of ways that differ in their sets of colours only, the sample alone decides.
+        alike: dict[tuple[Form, ...], float] = {}
+        for way, most in zip(choice, mosts, strict=True):
+            forms = _forms(way)
+            alike[forms] = min(most, alike.get(forms, np.inf))
+        choice[:] = [
+            way
+            for way, size, most in zip(choice, sizes, mosts, strict=True)
+            if sum(least for least, _ in size) * _CLEAR <= min(mosts) and most == alike[_forms(way)]
+        ]
+
+
+def _forms(way: _Way) -> tuple[Form, ...]:
+    return tuple(candidate.form for candidate in way)
 
 
 def _patches(height: int, width: int) -> list[Box]:
@@ -371,7 +420,7 @@ def _expect(candidate: _Candidate, boxes: Sequence[Box], threads: int) -> tuple[
         if whole.best is not None:
             rate, fallback = whole.cost, whole.cost
         else:
-            rate = _rate(plane, boxes, threads) if plane.network else np.inf
+            rate = plane.aside + _rate(plane, boxes, threads) if plane.network else np.inf
             smooth = whole.estimate * 8 < _SMOOTH * whole.pixels.size
             fallback = 0 if smooth else whole.estimate * _OPTIMISM
         least += min(rate, fallback)
@@ -387,7 +436,13 @@ def _rate(plane: _Plane, boxes: Sequence[Box], threads: int) -> float:
     places = [_place(box, plane) for box in boxes]
     patches = [np.ascontiguousarray(plane.whole.pixels[area(place)]) for place in places]
     told = _told([(plane, place) for place in places])
-    scores = tiles.score_tiles(plane.network, patches, given=told, threads=threads)
+    scores = tiles.score_tiles(
+        plane.network,
+        patches,
+        given=told,
+        colours=_allowed([plane] * len(patches)),
+        threads=threads,
+    )
     bits = sum(float(score.sum(dtype=np.float64)) for score in scores)
     return bits / 8 * plane.whole.pixels.size / sum(patch.size for patch in patches)
 
@@ -423,9 +478,10 @@ def _code(
     planes: Sequence[_Plane], label: int | None, threads: int, progress: Progress | None
 ) -> None:
     """Offer each area what its network makes of it."""
-    together: dict[tuple[int, int, bool], list[tuple[_Plane, _Area, Box]]] = defaultdict(list)
+    together: dict[tuple[int, int, bool, bool], list[_Place]] = defaultdict(list)
     for plane in planes:
-        key = id(plane.network), plane.layout.channels, bool(plane.earlier)
+        sparse = plane.colours is not None
+        key = id(plane.network), plane.layout.channels, bool(plane.earlier), sparse
         together[key] += [(plane, *one) for one in plane.open()]
     sizes = {key: sum(one.pixels.size for _, one, _ in group) for key, group in together.items()}
     total, done = sum(sizes.values()), 0
@@ -437,7 +493,7 @@ def _code(
 
 
 def _code_together(
-    group: Sequence[tuple[_Plane, _Area, Box]],
+    group: Sequence[_Place],
     label: int | None,
     threads: int,
     progress: Progress | None,
@@ -451,6 +507,7 @@ def _code_together(
         network,
         [one.pixels for _, one, _ in group],
         given=_told([(plane, box) for plane, _, box in group]),
+        colours=_allowed([plane for plane, _, _ in group]),
         label=label if network.classes else None,
         threads=threads,
         progress=progress,
@@ -458,6 +515,12 @@ def _code_together(
     for (_, one, _), payload in zip(group, payloads, strict=True):
         if len(payload) >= methods.least_length(Method.NETWORK, one.shape):
             one.offer(Tile(Method.NETWORK, payload))
+
+
+def _allowed(planes: Sequence[_Plane]) -> list[Colours | None] | None:
+    """The set of colours of each plane, if there are any."""
+    sets = [plane.colours for plane in planes]
+    return None if sets[0] is None else sets
 
 
 def _told(places: Sequence[tuple[_Plane, Box]]) -> list[Bytes] | None:
@@ -529,6 +592,9 @@ def _join(picture: Picture, components: Sequence[Component]) -> Component | None
 
 def _cost(component: Component) -> int:
     """About its bytes in the file."""
-    tiles = [tile for plane in component.planes for tile in plane.tiles]
-    side = sum(len(plane.colours) for plane in component.planes) + len(component.form.parameters)
-    return side + len(component.corrections) + sum(len(t.payload) + _INDEX_COST for t in tiles)
+    form, planes = component.form, component.planes
+    tiles = [tile for plane in planes for tile in plane.tiles]
+    side = sum(len(plane.colours) for plane in planes) + len(form.parameters)
+    head = 3 + len(planes) if form.transform == Transform.ORIGIN else 1
+    payloads = sum(len(tile.payload) + _INDEX_COST for tile in tiles)
+    return head + side + len(component.corrections) + payloads

@@ -27,14 +27,14 @@ SYMBOLS = 18
 TOTAL_BITS = 24
 SPREAD = (1 << TOTAL_BITS) - SYMBOLS  # what is left when each symbol and guard has its one
 _WEIGHT_BITS = 14
-_UNIT_BITS = _WEIGHT_BITS + SIGMOID_BITS  # of the CDF
+UNIT_BITS = _WEIGHT_BITS + SIGMOID_BITS  # of the CDF
 _FRACTION_BITS = 8  # between two steps of the sigmoid it is a straight line
 _ARGUMENT_BITS = STEP_BITS + _FRACTION_BITS
 SLOPE = np.append(np.diff(SIGMOID), 0)
 
 
 @kernel
-def _weights(logits, weight):  # type: ignore[no-untyped-def]
+def weights(logits, weight):  # type: ignore[no-untyped-def]
     """Softmax in integers; the weights add up to 2^14 exactly."""
     components = logits.shape[0]
     top = 0
@@ -81,12 +81,12 @@ def _sigmoid(z):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _cdf(edge, weight, parameters):  # type: ignore[no-untyped-def]
+def cdf(edge, weight, parameters):  # type: ignore[no-untyped-def]
     """C(edge) in units of 2^-36, for an edge from 0 to 256."""
     if edge == 0:
         return np.int64(0)
     if edge == 256:
-        return np.int64(1) << _UNIT_BITS
+        return np.int64(1) << UNIT_BITS
     total = np.int64(0)
     for k in range(weight.shape[0]):
         if weight[k] > 0:
@@ -96,7 +96,7 @@ def _cdf(edge, weight, parameters):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _cdfs(first, step, weight, parameters, out):  # type: ignore[no-untyped-def]
+def cdfs(first, step, weight, parameters, out):  # type: ignore[no-untyped-def]
     """C at the sixteen edges first, first + step, ...; the last one is of no meaning."""
     out[:] = 0
     for k in range(weight.shape[0]):
@@ -109,7 +109,7 @@ def _cdfs(first, step, weight, parameters, out):  # type: ignore[no-untyped-def]
 @kernel
 def _high(c):  # type: ignore[no-untyped-def]
     """The cumulative frequency that a CDF value stands for among the high nibbles."""
-    return (c * SPREAD) >> _UNIT_BITS
+    return (c * SPREAD) >> UNIT_BITS
 
 
 @kernel
@@ -121,7 +121,7 @@ def _low(c, bottom, top, nibble):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _fill_interval(symbol, start, end, out):  # type: ignore[no-untyped-def]
+def fill_interval(symbol, start, end, out):  # type: ignore[no-untyped-def]
     """A nibble's interval, from what its two edges stand for: below, the symbol, above."""
     # Below: a guard and one for each lower symbol. The interval itself has its own one.
     below = start + symbol + 1
@@ -132,7 +132,7 @@ def _fill_interval(symbol, start, end, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _fill_table(ends, out):  # type: ignore[no-untyped-def]
+def fill_table(ends, out):  # type: ignore[no-untyped-def]
     """A nibble's table, from what the upper edges of its first 15 symbols stand for."""
     out[0] = 0
     start = np.int64(0)
@@ -150,41 +150,41 @@ def _fill_table(ends, out):  # type: ignore[no-untyped-def]
 def mixture_intervals(parameters, values, out):  # type: ignore[no-untyped-def]
     weight = np.empty(parameters.shape[2], np.int64)
     for i in range(parameters.shape[0]):
-        _weights(parameters[i, 0], weight)
+        weights(parameters[i, 0], weight)
         value = np.int64(values[i])
         high, low = value >> 4, value & 15
-        bottom = _cdf(16 * high, weight, parameters[i])
-        top = _cdf(16 * high + 16, weight, parameters[i])
-        first = _cdf(value, weight, parameters[i])
-        last = _cdf(value + 1, weight, parameters[i])
-        _fill_interval(high, _high(bottom), _high(top), out[i, 0])
+        bottom = cdf(16 * high, weight, parameters[i])
+        top = cdf(16 * high + 16, weight, parameters[i])
+        first = cdf(value, weight, parameters[i])
+        last = cdf(value + 1, weight, parameters[i])
+        fill_interval(high, _high(bottom), _high(top), out[i, 0])
         start, end = _low(first, bottom, top, low), _low(last, bottom, top, low + 1)
-        _fill_interval(low, start, end, out[i, 1])
+        fill_interval(low, start, end, out[i, 1])
 
 
 @kernel
 def mixture_high_table(parameters, out):  # type: ignore[no-untyped-def]
     weight, c = np.empty(parameters.shape[2], np.int64), np.empty(16, np.int64)
     for i in range(parameters.shape[0]):
-        _weights(parameters[i, 0], weight)
-        _cdfs(16, 16, weight, parameters[i], c)
+        weights(parameters[i, 0], weight)
+        cdfs(16, 16, weight, parameters[i], c)
         for symbol in range(15):
             c[symbol] = _high(c[symbol])
-        _fill_table(c, out[i])
+        fill_table(c, out[i])
 
 
 @kernel
 def mixture_low_table(parameters, high, out):  # type: ignore[no-untyped-def]
     weight, c = np.empty(parameters.shape[2], np.int64), np.empty(16, np.int64)
     for i in range(parameters.shape[0]):
-        _weights(parameters[i, 0], weight)
+        weights(parameters[i, 0], weight)
         edge = 16 * np.int64(high[i])
-        bottom = _cdf(edge, weight, parameters[i])
-        top = _cdf(edge + 16, weight, parameters[i])
-        _cdfs(edge + 1, 1, weight, parameters[i], c)
+        bottom = cdf(edge, weight, parameters[i])
+        top = cdf(edge + 16, weight, parameters[i])
+        cdfs(edge + 1, 1, weight, parameters[i], c)
         for symbol in range(15):
             c[symbol] = _low(c[symbol], bottom, top, symbol + 1)
-        _fill_table(c, out[i])
+        fill_table(c, out[i])
 
 
 # Logits. C is not scaled to 2^36: with a bottom of 0 and a top of C(256), the rule of the low
@@ -192,7 +192,7 @@ def mixture_low_table(parameters, high, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _largest(logits):  # type: ignore[no-untyped-def]
+def largest(logits):  # type: ignore[no-untyped-def]
     top = logits[0]
     for value in range(1, 256):
         top = max(top, logits[value])
@@ -219,13 +219,13 @@ def softmax_intervals(logits, values, out):  # type: ignore[no-untyped-def]
     for i in range(logits.shape[0]):
         value = np.int64(values[i])
         high, low = value >> 4, value & 15
-        top = _largest(logits[i])
+        top = largest(logits[i])
         _sums(logits[i], top, 0, 16, highs)
         _sums(logits[i], top, 16 * high, 1, lows)
         for nibble, symbol, c in ((0, high, highs), (1, low, lows)):
             before = c[symbol - 1] if symbol > 0 else np.int64(0)
             start = _low(before, np.int64(0), c[15], symbol)
-            _fill_interval(symbol, start, _low(c[symbol], np.int64(0), c[15], symbol + 1),
+            fill_interval(symbol, start, _low(c[symbol], np.int64(0), c[15], symbol + 1),
                            out[i, nibble])  # fmt: skip
 
 
@@ -234,11 +234,11 @@ def softmax_table(logits, first, step, out):  # type: ignore[no-untyped-def]
     """Of the nibbles whose symbols span ``step`` values each, from ``first`` (n,) on."""
     c = np.empty(16, np.int64)
     for i in range(logits.shape[0]):
-        _sums(logits[i], _largest(logits[i]), np.int64(first[i]), step, c)
+        _sums(logits[i], largest(logits[i]), np.int64(first[i]), step, c)
         whole = c[15]
         for symbol in range(15):
             c[symbol] = _low(c[symbol], np.int64(0), whole, symbol + 1)
-        _fill_table(c, out[i])
+        fill_table(c, out[i])
 
 
 # --- The range coder -----------------------------------------------------------------------------

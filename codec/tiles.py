@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelzip.codec import cdf, coder
+from pixelzip.codec.colours import Colours, Several
 from pixelzip.codec.conditional import Conditional, Given, Shape, WholeTiles
 from pixelzip.codec.errors import FormatError
 from pixelzip.codec.progress import Progress
@@ -65,14 +66,16 @@ def encode_tiles(
     tiles: Sequence[NDArray[np.uint8]],
     *,
     given: Sequence[Given] | None = None,
+    colours: Sequence[Colours | None] | None = None,
     label: int | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> list[bytes]:
     """Each tile's payload. Tiles are (height, width, channels), of channels that the network codes.
 
-    If the network wants to know earlier planes, each tile has what it is ``given``. If the network
-    has classes, all tiles are of class ``label``, or each of the one that makes it the smallest.
+    If the network wants to know earlier planes, each tile has what it is ``given``. ``colours``, of
+    tiles of three channels, are all that there can be in each; None if any can. If the network has
+    classes, all tiles are of class ``label``, or each of the one that makes it the smallest.
     ValueError if there is no such class.
     """
     if label is not None and not 0 <= label < conditional.classes:
@@ -83,7 +86,10 @@ def encode_tiles(
     def encode(number: int, tally: _Tally) -> bytes:
         tile = tiles[number]
         told = None if given is None else given[number]
-        tried = [_encode(conditional, tile, label, told, remembered, tally) for label in labels]
+        own = None if colours is None else colours[number]
+        tried = [
+            _encode(conditional, tile, label, told, own, remembered, tally) for label in labels
+        ]
         return min(tried, key=len)  # the first one of several
 
     shapes = [tile.shape[:2] for tile in tiles]
@@ -95,14 +101,15 @@ def _encode(
     tile: NDArray[np.uint8],
     label: int,
     given: Given | None,
+    colours: Colours | None,
     order_of: Callable[[Shape], Order],
     tally: _Tally,
 ) -> bytes:
-    if isinstance(conditional, WholeTiles):
+    if isinstance(conditional, WholeTiles) and colours is None:
         message = coder.encode(conditional.score_tile(tile, label, given))
         tally.add(tile.shape[0] * tile.shape[1])
     else:
-        scored = _score_bands(conditional, tile, label, given, tally)
+        scored = _score_bands(conditional, tile, label, given, colours, tally)
         message = coder.encode(_in_order(scored, order_of((tile.shape[0], tile.shape[1]))))
     return bytes([label]) + message if conditional.classes else message
 
@@ -122,23 +129,25 @@ def score_tiles(
     tiles: Sequence[NDArray[np.uint8]],
     *,
     given: Sequence[Given] | None = None,
+    colours: Sequence[Colours | None] | None = None,
     labels: Sequence[int] | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> list[NDArray[np.float32]]:
     """The theoretical bits that each pixel of each tile costs: (height, width) for each.
 
-    Tiles are (height, width, channels), of channels that the network codes, ``given`` is as in
-    `encode_tiles`, and ``labels`` are the tiles' classes; if the network has classes and there are
-    no labels, each tile has the one that makes it the cheapest. This is what `encode_tiles` codes,
-    without the coder: the sum over a tile is its payload's length but for the class and the coder's
-    own few bits.
+    Tiles are (height, width, channels), of channels that the network codes, ``given`` and
+    ``colours`` are as in `encode_tiles`, and ``labels`` are the tiles' classes; if the network has
+    classes and there are no labels, each tile has the one that makes it the cheapest. This is what
+    `encode_tiles` codes, without the coder: the sum over a tile is its payload's length but for the
+    class and the coder's own few bits.
     """
 
     def score(number: int, tally: _Tally) -> NDArray[np.float32]:
         tried = _all_labels(conditional) if labels is None else [labels[number]]
         told = None if given is None else given[number]
-        maps = [_score(conditional, tiles[number], label, told, tally) for label in tried]
+        own = None if colours is None else colours[number]
+        maps = [_score(conditional, tiles[number], label, told, own, tally) for label in tried]
         return min(maps, key=lambda bits: float(bits.sum(dtype=np.float64)))
 
     rounds = len(_all_labels(conditional)) if labels is None else 1
@@ -151,10 +160,11 @@ def _score(
     tile: NDArray[np.uint8],
     label: int,
     given: Given | None,
+    colours: Colours | None,
     tally: _Tally,
 ) -> NDArray[np.float32]:
     height, width, channels = tile.shape
-    if isinstance(conditional, WholeTiles):
+    if isinstance(conditional, WholeTiles) and colours is None:
         order = front_order(conditional.steps((height, width)))
         numbers = np.arange(height * width * channels * 2).reshape(-1, channels, 2)
         bits = np.empty(numbers.shape)
@@ -162,7 +172,8 @@ def _score(
         bits.flat[_in_order(numbers, order)] = cdf.symbol_bits(intervals)
         tally.add(height * width)
     else:
-        bits = cdf.symbol_bits(_score_bands(conditional, tile, label, given, tally))
+        scored = _score_bands(conditional, tile, label, given, colours, tally)
+        bits = cdf.symbol_bits(scored)
     summed: NDArray[np.float32] = bits.sum(axis=(1, 2)).astype(np.float32)
     return summed.reshape(height, width)
 
@@ -172,6 +183,7 @@ def _score_bands(
     tile: NDArray[np.uint8],
     label: int,
     given: Given | None,
+    colours: Colours | None,
     tally: _Tally,
 ) -> NDArray[np.float32]:
     """The intervals of a tile's values, (pixels, channels, 2 nibbles, 3), in raster order."""
@@ -181,7 +193,8 @@ def _score_bands(
     for band in conditional.parallel(tile, label, given):
         end = done + len(band)
         for c in range(channels):
-            scored[done:end, c] = cdf.intervals(band[:, c], values[done:end, c])
+            allowed = None if colours is None else colours.allowed(values[done:end, :c])
+            scored[done:end, c] = cdf.intervals(band[:, c], values[done:end, c], allowed)
         tally.add(end - done)
         done = end
     return scored
@@ -208,18 +221,19 @@ def decode_tiles(
     channels: int,
     *,
     given: Sequence[Given] | None = None,
+    colours: Sequence[Colours | None] | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> list[NDArray[np.uint8]]:
     """The tiles of these shapes, (height, width, channels) each. FormatError if damaged.
 
-    ``given`` is as in `encode_tiles`.
+    ``given`` and ``colours`` are as in `encode_tiles`.
     """
     if not conditional.codes(channels) or (conditional.given > 0) != (given is not None):
         raise FormatError("the file is damaged: its network does not code such pixels")
     labels = [label_of(conditional, payload) for payload in payloads]
     start = 1 if conditional.classes else 0
-    if isinstance(conditional, WholeTiles):
+    if isinstance(conditional, WholeTiles) and colours is None:
         whole = conditional
 
         def decode(number: int, tally: _Tally) -> NDArray[np.uint8]:
@@ -235,7 +249,9 @@ def decode_tiles(
     def source(number: int) -> Source:
         return coder.Decoder(payloads[number][start:])
 
-    return _find_out(conditional, shapes, channels, labels, given, source, None, threads, progress)
+    return _find_out(
+        conditional, shapes, channels, labels, given, colours, source, None, threads, progress
+    )
 
 
 def sample_tiles(
@@ -260,7 +276,9 @@ def sample_tiles(
         return coder.RandomBits([seed, number])
 
     labels = [0] * len(shapes) if labels is None else labels
-    return _find_out(conditional, shapes, channels, labels, None, source, known, threads, progress)
+    return _find_out(
+        conditional, shapes, channels, labels, None, None, source, known, threads, progress
+    )
 
 
 def _find_out(
@@ -269,6 +287,7 @@ def _find_out(
     channels: int,
     labels: Sequence[int],
     given: Sequence[Given] | None,
+    colours: Sequence[Colours | None] | None,
     source: Callable[[int], Source],
     known: Sequence[Known] | None,
     threads: int,
@@ -286,6 +305,7 @@ def _find_out(
                 channels,
                 [labels[i] for i in together],
                 None if given is None else [given[i] for i in together],
+                None if colours is None else [colours[i] for i in together],
                 [source(i) for i in together],
                 None if known is None else [known[i] for i in together],
                 tally,
@@ -361,6 +381,7 @@ def _step(
     channels: int,
     labels: Sequence[int],
     given: Sequence[Given] | None,
+    colours: Sequence[Colours | None] | None,
     sources: Sequence[Source],
     known: Sequence[Known] | None,
     tally: _Tally,
@@ -375,6 +396,7 @@ def _step(
     if known is not None:
         pixels[:] = np.concatenate([tile.reshape(-1, channels) for tile, _ in known])
         is_known = np.concatenate([mask.reshape(-1) for _, mask in known])
+    several = None if colours is None else Several(colours)
     for spans in fronts(conditional, shapes):
         members = np.repeat([tile for tile, _ in spans], [len(numbers) for _, numbers in spans])
         numbers = np.concatenate([numbers for _, numbers in spans])
@@ -386,8 +408,11 @@ def _step(
         lengths = np.bincount(members[asked], minlength=len(shapes)).tolist()
         for channel in range(channels):
             parameters = stepper.parameters(channel)[asked]
-            high = _read(sources, lengths, cdf.high_table(parameters))
-            low = _read(sources, lengths, cdf.low_table(parameters, high))
+            allowed = None
+            if several is not None:
+                allowed = several.allowed(members[asked], pixels[here[asked], :channel])
+            high = _read(sources, lengths, cdf.high_table(parameters, allowed))
+            low = _read(sources, lengths, cdf.low_table(parameters, high, allowed))
             pixels[here[asked], channel] = 16 * high + low
             stepper.reveal(channel, pixels[here, channel])
         tally.add(len(numbers))

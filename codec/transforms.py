@@ -21,7 +21,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelzip.codec import corrections, origins
+from pixelzip.codec import origins
 from pixelzip.codec.errors import FormatError
 from pixelzip.codec.origins.origin import Samples
 from pixelzip.codec.picture import MODES, Bytes, PlaneLayout, is_deep, kind_of
@@ -99,7 +99,7 @@ def restore(
     position: int,
     form: Form,
     planes: Sequence[Bytes],
-    correction: bytes,
+    corrections: bytes,
     shape: tuple[int, int],
 ) -> list[Bytes]:
     """The components that were stored so: the inverse of all transforms. FormatError if damaged."""
@@ -108,9 +108,7 @@ def restore(
         rendered = render(mode, form, planes, shape)
         if rendered.shape[2] != sum(channels):
             raise FormatError("the file is damaged: its pixels have an impossible origin")
-        if correction:
-            rendered = corrections.correct(rendered, correction)
-        return split(rendered, channels)
+        return split(correct(rendered, corrections), channels)
     if form.transform == Transform.CONSTANT:
         return [np.broadcast_to(np.frombuffer(form.parameters, np.uint8), (*shape, channels[0]))]
     if form.transform in (Transform.GREY, Transform.JOINED_GREY):
@@ -126,6 +124,24 @@ def render(mode: str, form: Form, planes: Sequence[Bytes], shape: tuple[int, int
     if samples.itemsize != 1 + is_deep(mode):
         raise FormatError("the file is damaged: its pixels have an impossible origin")
     return bytes_of(samples) if is_deep(mode) else samples
+
+
+def corrections_of(pixels: Bytes, rendered: Bytes) -> bytes:
+    """What it takes to know the pixels from the rendered ones; nothing if they are the same."""
+    if np.array_equal(pixels, rendered):
+        return b""
+    from pixelzip.codec import corrections  # slow to load, and few pictures need it
+
+    return corrections.encode(pixels, rendered)
+
+
+def correct(rendered: Bytes, data: bytes) -> Bytes:
+    """The pixels, from the rendered ones and their corrections. FormatError if damaged."""
+    if not data:
+        return rendered
+    from pixelzip.codec import corrections  # slow to load, and few pictures need it
+
+    return corrections.apply(data, rendered)
 
 
 def samples_of(high: Bytes, low: Bytes) -> NDArray[np.uint16]:

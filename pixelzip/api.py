@@ -225,7 +225,7 @@ class Info:
     found: tuple[str, ...]
     """What was found out about the pixels, in words."""
     origins: tuple[str, ...]
-    """Those of them that are origins: samples that pixels were computed from."""
+    """Those of them that are origins: samples that pixels were computed from, or few colours."""
     parts: tuple[Part, ...]
     payload_bytes: int
     """All that says something of the pixels: not the metadata, nor what is where."""
@@ -241,10 +241,14 @@ def info(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Info:
     Raises FormatError if the file is damaged (of the pixels that shows only when they are decoded),
     LimitError if it has more than ``max_pixels`` pixels.
     """
+    from pixelzip.codec.decode import colours_of
+
     with _named(data):
         data = _bytes(data)
         container = unpack(data, max_pixels)
         chunks = metadata.parse(container.metadata, container.mode)
+        planes = [plane for component in container.components for plane in component.planes]
+        sets = [colours_of(plane) for plane in planes if plane.colours]
     dims = sub_pixels(container.mode, container.width, container.height)
     parts = [
         Part(
@@ -256,11 +260,14 @@ def info(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Info:
             methods=dict(Counter(tile.method.name.lower() for tile in plane.tiles)),
             bytes=sum(len(tile.payload) for tile in plane.tiles) + len(plane.colours),
         )
-        for component in container.components
-        for plane in component.planes
+        for plane in planes
     ]
     words = [transforms.describe(container.mode, c.position, c.form) for c in container.components]
     computed = [c.form.transform == transforms.Transform.ORIGIN for c in container.components]
+    origins = [word for word, so in zip(words, computed, strict=True) if so and word]
+    few = [one for one in sets if one is not None]
+    words += [f"colour: only {len(one)} of all colours occur" for one in few]
+    origins += ["colour: few of all colours occur"] * len(few)
     aside = sum(len(c.corrections) + len(c.form.parameters) for c in container.components)
     return Info(
         width=container.width,
@@ -271,7 +278,7 @@ def info(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Info:
         bits_per_dim=len(data) * 8 / dims,
         networks=tuple(map(_network_name, container.networks)),
         found=tuple(filter(None, words)),
-        origins=tuple(word for word, so in zip(words, computed, strict=True) if so and word),
+        origins=tuple(origins),
         parts=tuple(parts),
         payload_bytes=sum(part.bytes for part in parts) + aside,
         metadata=tuple(dict.fromkeys(chunk.name for chunk in chunks)),

@@ -10,6 +10,7 @@ are there already are kept: what was released must decode for ever.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,8 +36,8 @@ def digest(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> dict[str, object]:
     }
 
 
-def pictures() -> Iterator[tuple[str, object, int, str]]:
-    """Name, picture, tile size and network of each golden file."""
+def pictures() -> Iterator[tuple[str, object, int, str | None]]:
+    """Name, picture, tile size and network of each golden file; with None as by itself."""
     photo = Image.open(TESTS / "images" / "bikes-96x64.png").convert("RGB")
     small = Image.open(TESTS / "images" / "knob-32x32.png").convert("RGB")
     ramp = np.add.outer(np.arange(64), np.arange(96)).astype(np.uint8)
@@ -56,6 +57,16 @@ def pictures() -> Iterator[tuple[str, object, int, str]]:
     pen = ImageDraw.Draw(digit)
     pen.line([(18, 6), (10, 7), (10, 13), (16, 13), (19, 17), (16, 22), (9, 22)], fill=255, width=2)
     yield "digit", digit, 512, "mnist"
+    yield "photocd", photo, 48, None
+    jpeg = io.BytesIO()
+    photo.crop((0, 0, 95, 63)).save(jpeg, "JPEG", quality=92, subsampling=2)
+    decoded = Image.open(jpeg).convert("RGB")
+    ImageDraw.Draw(decoded).rectangle((10, 10, 40, 20), outline=(255, 0, 0))
+    yield "jpeg-retouched", decoded.crop((1, 1, 95, 63)), 64, None
+    yield "grey-luma", photo.convert("L"), 512, None
+    levels = np.asarray(photo.convert("L")).astype(np.uint16) << 4
+    yield "grey-12bit", levels, 512, None
+    yield "few-colours", photo.quantize(300 // 2).convert("RGB"), 512, None
 
 
 def main() -> None:
@@ -64,7 +75,10 @@ def main() -> None:
         path = GOLDEN / f"{name}.pxz"
         if path.exists():
             continue
-        path.write_bytes(pixelzip.compress(picture, tile_size=tile_size, network=network))
+        origin = "none" if network else "auto"
+        path.write_bytes(
+            pixelzip.compress(picture, tile_size=tile_size, network=network, origin=origin)
+        )
         index[name] = digest(pixelzip.decompress_array(path))
     INDEX.write_text(json.dumps(index, indent=1, sort_keys=True) + "\n")
 

@@ -17,6 +17,7 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
+import reference_sparse as sparse
 from numpy.typing import NDArray
 
 Mixture = tuple[list[int], list[int], list[int]]
@@ -79,10 +80,12 @@ def cumulative(x: int, weight: Sequence[int], mixture: Mixture) -> int:
     return total
 
 
-def frequencies(mixture: Mixture, high: int | None = None) -> list[int]:
+def frequencies(
+    mixture: Mixture, high: int | None = None, allowed: set[int] | None = None
+) -> list[int]:
     """The 18 frequencies of the high nibble or, given it, of the low one."""
     weight = weights(mixture[0])
-    return nibble_frequencies(lambda x: cumulative(x, weight, mixture), high)
+    return nibble_frequencies(lambda x: cumulative(x, weight, mixture), high, allowed)
 
 
 def frequencies_of_logits(logits: Sequence[int], high: int | None = None) -> list[int]:
@@ -92,9 +95,14 @@ def frequencies_of_logits(logits: Sequence[int], high: int | None = None) -> lis
     return nibble_frequencies(lambda x: sum(e[:x]), high)
 
 
-def nibble_frequencies(cdf: Callable[[int], int], high: int | None) -> list[int]:
+def nibble_frequencies(
+    cdf: Callable[[int], int], high: int | None, allowed: set[int] | None = None
+) -> list[int]:
     spread = 2**24 - 18
-    if high is None:
+    if allowed is not None:
+        masses = allowed_masses(cdf, high, allowed)
+        g = [sum(masses[:j]) * spread // sum(masses) for j in range(17)]
+    elif high is None:
         g = [(cdf(16 * j) * spread) // cdf(256) for j in range(17)]
     else:
         c = [cdf(16 * high + j) for j in range(17)]
@@ -103,6 +111,18 @@ def nibble_frequencies(cdf: Callable[[int], int], high: int | None) -> list[int]
             (j * spread) >> 4 for j in range(17)
         ]  # fmt: skip
     return [1, *(g[j + 1] - g[j] + 1 for j in range(16)), 1]
+
+
+def allowed_masses(cdf: Callable[[int], int], high: int | None, allowed: set[int]) -> list[int]:
+    first, size = (0, 16) if high is None else (16 * high, 1)
+    values = [
+        [v for v in range(first + size * j, first + size * (j + 1)) if v in allowed]
+        for j in range(16)
+    ]
+    masses = [sum(cdf(v + 1) - cdf(v) for v in some) for some in values]
+    if not any(masses):
+        masses = [len(some) for some in values]
+    return masses if any(masses) else [1] * 16
 
 
 class RangeDecoder:
@@ -310,9 +330,14 @@ class Pixel:
 
 
 def decode_tile(
-    network: Network, payload: bytes, height: int, width: int, channels: int
+    network: Network,
+    payload: bytes,
+    height: int,
+    width: int,
+    channels: int,
+    colours: set[sparse.Pixel] | None = None,
 ) -> NDArray[np.uint8]:
-    """(height, width, channels) pixels of a network payload."""
+    """(height, width, channels) pixels of a network payload, which has these ``colours`` only."""
     coder = RangeDecoder(payload)
     tile = Tile(network, height, width, channels)
     out = np.zeros((height, width, channels), np.uint8)
@@ -321,9 +346,18 @@ def decode_tile(
         front = [Pixel(tile, row, column) for row, column in places]
         for channel in range(channels):
             mixtures = [pixel.mixture() for pixel in front]
-            highs = [coder.nibble(frequencies(mixture)) for mixture in mixtures]
-            for place, pixel, mixture, high in zip(places, front, mixtures, highs, strict=True):
-                value = 16 * high + coder.nibble(frequencies(mixture, high))
+            allowed: list[set[int] | None] = [None] * len(front)
+            if colours is not None:
+                earlier = [tuple(out[place][:channel].tolist()) for place in places]
+                allowed = [{c[channel] for c in colours if c[:channel] == e} for e in earlier]
+            highs = [
+                coder.nibble(frequencies(mixture, None, values))
+                for mixture, values in zip(mixtures, allowed, strict=True)
+            ]
+            for place, pixel, mixture, high, values in zip(
+                places, front, mixtures, highs, allowed, strict=True
+            ):
+                value = 16 * high + coder.nibble(frequencies(mixture, high, values))
                 pixel.learn(value)
                 out[place][channel] = value
     return out
@@ -357,6 +391,7 @@ class Plane:
     colours: int = 0
     index: list[tuple[int, int]] = field(default_factory=list)
     network: int = -1
+    colour_set: set[sparse.Pixel] | None = None
     samples: Array = field(default_factory=lambda: np.zeros(0, np.uint8))
 
     def tiles(self) -> list[tuple[int, int, int, int]]:
@@ -421,7 +456,9 @@ def decode_file(
         plane.index = [(NETWORK, -1)]
         components, networks = [Component([0], DIRECT, planes=[plane])], 1
     else:
-        components, networks = read_components(file, mode, channels, height, width, origins or {})
+        components, networks = read_components(
+            file, mode, channels, height, width, origins or ORIGINS
+        )
         size = file.varint()
         file.take(size >> 1)  # the metadata
     small = width * height <= 4096
@@ -432,11 +469,12 @@ def decode_file(
     for component in components:
         corrections = file.take(component.corrections)
         for number, plane in enumerate(component.planes):
-            assert not file.take(plane.colours)
+            message = file.take(plane.colours)
+            plane.colour_set = sparse.colours(message) if message else None
             network = find_network(fingerprints[plane.network]) if plane.network >= 0 else None
             read_plane(file, plane, network, decode, component.planes[:number])
         counts = [channels[p] for p in component.carried]
-        found = undo(component, counts, height, width, corrections, origins or {})
+        found = undo(component, counts, height, width, corrections, origins or ORIGINS)
         for position, pixels in zip(component.carried, found, strict=True):
             restored[position] = pixels
     assert file.at == len(data)
@@ -517,6 +555,10 @@ def read_plane(
             tile = np.broadcast_to(np.frombuffer(payload, np.uint8), shape)
         elif method == PACKED:
             tile = unpack(payload, *shape)
+        elif plane.colour_set is not None:
+            assert plane.kind == "colour"
+            assert len(plane.colour_set) <= plane.height * plane.width
+            tile = decode(network, payload, *shape, colours=plane.colour_set)
         elif plane.kind == "chroma" and network.given:
             told = np.array([
                 [given(plane, earlier, r, c) for c in range(left, left + columns)]
@@ -570,9 +612,29 @@ def undo(
     return np.split(pixels, np.cumsum(channels)[:-1], axis=2)
 
 
+def image(samples: Array) -> sparse.Image:
+    return [[tuple(pixel) for pixel in row] for row in samples.tolist()]
+
+
 def correct(pixels: Array, corrections: bytes) -> Array:
     """The pixels that the rendered ones should be."""
-    return pixels + unpack(corrections, *pixels.shape)
+    return np.array(sparse.corrected(corrections, image(pixels)), np.uint8)
+
+
+class Levels:
+    """Origin number 3."""
+
+    def layout(self, parameters: bytes, shape: tuple[int, int]) -> list[Plane]:
+        channels, low_bits = sparse.levels_planes(parameters)
+        first = Plane(*shape, channels, "colour" if channels == 3 else "luma")
+        return [first, Plane(*shape, channels, "labels")] if low_bits else [first]
+
+    def render(self, parameters: bytes, planes: list[Array], shape: tuple[int, int]) -> Array:
+        rendered = sparse.with_levels(parameters, [image(plane) for plane in planes])
+        return np.array(rendered, np.uint16 if parameters[0] & 4 else np.uint8)
+
+
+ORIGINS: Origins = {3: Levels()}
 
 
 # Packed payloads.

@@ -141,7 +141,7 @@ from pathlib import Path
 from PIL import Image
 
 folder = Path(sys.argv[1])
-small, large = folder / "knob-32x32.png", folder / "bikes-96x64.png"
+small, large = folder / "knob-32x32.png", folder / "palms-96x64.png"
 data = pixelzip.compress_many([small, large])
 pixelzip.decompress_many(data)
 with Image.open(large) as image:
@@ -155,6 +155,7 @@ cli(["decompress", "grey.pxz"], standalone_mode=False)
 
 
 def test_coding_on_a_cpu_needs_neither_torch_nor_numba(tmp_path: Path) -> None:
+    """Unless there are corrections, or sets of colours or levels: numba compiles their loops."""
     command = [sys.executable, "-X", "importtime", "-c", CODING, str(ROOT / "tests" / "images")]
     done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False

@@ -458,22 +458,25 @@ def test_products_are_exact(n: int, inputs: int, outputs: int, seed: int) -> Non
     engine = native.library()
     assert engine is not None
     for number in range(len(native.instruction_sets())):
-        np.testing.assert_array_equal(native.product(engine, number, x, weight), exact)
+        np.testing.assert_array_equal(native.Product(engine, number, weight)(x), exact)
 
 
 def test_an_instruction_set_that_saturates_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    product = native.product
-
-    def saturating(engine: Any, number: int, x: Any, weight: Any) -> NDArray[np.int32]:
+    class Saturating(native.Product):
         """The last one is as old processors would have it: pairs of products meet in 16 bits."""
-        if native._names(engine)[number] != "portable":
-            return product(engine, number, x, weight)
-        pairs = (x.astype(int)[..., None] * weight.astype(int)).reshape(
-            len(x), -1, 2, len(weight[0])
-        )
-        return pairs.sum(2).clip(-(2**15), 2**15 - 1).sum(1).astype(np.int32)
 
-    monkeypatch.setattr(native, "product", saturating)
+        def __init__(self, engine: Any, number: int, weight: Any) -> None:
+            super().__init__(engine, number, weight)
+            self.weight = weight.astype(int)
+
+        def __call__(self, x: NDArray[np.uint8]) -> NDArray[np.int32]:
+            if native._names(self.engine)[self.number] != "portable":
+                return super().__call__(x)
+            products = x.astype(int)[..., None] * self.weight
+            pairs = products.reshape(len(x), -1, 2, self.shape[1]).sum(2)
+            return pairs.clip(-(2**15), 2**15 - 1).sum(1).astype(np.int32)
+
+    monkeypatch.setattr(native, "Product", Saturating)
     exact = native.instruction_sets.__wrapped__()
     assert exact == native.instruction_sets()[:-1]
 

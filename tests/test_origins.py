@@ -208,6 +208,23 @@ def test_decoded_jpeg_is_found_in_any_crop(
     found(np.ascontiguousarray(crop), "libjpeg", STEPS[subsampling], 0.005)
 
 
+def test_a_white_background_and_clipped_colours_need_no_corrections(photo: Bytes) -> None:
+    pixels = photo.copy()
+    pixels[:, 200:] = 255
+    pixels = jpeg(pixels, 0, quality=85)
+    clipped = ((pixels == 0) | (pixels == 255)).any(2)
+    assert 0.3 < clipped.mean() < 0.7
+    origin = found(pixels, "libjpeg", (1, 1), 0)
+    assert (rendered(origin, (256, 384)) != pixels).any(2).sum() <= 20
+
+
+def test_chroma_that_looks_halved_in_part_stays_whole(photo: Bytes) -> None:
+    """The busiest part of the picture is of halved chroma, all around it is not."""
+    pixels = jpeg(photo // 2 + 60, 0).copy()
+    pixels[96:192, 96:192] = jpeg(photo, 2)[96:192, 96:192]
+    found(pixels, "libjpeg", (1, 1), 0)
+
+
 @pytest.mark.parametrize("subsampling", STEPS)
 def test_decoded_jpeg_of_odd_size_is_found(photo: Bytes, subsampling: int) -> None:
     found(jpeg(photo[:201, :151], subsampling), "libjpeg", STEPS[subsampling], 0.003)

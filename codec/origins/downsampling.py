@@ -54,7 +54,7 @@ class Bounds(Protocol):
 WINDOW = 96
 """A rule is chosen by looking at a square of so many pixels, where chroma changes most."""
 
-ROUGHLY_GOOD, GOOD = 0.2, 0.06
+ROUGHLY_GOOD, GOOD = 0.3, 0.06
 """The largest shares of pixels that may contradict a rule, solved roughly and then a bit better.
 
 A quarter where pixels are copies, and there is nothing to solve.
@@ -216,6 +216,9 @@ def _moves(rows: int, columns: int) -> NDArray[np.int32]:
     return np.array(every, np.int32).reshape(-1, rows, columns)
 
 
+_NEAREST = 8
+"""How far samples of their own pixel are moved to chroma that a clipped pixel allows."""
+
 _MARGIN = 8
 """Pixels about the frame, so that no window leaves the arrays."""
 
@@ -304,6 +307,9 @@ class _Search:
 
     def settle(self, bounds: Bounds) -> None:
         """Moves samples until pixels with bounds allow their chroma, as far as it goes."""
+        if self.rule.steps == (1, 1):
+            self._settle_alone(bounds)
+            return
         i, j = (a + e.before for a, e in zip(bounds.where, self.extents, strict=True))
         number = np.full(self.known.shape, -1, np.int64)
         number[i + _MARGIN, j + _MARGIN] = np.arange(len(i))
@@ -323,6 +329,20 @@ class _Search:
                 chosen = np.flatnonzero((rows % down == row) & (columns % across == column))
                 for part in _parts(chosen, 4096):
                     self._settle(rows[part], columns[part], bounds, number)
+
+    def _settle_alone(self, bounds: Bounds) -> None:
+        """Where each pixel has its own samples: the nearest chroma that it allows."""
+        left = np.arange(len(bounds.where[0]))
+        near = self.samples[:, *bounds.where]
+        reach = range(-_NEAREST, _NEAREST + 1)
+        for step in sorted(itertools.product(reach, reach), key=lambda d: d[0] ** 2 + d[1] ** 2):
+            if not len(left):
+                break
+            c1, c2 = np.clip(near[:, left] + np.array(step)[:, None], 0, 255)
+            fits = bounds.gap(left, c1, c2) == 0
+            i, j = (a[left[fits]] for a in bounds.where)
+            self.samples[0, i, j], self.samples[1, i, j] = c1[fits], c2[fits]
+            left = left[~fits]
 
     def _pixels(self, total: Ints) -> Bytes:
         pixels: Bytes = np.clip(total >> self.rule.shift, 0, 255).astype(np.uint8)

@@ -29,6 +29,9 @@ _LEAST_COLOURS = 24
 _COVERED = 0.85
 """The least share of them that a conversion has to explain. By chance it is 0.1 to 0.25."""
 
+_CONTRADICTED = 0.02
+"""Where more of the known pixels contradict halved chroma, it is kept at full size."""
+
 
 def find(pixels: Samples) -> Found | None:
     """(height, width, 3) uint8 -> the planes that they were computed from, if they were.
@@ -49,12 +52,14 @@ def find(pixels: Samples) -> Found | None:
     clipped = ((pixels == 0) | (pixels == 255)).any(2)
     known = explained & ~clipped & ~_lonely(~(explained | clipped))
     chroma = np.stack([c1, c2])
-    rule, rows, columns = downsampling.choose(chroma, known)
+    choice = downsampling.choose(chroma, known)
     bounds = _Clipped(conversion, pixels, clipped) if clipped.any() else None
-    samples = downsampling.shrink(chroma, known, RULES[rule], rows, columns, bounds)
-    stretched = np.stack(
-        [upsample(s, RULES[rule], rows, columns, (height, width)) for s in samples]
-    )
+    samples, stretched = _shrink(chroma, known, choice, bounds)
+    if (known & (stretched != chroma).any(0)).sum() > _CONTRADICTED * known.sum():
+        # A part of the picture looked stretched, the whole is not.
+        choice = (0, Extent(0, 0), Extent(0, 0))
+        samples, stretched = _shrink(chroma, known, choice, bounds)
+    rule, rows, columns = choice
     luma = _luma(conversion, pixels, luma, known & (stretched == chroma).all(0), stretched)
     step, phase = RULES[rule].steps, (rows.before, columns.before)
     return Found(
@@ -99,6 +104,17 @@ def describe(parameters: bytes) -> str:
     how = f", {RULES[rule].name}" if rule else ""
     name = conversions.conversion(conversion).name
     return f"luma and chroma, as converted by {name}; chroma {chroma}{how}"
+
+
+def _shrink(
+    chroma: Bytes, known: Mask, choice: tuple[int, Extent, Extent], bounds: _Clipped | None
+) -> tuple[Bytes, Bytes]:
+    """The samples of both planes by a rule and its extents, and what they stretch to."""
+    number, rows, columns = choice
+    rule, (height, width) = RULES[number], known.shape
+    samples = downsampling.shrink(chroma, known, rule, rows, columns, bounds)
+    stretched = [upsample(s, rule, rows, columns, (height, width)) for s in samples]
+    return samples, np.stack(stretched)
 
 
 def _pack(rows: Extent, columns: Extent) -> int:
@@ -163,20 +179,24 @@ class _Clipped:
     def __init__(self, conversion: Conversion, pixels: Bytes, clipped: Mask) -> None:
         self.conversion = conversion
         luma, red, green1, green2, blue = conversion.slopes
-        self.slopes = np.array([[0, red], [green1, green2], [blue, 0]], np.float32)
+        # The last row is luma itself, which ends at 0 and 255 and has no chroma term.
+        self.slopes = np.array([[0, red], [green1, green2], [blue, 0], [0, 0]], np.float32)
+        neutral = conversion.chroma_terms(*np.full((2, 1), 128, np.uint8))
+        self.neutral = np.array([*neutral, [0]], np.float32)
         self.unit = np.float32(luma)
         self.black = np.float32(conversion.luma[255] - 255 * luma)
         rows, columns = np.nonzero(clipped)
         self.where = (rows, columns)
         values = pixels[self.where].astype(np.float32).T  # (3, n)
         scale = np.float32(1 << conversion.shift)
-        self.least = np.where(values == 0, np.float32(-1e9), values * scale)
-        self.most = np.where(values == 255, np.float32(1e9), (values + 1) * scale - 1)
+        ends = np.full((2, 1, values.shape[1]), conversion.luma[[0, 255], None, None], np.float32)
+        least = np.where(values == 0, np.float32(-1e9), values * scale)
+        most = np.where(values == 255, np.float32(1e9), (values + 1) * scale - 1)
+        self.least, self.most = np.vstack([least, ends[0]]), np.vstack([most, ends[1]])  # (4, n)
 
     def pull(self, chroma: Floats) -> Floats:
         """(2, n) chroma -> the step to what the two channels that disagree most allow."""
-        terms = self.slopes @ (chroma - 128)  # (3, n)
-        terms += np.array(self.conversion.chroma_terms(*np.full((2, 1), 128)), np.float32)
+        terms = self.slopes @ (chroma - 128) + self.neutral  # (4, n)
         low, high = self.least - terms, self.most - terms  # bounds on luma's term, by channel
         lowest, highest = low.argmax(0), high.argmin(0)
         each = np.arange(chroma.shape[1])

@@ -1,10 +1,9 @@
 """A backend in numpy arrays and loops that numba compiles: for where there is no compiled engine.
 
 Each function has a twin of the same name and meaning in `pixelzip.models.frozen.twins`, in plain
-torch, which is what runs on a GPU; a test holds each pair to the same bytes. Products are numpy's,
-of floats that hold integers only: each partial sum fits (24 bits of float32, or 53). Rounding is to
-nearest, ties to even, of a single float32 product: one conversion, one multiplication and one
-rounding, each defined to the last bit by IEEE 754 and never fused with another.
+torch, which is what runs on a GPU; a test holds each pair to the same bytes. Products are of 32-bit
+integers. Rounding is to nearest, ties to even, of a single float32 product: one conversion, one
+multiplication and one rounding, each defined to the last bit by IEEE 754 and never fused.
 
 What `gather`, `first` and `activate` return lies in memory that they use again when the same thread
 calls them next (`gather`, for a store as wide): to ask the system for fresh pages each time would
@@ -53,11 +52,27 @@ def numbers(array):  # type: ignore[no-untyped-def]
     return array
 
 
+@kernel
+def _product(x, weight, out):  # type: ignore[no-untyped-def]
+    out[:] = 0
+    for i in range(out.shape[0]):
+        for k in range(weight.shape[0]):
+            value = np.int32(x[i, k])
+            if value != 0:  # as every other one is, after a rectifier
+                for c in range(out.shape[1]):
+                    out[i, c] += value * weight[k, c]
+
+
 def product(weight, largest):  # type: ignore[no-untyped-def]
     """The product with an int8 matrix (K, N), for inputs within +-``largest``: (n, N) int32."""
-    reached = int(np.abs(weight, dtype=np.int64).sum(0).max()) * largest
-    held = weight.astype(np.float32 if reached < 1 << 24 else np.float64)
-    return lambda x: (x.astype(held.dtype) @ held).astype(np.int32)
+    held = weight.astype(np.int32)
+
+    def multiply(x):  # type: ignore[no-untyped-def]
+        out = np.empty((len(x), held.shape[1]), np.int32)
+        _product(x, held, out)
+        return out
+
+    return multiply
 
 
 @kernel

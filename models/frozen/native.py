@@ -113,22 +113,25 @@ def _is_exact(engine: ctypes.CDLL, number: int) -> bool:
     weight = np.full((192, 64), 127, np.int8)
     x[1::2, ::2], x[2::4] = 0, 127
     weight[:, 1::2], weight[1::2, 2::4], weight[::3, 3::4] = -128, -127, 1
-    sums = product(engine, number, x, weight)
+    sums = Product(engine, number, weight)(x)
     return np.array_equal(sums, x.astype(np.int64) @ weight.astype(np.int64))
 
 
-def product(
-    engine: ctypes.CDLL, number: int, x: NDArray[np.uint8], weight: NDArray[np.int8]
-) -> NDArray[np.int32]:
-    """(n, K) bytes and (K, N) signed bytes -> (n, N), by an instruction set's own product."""
-    n, (inputs, outputs) = len(x), weight.shape
-    packer = _Packer(engine, number)
-    layer = packer.layer(weight, np.zeros(outputs, np.int32), None)
-    rows = np.zeros((n + _WIDTH, layer.pitch), np.uint8)
-    rows[:n, :inputs] = x
-    sums = np.empty((n, layer.outputs), np.int32)
-    engine.engine_product(ctypes.byref(layer), number, n, rows, sums)
-    return sums[:, :outputs]
+class Product:
+    """An instruction set's own product with a matrix (K, N) of signed bytes."""
+
+    def __init__(self, engine: ctypes.CDLL, number: int, weight: NDArray[np.int8]) -> None:
+        self.engine, self.number, self.shape = engine, number, weight.shape
+        self._packer = _Packer(engine, number)
+        self.layer = self._packer.layer(weight, np.zeros(weight.shape[1], np.int32), None)
+
+    def __call__(self, x: NDArray[np.uint8]) -> NDArray[np.int32]:
+        """(n, K) bytes -> (n, N)."""
+        rows = np.zeros((len(x) + _WIDTH, self.layer.pitch), np.uint8)
+        rows[: len(x), : self.shape[0]] = x
+        sums = np.empty((len(x), self.layer.outputs), np.int32)
+        self.engine.engine_product(ctypes.byref(self.layer), self.number, len(x), rows, sums)
+        return sums[:, : self.shape[1]]
 
 
 def asked_for() -> str | None:

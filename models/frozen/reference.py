@@ -38,8 +38,8 @@ def seen(values: Map, offsets: Sequence[tuple[int, int]]) -> Map:
 def scaled(total: Map, scale: NDArray[np.float32], lowest: int, highest: int) -> Map:
     """One conversion, one product, one rounding, each to nearest, ties to even; then clamped."""
     nearest = np.rint(total.astype(np.float32) * scale)
-    clipped: Map = np.clip(nearest.astype(np.float64), lowest, highest).astype(np.int64)
-    return clipped
+    found: Map = np.clip(nearest.astype(np.float64), lowest, highest).astype(np.int64)
+    return found
 
 
 def rescale(total: Map, scale: NDArray[np.float32]) -> Map:
