@@ -56,6 +56,7 @@ types: $(READY)
 $(READY): pyproject.toml pixelzip codec codec/origins models models/frozen models/zoo bench/ \
 		$(wildcard codec/csrc/* models/frozen/csrc/*)
 	rm -rf build  # an install over an older tree leaves copies where links belong
+	rm -f codec/*.so models/frozen/*.so  # nor does it see that only compilers' flags have changed
 	test -x $(ENV)/bin/python || $(PYTHON) -m venv $(ENV)
 	$(ENV)/bin/python -m pip install --quiet --disable-pip-version-check "setuptools>=77"
 	$(ENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
@@ -64,3 +65,4 @@ $(READY): pyproject.toml pixelzip codec codec/origins models models/frozen model
 
 clean:
 	rm -rf .venv build demo-output .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -f codec/*.so models/frozen/*.so

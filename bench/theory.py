@@ -30,15 +30,17 @@ _MODES = ("L", "LA", "RGB", "RGBA")
 def frozen_bits(network: str, picture: Picture, threads: int) -> float | None:
     """Under a frozen network, given by name or path: what it would code, without the coder.
 
-    Each tile has the class that suits it best, if the network has classes.
+    Each tile has the class that suits it best, if the network has classes. Grey is luma, of which
+    another network may take care.
     """
-    conditional = api.load_network(network)
-    if conditional is None or picture.mode not in _MODES:
+    if picture.mode not in _MODES:
         return None
+    networks = api.Networks(network, api.DEFAULT_DEVICE)
     total = 0.0
-    for channels in (1, 3):
+    for channels, kind in ((1, "luma"), (3, "colour")):
         if areas := _tiles(picture, channels):
-            if not conditional.codes(channels):
+            conditional = networks.get(kind) or networks.get("colour")
+            if conditional is None or not conditional.codes(channels):
                 return None
             scores = tiles.score_tiles(conditional, areas, threads=threads)
             total += sum(float(bits.sum(dtype=np.float64)) for bits in scores)

@@ -503,7 +503,7 @@ def _encode(
     for turn, (name, numbers) in enumerate(tried.items()):
         files = encode_many(
             [pictures[number] for number in numbers],
-            _Networks(name, device),
+            Networks(name, device),
             origins=origin == "auto",
             tile_size=DEFAULT_TILE if tile_size is None else tile_size,
             label=label,
@@ -575,8 +575,8 @@ def load_network(network: str, device: str = DEFAULT_DEVICE) -> Conditional | No
     return zoo.load(network, device=device)
 
 
-class _Networks(Mapping[str, "Conditional"]):
-    """The networks for each kind of plane, each loaded when it is first asked for."""
+class Networks(Mapping[str, "Conditional"]):
+    """The networks that code each kind of plane, each loaded when it is first asked for."""
 
     def __init__(self, name: str, device: str) -> None:
         """``name`` is that of the network for colour, which stands in for others that are not."""

@@ -1,7 +1,7 @@
 """Encode and decode in a process of its own, for `test_exactness`: ``matrix.py FOLDER``.
 
-The folder holds pictures (PNG), networks (.safetensors) and, for each pair of them, a payload and a
-file that were made elsewhere. Prints as JSON what this process makes of all that.
+The folder holds pictures (PNG), networks (.safetensors) and what was made of them elsewhere: for
+each pair a payload, for each picture two files. Prints as JSON what this process makes of all that.
 """
 
 from __future__ import annotations
@@ -51,10 +51,11 @@ def main(folder: Path) -> None:
             elsewhere = [(folder / f"{pair}.{i}").read_bytes() for i in range(2)]
             decoded = decode_tiles(network, elsewhere, [t.shape[:2] for t in together], 3)
             right &= all(map(np.array_equal, decoded, together))
-        data = pixelzip.compress(picture, strip=True, threads=1)
-        made[picture.stem] = hashlib.sha256(data).hexdigest()
-        file = (folder / f"{picture.stem}.pxz").read_bytes()
-        right &= np.array_equal(pixelzip.decompress_array(file), pixels)
+        for origin in ("auto", "none"):
+            data = pixelzip.compress(picture, origin=origin, strip=True, threads=1)
+            made[f"{picture.stem}.{origin}"] = hashlib.sha256(data).hexdigest()
+            file = (folder / f"{picture.stem}.{origin}.pxz").read_bytes()
+            right &= np.array_equal(pixelzip.decompress_array(file), pixels)
     ranking = carriers.ranking(torch.device("cpu"))
     print(json.dumps({"made": made, "right": right, "carriers": ranking, "bad": saturates()}))
 

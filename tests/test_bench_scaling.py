@@ -85,8 +85,9 @@ def test_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [point.pixels for point in found.pictures] == pytest.approx([2000, 4000], rel=0.05)
     assert (found.batches[0].images, found.batches[0].pixels) == (2, 2048)
     assert all(point.encode_seconds > 0 for point in found.pictures)
+    # An interpreter with numpy takes some tens of megabytes, one with PyTorch some hundreds.
     assert all(
-        point.peak_megabytes is None or point.peak_megabytes > 100 for point in found.batches
+        point.peak_megabytes is None or 40 < point.peak_megabytes < 1000 for point in found.batches
     )
     assert fractions == sorted(fractions)
     # Thousands of passes against a few hundred fronts.

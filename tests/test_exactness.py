@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from stepping import Tile, known, learnt
 
 import pixelzip
 from pixelzip.codec import cdf, coder, tiles
+from pixelzip.codec import native as coding
 from pixelzip.codec.conditional import WholeTiles
 from pixelzip.codec.errors import DeviceError, FormatError, PixelzipError
 from pixelzip.models import carriers, freeze, zoo
@@ -43,6 +47,8 @@ Crops = dict[str, NDArray[np.uint8]]
 Network = tuple[dict[str, NDArray[Any]], PhotoConfig]
 
 CPU = torch.device("cpu")
+COMPILER = shutil.which((sysconfig.get_config_var("CC") or "cc").split()[0])
+"""What an install builds C with, None if it cannot."""
 SHAPES = [(1, 1), (1, 2), (2, 1), (1, 23), (23, 1), (2, 3), (3, 2), (9, 4), (13, 17), (5, 40)]
 """Narrower than the lag, lower than the window, and larger."""
 
@@ -144,9 +150,18 @@ BACKENDS = [
 ]  # fmt: skip
 
 
-def test_the_library_is_here() -> None:
-    """Tests are run where there is a compiler; one without its work is not all of them."""
+@pytest.mark.skipif(COMPILER is None, reason="no C compiler here")
+def test_what_a_compiler_makes_is_used() -> None:
+    """Where there is one, an install without its work would leave half of the code untested."""
+    for name in ("pixelzip.codec._coding", "pixelzip.models.frozen._engine"):
+        spec = find_spec(name)
+        assert spec is not None, f"{name} was not built: install pixelzip again"
+        assert spec.origin is not None
+        assert Path(spec.origin).is_file()
+    assert coding.coding() is not None
     assert native.instruction_sets()[-1] == "portable"
+    networks = zoo.load("photo"), zoo.load("luma"), zoo.load("chroma")
+    assert all(isinstance(network, native.Native) for network in networks)
 
 
 def told(config: PhotoConfig, tile: Tile, samples: int = GIVEN) -> NDArray[np.uint8] | None:
@@ -233,7 +248,7 @@ def test_backends(integers: Network, crops: Crops, name: str) -> None:
 def test_what_one_backend_encodes_the_other_decodes(integers: Network, crops: Crops) -> None:
     together = cut(crops, shapes=[(8, 11), (3, 2)])
     shapes = [tile.shape[:2] for tile in together]
-    names = [BACKENDS[0], "portable", "numba", "torch float64"]
+    names = [BACKENDS[0], *native.instruction_sets()[-1:], "numba", "torch float64"]
     payloads = [tiles.encode_tiles(backend(name, integers), together) for name in names]
     assert all(made == payloads[0] for made in payloads)
     for name in names:
@@ -691,10 +706,11 @@ def fixed(
             for i, payload in enumerate(payloads):
                 (folder / f"{name}.{path.stem}.{i}").write_bytes(payload)
             made[f"{name}.{path.stem}"] = hashlib.sha256(b"".join(payloads)).hexdigest()
-        data = pixelzip.compress(folder / f"{name}.png", strip=True)
-        assert pixelzip.info(data).networks == ("photo",)
-        (folder / f"{name}.pxz").write_bytes(data)
-        made[name] = hashlib.sha256(data).hexdigest()
+        for origin, used in (("auto", ("luma", "chroma")), ("none", ("photo",))):
+            data = pixelzip.compress(folder / f"{name}.png", origin=origin, strip=True)
+            assert pixelzip.info(data).networks == used
+            (folder / f"{name}.{origin}.pxz").write_bytes(data)
+            made[f"{name}.{origin}"] = hashlib.sha256(data).hexdigest()
     return folder, made
 
 

@@ -385,7 +385,8 @@ def real_files() -> dict[str, bytes]:
         Picture("RGBA", (texture(8, 20, 3), alpha), b"hello"), NETWORKS, tile_size=16
     )
     flower = np.asarray(Image.open(IMAGES / "flower-64x48.png"))[10:20, 20:38]
-    files["network photo"] = encode(Picture("RGB", (flower,)), PHOTO)
+    files["network photo"] = encode(Picture("RGB", (flower,)), PHOTO, origins=False)
+    files["network photo, origin"] = encode(Picture("RGB", (flower,)), PHOTO)
     files["network photo, tiles"] = encode(
         Picture("LA", (flower[..., :1], flower[..., 1:2])), PHOTO, tile_size=16
     )
@@ -416,6 +417,7 @@ def test_the_files_to_damage_use_everything() -> None:
     assert {tile.method for tile in tiles} == set(Method)
     used = {part.form.transform for file in containers for part in file.components}
     assert used == set(Transform)
+    assert any(part.corrections for file in containers for part in file.components)
     assert any(file.plain for file in containers)
     assert any(plane.tile_size for plane in planes)
     packed = [tile.payload for tile in tiles if tile.method == Method.PACKED]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import pixelzip
-from pixelzip.codec import colours, tiles
+from pixelzip.codec import colours, origins, tiles
 from pixelzip.codec import encode as encoder
 from pixelzip.codec.colours import Colours
 from pixelzip.codec.container import (
@@ -208,7 +208,8 @@ def test_small_pictures_take_what_is_smaller(crops: Crops, monkeypatch: pytest.M
     monkeypatch.setattr(colours, "find", Colours.of)
     monkeypatch.setattr(encoder, "_cost", lambda c: sum(
         len(tile.payload) for plane in c.planes for tile in plane.tiles))  # fmt: skip
-    data = encode(picture, networks, origins=False)
+    monkeypatch.setattr(origins, "ALL", ())
+    data = encode(picture, networks)
     assert unpack(data).components[0].planes[0].colours
     assert same(decode(data, zoo.find), picture)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+import hashlib
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from make_golden import GOLDEN
 
+import pixelzip
 from pixelzip.codec import cdf, decimals
 from pixelzip.codec import tables as codec_tables
 from pixelzip.codec.errors import DeviceError
@@ -59,7 +61,7 @@ def test_another_table_is_refused() -> None:
 
 
 SCRIPT = """
-import decimal, sys
+import decimal, hashlib, sys
 import numpy as np, torch
 decimal.DefaultContext.rounding = decimal.ROUND_DOWN
 decimal.DefaultContext.prec = 3
@@ -74,7 +76,12 @@ import pixelzip
 for name, network in (("rgb-small", "photo"), ("digit", "mnist")):
     data = open(f"{sys.argv[1]}/{name}.pxz", "rb").read()
     pixels = pixelzip.decompress_array(data)
-    assert pixelzip.compress(pixels, network=network, tile_size=512) == data, name
+    made = pixelzip.compress(pixels, network=network, origin="none", tile_size=512)
+    assert made == data, name
+pixels = pixelzip.decompress_array(f"{sys.argv[1]}/rgb-tiled.pxz")
+data = pixelzip.compress(pixels, threads=1)
+assert (pixelzip.decompress_array(data) == pixels).all()
+print(pixelzip.info(data).networks, hashlib.sha256(data).hexdigest())
 """
 
 
@@ -86,6 +93,9 @@ def test_a_host_programs_settings_change_no_file(tmp_path: Path) -> None:
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
+    data = pixelzip.compress(pixelzip.decompress_array(GOLDEN / "rgb-tiled.pxz"))
+    digest = hashlib.sha256(data).hexdigest()
+    assert run.stdout == f"('luma', 'chroma') {digest}\n"
 
 
 COMPILES = """
