@@ -33,8 +33,9 @@ READY := $(ENV)/.pixelzip-ready
 demo: $(READY)
 	$(ENV)/bin/python examples/demo.py
 
+# A process for each core, and in each one thread: more would only wait for each other.
 test: lint types
-	$(ENV)/bin/pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(ENV)/bin/pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 lint: $(READY)
 	$(ENV)/bin/ruff check .
