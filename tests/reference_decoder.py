@@ -12,6 +12,7 @@ import lzma
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, getcontext
+from functools import cache
 from itertools import pairwise
 from typing import Any
 from zlib import crc32
@@ -91,7 +92,7 @@ def frequencies(
 ) -> list[int]:
     """The 18 frequencies of the high nibble or, given it, of the low one."""
     weight = weights(mixture[0])
-    return nibble_frequencies(lambda x: cumulative(x, weight, mixture), high, allowed)
+    return nibble_frequencies(cache(lambda x: cumulative(x, weight, mixture)), high, allowed)
 
 
 def frequencies_of_logits(logits: Sequence[int], high: int | None = None) -> list[int]:
@@ -235,6 +236,9 @@ class Network:
         text = f"pixelzip frozen network 1\n{{{members}}}\n"
         assert hashlib.sha256(text.encode("ascii") + content).digest() == self.fingerprint
         self.check()
+        # What has been checked fits these exactly, and they are faster.
+        weights = [name for name in self.tensors if name.endswith(".weight")]
+        self.matrices = {name: self.tensors[name].astype(np.float64) for name in weights}
 
     def check(self) -> None:
         """The bounds that a loader must check; shapes show up when they are used."""
@@ -262,12 +266,14 @@ class Network:
         assert 0 <= bins.min() <= bins.max() <= (rows - 1) // 2
         assert rows % 2 == 1
 
+    def product(self, name: str, x: NDArray[np.int64]) -> NDArray[np.int64]:
+        found: NDArray[np.float64] = x @ self.matrices[f"{name}.weight"]
+        return found.astype(np.int64)
+
     def layer(self, name: str, x: NDArray[np.int64]) -> NDArray[np.int64]:
         """What comes before the scale."""
-        result: NDArray[np.int64] = (
-            x @ self.tensors[f"{name}.weight"] + self.tensors[f"{name}.bias"]
-        )
-        return result
+        found: NDArray[np.int64] = self.product(name, x) + self.tensors[f"{name}.bias"]
+        return found
 
 
 MARGIN = 6
@@ -305,18 +311,18 @@ class Pixel:
         if net.given:
             seen += [tile.look[self.near(offset)] for offset in LOOK]
         v = np.concatenate(seen)
-        y = v @ t["first.weight"]
+        y = net.product("first", v)
         u, p = y[: net.channels], y[net.channels :]
         r = (len(t["first.table"]) - 1) // 2
         x = t["first.table"][r + scaled(u + t["first.bias"], t["first.scale"]).clip(-r, r)]
         self.predicted = (p + t["first.predictor_bias"] + 16) >> 5
         stream = rescale(net.layer("stem", x), t["stem.scale"])
-        for i, (kind, cache) in enumerate(zip(net.blocks, tile.caches, strict=True)):
+        for i, (kind, kept) in enumerate(zip(net.blocks, tile.caches, strict=True)):
             name = f"blocks.{i}"
             x = activate(stream, t[f"{name}.input_scale"])
             if kind == "M":
-                cache[self.near((0, 0))] = x
-                x = np.concatenate([cache[self.near(offset)] for offset in TAPS])
+                kept[self.near((0, 0))] = x
+                x = np.concatenate([kept[self.near(offset)] for offset in TAPS])
             x = activate(net.layer(f"{name}.a", x), t[f"{name}.a.scale"])
             stream = stream + rescale(net.layer(f"{name}.b", x), t[f"{name}.b.scale"])
         x = activate(stream, t["trunk.input_scale"])
