@@ -66,7 +66,8 @@ def pictures() -> Iterator[tuple[str, object, int, str | None]]:
     yield "grey-luma", photo.convert("L"), 512, None
     levels = np.asarray(photo.convert("L")).astype(np.uint16) << 4
     yield "grey-12bit", levels, 512, None
-    yield "few-colours", photo.quantize(300 // 2).convert("RGB"), 512, None
+    few = photo.crop((0, 0, 64, 40)).quantize(60).convert("RGB")
+    yield "few-colours", few, 512, None
 
 
 def main() -> None:

@@ -12,16 +12,19 @@ import lzma
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, getcontext
+from functools import cache
 from itertools import pairwise
 from typing import Any
 from zlib import crc32
 
 import numpy as np
 import reference_sparse as sparse
+import reference_ycc as ycc
 from numpy.typing import NDArray
 
 Mixture = tuple[list[int], list[int], list[int]]
 """Logits, means, log-scales."""
+Array = NDArray[Any]
 
 WINDOW = [
     (-above, column)
@@ -31,7 +34,11 @@ WINDOW = [
 NEIGHBOURS = [
     (0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0),
     (-2, 1), (-2, -1), (-1, -2), (-2, 2), (0, -3), (-3, 0),
+    (-2, -2), (-1, -3), (0, -4), (-3, 1), (-3, -1), (-2, 3),
+    (-3, 2), (-2, -3), (-3, -2), (-1, -4), (-3, 3), (0, -5),
 ]  # fmt: skip
+LOOK = [(row, column) for row in range(-2, 3) for column in range(-2, 3)]
+LOOK_NEIGHBOURS = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
 TAPS = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 0)]
 
 
@@ -85,7 +92,7 @@ def frequencies(
 ) -> list[int]:
     """The 18 frequencies of the high nibble or, given it, of the low one."""
     weight = weights(mixture[0])
-    return nibble_frequencies(lambda x: cumulative(x, weight, mixture), high, allowed)
+    return nibble_frequencies(cache(lambda x: cumulative(x, weight, mixture)), high, allowed)
 
 
 def frequencies_of_logits(logits: Sequence[int], high: int | None = None) -> list[int]:
@@ -206,23 +213,32 @@ def activate(t: NDArray[np.int64], s: NDArray[np.float32]) -> NDArray[np.int64]:
 class Network:
     """The content of a frozen network's file."""
 
-    given = 0
-
     def __init__(self, data: bytes) -> None:
         metadata, self.tensors, content = read(data)
         assert metadata["format"] == "pixelzip frozen network 1"
-        architecture = json.loads(metadata["architecture"])
+        left_out = {"colours": 3, "near": 12, "given": 0}
+        architecture = left_out | json.loads(metadata["architecture"])
         self.channels: int = architecture["channels"]
         self.blocks: str = architecture["blocks"]
         self.head: int = architecture["head"]
         self.components: int = architecture["components"]
+        self.colours: int = architecture["colours"]
+        self.neighbours = NEIGHBOURS[: architecture["near"]]
+        self.given: int = architecture["given"]
+        assert (self.colours, self.given) in ((3, 0), (1, 0), (1, 5))
+        assert architecture["near"] in (12, 24)
         self.fingerprint = bytes.fromhex(metadata["fingerprint"])
-        text = (
-            f'pixelzip frozen network 1\n{{"blocks": "{self.blocks}", "channels": {self.channels}, '
-            f'"components": {self.components}, "head": {self.head}}}\n'
+        members = ", ".join(
+            f'"{name}": {json.dumps(value)}'
+            for name, value in sorted(architecture.items())
+            if left_out.get(name) != value
         )
+        text = f"pixelzip frozen network 1\n{{{members}}}\n"
         assert hashlib.sha256(text.encode("ascii") + content).digest() == self.fingerprint
         self.check()
+        # What has been checked fits these exactly, and they are faster.
+        weights = [name for name in self.tensors if name.endswith(".weight")]
+        self.matrices = {name: self.tensors[name].astype(np.float64) for name in weights}
 
     def check(self) -> None:
         """The bounds that a loader must check; shapes show up when they are used."""
@@ -234,25 +250,30 @@ class Network:
             if name.endswith(".weight"):
                 largest = 128 if name == "first.weight" else 127
                 bias = t[name.removesuffix("weight") + "bias"]
-                limit = np.full(tensor.shape[1], 2**31)
                 if name == "first.weight":
                     bias = np.append(bias, t["first.predictor_bias"])
-                    limit[-3:] -= 16
-                assert (np.abs(tensor).sum(0) * largest + np.abs(bias) < limit).all()
+                sums = np.abs(tensor).sum(0) * largest + np.abs(bias)
+                assert (sums < 2**31 - 16).all()
         assert np.abs(t["first.weight"]).max() <= 32639
         assert np.abs(t["first.table"]).max() <= 127
+        assert len(t["first.table"]) % 2 == 1
+        assert ("code.bins" in t) == ("code.rows" in t) == (self.colours == 3)
+        if self.colours == 1:
+            return
         assert np.abs(t["code.rows"]).max() <= 2**26
         bins, rows = t["code.bins"], t["code.rows"].shape[1]
         assert bins[0] == 0
         assert 0 <= bins.min() <= bins.max() <= (rows - 1) // 2
-        assert rows % 2 == len(t["first.table"]) % 2 == 1
+        assert rows % 2 == 1
+
+    def product(self, name: str, x: NDArray[np.int64]) -> NDArray[np.int64]:
+        found: NDArray[np.float64] = x @ self.matrices[f"{name}.weight"]
+        return found.astype(np.int64)
 
     def layer(self, name: str, x: NDArray[np.int64]) -> NDArray[np.int64]:
         """What comes before the scale."""
-        result: NDArray[np.int64] = (
-            x @ self.tensors[f"{name}.weight"] + self.tensors[f"{name}.bias"]
-        )
-        return result
+        found: NDArray[np.int64] = self.product(name, x) + self.tensors[f"{name}.bias"]
+        return found
 
 
 MARGIN = 6
@@ -262,10 +283,21 @@ MARGIN = 6
 class Tile:
     """What is known of a tile: the inputs of its pixels and the activations of its blocks."""
 
-    def __init__(self, network: Network, height: int, width: int, channels: int) -> None:
+    def __init__(
+        self, network: Network, height: int, width: int, channels: int, told: Array | None
+    ) -> None:
+        assert channels in (1, network.colours)
         self.network, self.channels = network, channels
         padded = (height + 2 * MARGIN, width + 2 * MARGIN)
-        self.inputs = np.zeros((*padded, 4), np.int64)
+        self.inputs = np.zeros((*padded, network.colours + 1), np.int64)
+        self.look = np.zeros((*padded, 7), np.int64)
+        if network.given:
+            assert told is not None
+            inside = self.look[MARGIN : MARGIN + height, MARGIN : MARGIN + width]
+            luma, first_chroma = told[:, :, :4].astype(int), told[:, :, 4:].astype(int)
+            inside[:, :, :4], inside[:, :, 4] = luma - 128, 64
+            if first_chroma.size:
+                inside[:, :, 5:6], inside[:, :, 6] = first_chroma - 128, 64
         self.caches = [np.zeros((*padded, network.channels), np.int64) for _ in network.blocks]
 
 
@@ -275,19 +307,22 @@ class Pixel:
     def __init__(self, tile: Tile, row: int, column: int) -> None:
         self.tile, self.row, self.column = tile, row + MARGIN, column + MARGIN
         net, t = tile.network, tile.network.tensors
-        v = np.concatenate([tile.inputs[self.near(offset)] for offset in WINDOW])
-        y = v @ t["first.weight"]
+        seen = [tile.inputs[self.near(offset)] for offset in WINDOW]
+        if net.given:
+            seen += [tile.look[self.near(offset)] for offset in LOOK]
+        v = np.concatenate(seen)
+        y = net.product("first", v)
         u, p = y[: net.channels], y[net.channels :]
         r = (len(t["first.table"]) - 1) // 2
         x = t["first.table"][r + scaled(u + t["first.bias"], t["first.scale"]).clip(-r, r)]
         self.predicted = (p + t["first.predictor_bias"] + 16) >> 5
         stream = rescale(net.layer("stem", x), t["stem.scale"])
-        for i, (kind, cache) in enumerate(zip(net.blocks, tile.caches, strict=True)):
+        for i, (kind, kept) in enumerate(zip(net.blocks, tile.caches, strict=True)):
             name = f"blocks.{i}"
             x = activate(stream, t[f"{name}.input_scale"])
             if kind == "M":
-                cache[self.near((0, 0))] = x
-                x = np.concatenate([cache[self.near(offset)] for offset in TAPS])
+                kept[self.near((0, 0))] = x
+                x = np.concatenate([kept[self.near(offset)] for offset in TAPS])
             x = activate(net.layer(f"{name}.a", x), t[f"{name}.a.scale"])
             stream = stream + rescale(net.layer(f"{name}.b", x), t[f"{name}.b.scale"])
         x = activate(stream, t["trunk.input_scale"])
@@ -302,30 +337,41 @@ class Pixel:
         net, t, q = self.tile.network, self.tile.network.tensors, len(self.residual)
         k = net.components
         hidden = self.hidden[q * net.head : (q + 1) * net.head]
-        rows, bins = t["code.rows"], t["code.bins"]
         for e, residual in enumerate(self.residual):
+            rows, bins = t["code.rows"], t["code.bins"]
             size = min(abs(residual) >> 4, len(bins) - 1)
             i = -bins[size] if residual < 0 else bins[size]
             hidden = hidden + rows[q + e - 1, (rows.shape[1] - 1) // 2 + i]
         x = activate(hidden, t[f"heads.{q}.input_scale"])
         o = rescale(net.layer(f"heads.{q}", x), t[f"heads.{q}.scale"])
-        near = np.stack([self.tile.inputs[self.near(offset)][:3] for offset in NEIGHBOURS])
+        near = np.stack([self.tile.inputs[self.near(offset)][:-1] for offset in net.neighbours])
         contrast = (256 * near - self.predicted).ravel()
-        factors = [*contrast.tolist(), *self.residual]
+        factors = [*contrast.tolist(), *self.look_contrasts(), *self.residual]
         total = sum(a * b for a, b in zip(o[3 * k :].tolist(), factors, strict=True))
         centre = int(self.predicted[q]) + 128 * 256 + ((total + 2048) >> 12)
         self.centre = clamp(centre, -(2**26), 2**26)
         logits, shifts, log_scales = o[: 3 * k].reshape(3, k).tolist()
         return logits, [self.centre + shift for shift in shifts], log_scales
 
+    def look_contrasts(self) -> list[int]:
+        """Of each look neighbour, that of the luma and that of the first chroma plane."""
+        if not self.tile.network.given:
+            return []
+        here, found = self.tile.look[self.row, self.column], []
+        for offset in LOOK_NEIGHBOURS:
+            there = self.tile.look[self.near(offset)]
+            found.append(64 * int(there[:4].sum() - here[:4].sum()))
+            found.append(256 * int(there[5] - here[5]))
+        return found
+
     def learn(self, value: int) -> None:
         """Take in the value of that sub-pixel."""
         inputs = self.tile.inputs[self.row, self.column]
         if self.tile.channels == 1:
-            inputs[:3] = value - 128
+            inputs[:-1] = value - 128
         else:
             inputs[len(self.residual)] = value - 128
-        inputs[3] = 64
+        inputs[-1] = 64
         self.residual.append(256 * value - self.centre)
 
 
@@ -335,11 +381,15 @@ def decode_tile(
     height: int,
     width: int,
     channels: int,
+    told: Array | None = None,
     colours: set[sparse.Pixel] | None = None,
 ) -> NDArray[np.uint8]:
-    """(height, width, channels) pixels of a network payload, which has these ``colours`` only."""
+    """(height, width, channels) pixels of a network payload.
+
+    The tile is given what is ``told``, (height, width, 4 or 5), and has these ``colours`` only.
+    """
     coder = RangeDecoder(payload)
-    tile = Tile(network, height, width, channels)
+    tile = Tile(network, height, width, channels, told)
     out = np.zeros((height, width, channels), np.uint8)
     for t in range(width + 2 * (height - 1)):
         places = [(row, t - 2 * row) for row in range(height) if 0 <= t - 2 * row < width]
@@ -372,7 +422,6 @@ MODES = [
 DIRECT, GREY, JOINED, JOINED_GREY, CONSTANT, ORIGIN = range(6)
 RAW, ALL_EQUAL, PACKED, NETWORK = range(4)
 
-Array = NDArray[Any]
 Origins = dict[int, Any]
 """By number: what has ``layout`` and ``render``."""
 
@@ -621,6 +670,19 @@ def correct(pixels: Array, corrections: bytes) -> Array:
     return np.array(sparse.corrected(corrections, image(pixels)), np.uint8)
 
 
+class LumaAndChroma:
+    """Origin number 1."""
+
+    def layout(self, parameters: bytes, shape: tuple[int, int]) -> list[Plane]:
+        size, step, phase = ycc.chroma(parameters, shape)
+        first, second = (Plane(*size, 1, "chroma", step, phase) for _ in range(2))
+        return [Plane(*shape, 1, "luma"), first, second]
+
+    def render(self, parameters: bytes, planes: list[Array], shape: tuple[int, int]) -> Array:
+        y, c1, c2 = (plane[:, :, 0].tolist() for plane in planes)
+        return np.array(ycc.rendered(parameters, y, c1, c2), np.uint8)
+
+
 class Levels:
     """Origin number 3."""
 
@@ -634,7 +696,7 @@ class Levels:
         return np.array(rendered, np.uint16 if parameters[0] & 4 else np.uint8)
 
 
-ORIGINS: Origins = {3: Levels()}
+ORIGINS: Origins = {1: LumaAndChroma(), 3: Levels()}
 
 
 # Packed payloads.

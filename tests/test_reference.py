@@ -6,6 +6,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,15 @@ from pixelzip.codec import cdf, coder
 from pixelzip.codec.container import unpack
 from pixelzip.codec.decode import decode
 from pixelzip.codec.methods import Method
-from pixelzip.codec.tiles import decode_tiles, encode_tiles
+from pixelzip.codec.tiles import encode_tiles
 from pixelzip.models import freeze, integers, zoo
 from pixelzip.models.frozen import kernels
 
 ROOT = Path(__file__).resolve().parent.parent
 FORMAT = (ROOT / "docs" / "format.md").read_text()
-PHOTO = ROOT / "models" / "zoo" / "photo.safetensors"
+ZOO = ROOT / "models" / "zoo"
+ZOO_NAMES = ["photo", "tiny", "luma", "chroma", "mnist"]
+PHOTO = ZOO / "photo.safetensors"
 
 Crops = dict[str, NDArray[np.uint8]]
 
@@ -41,8 +44,16 @@ def network() -> reference.Network:
     return reference.Network(PHOTO.read_bytes())
 
 
-def test_the_network_file_says_the_same_to_both(network: reference.Network) -> None:
-    assert network.fingerprint == zoo.load("photo").fingerprint
+@cache
+def own(name: str) -> Any:
+    """A network of the zoo, as the reference decoder reads it."""
+    data = (ZOO / f"{name}.safetensors").read_bytes()
+    return programs.Network(data) if name == "mnist" else reference.Network(data)
+
+
+@pytest.mark.parametrize("name", ZOO_NAMES)
+def test_a_network_file_says_the_same_to_both(name: str) -> None:
+    assert own(name).fingerprint == zoo.load(name).fingerprint
 
 
 def sha256(table: list[int]) -> str:
@@ -162,6 +173,43 @@ def test_wild_networks(tmp_path: Path, crops: Crops, seed: int) -> None:
     assert np.array_equal(reference.decode_tile(network, payload, 7, 5, 3), tile)
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("near", [12, 24])
+@pytest.mark.parametrize("told", [0, 4, 5])
+def test_wild_networks_of_one_plane(
+    tmp_path: Path, crops: Crops, told: int, near: int, seed: int
+) -> None:
+    path = tmp_path / "wild.safetensors"
+    tiny.write(path, *tiny.wild(seed, colours=1, near=near, given=5 if told else 0))
+    tile = crops["flower-64x48"][:7, :5, :1]
+    random = np.random.default_rng(seed)
+    given = random.integers(0, 256, (7, 5, told), np.uint8) if told else None
+    wanted = None if given is None else [given]
+    (payload,) = encode_tiles(zoo.load(str(path)), [tile], given=wanted)
+    network = reference.Network(path.read_bytes())
+    assert network.given == (5 if told else 0)
+    assert np.array_equal(reference.decode_tile(network, payload, 7, 5, 1, given), tile)
+
+
+@pytest.mark.parametrize("told", [4, 5])
+def test_given_samples_matter(crops: Crops, told: int) -> None:
+    luma = np.ascontiguousarray(crops["bikes-96x64"][20:34, 30:46, 1])
+    quarters = [luma[i::2, j::2] for i in (0, 1) for j in (0, 1)]
+    first = 255 - quarters[0]
+    given = np.stack([*quarters, first][:told], axis=2)
+    tile = quarters[0][:, :, None] // 2 + 60
+    (payload,) = encode_tiles(zoo.load("chroma"), [tile], given=[given])
+    decoded = reference.decode_tile(own("chroma"), payload, 7, 8, 1, given)
+    assert np.array_equal(decoded, tile)
+    changed = given.copy()
+    changed[:, :, -1] ^= 128
+    try:
+        other = reference.decode_tile(own("chroma"), payload, 7, 8, 1, changed)
+    except ValueError:
+        return
+    assert not np.array_equal(other, tile)
+
+
 @pytest.mark.parametrize(
     ("t", "s", "rounded"),
     [
@@ -205,18 +253,36 @@ def test_whole_files(network: reference.Network, crops: Crops, channels: int) ->
     assert np.array_equal(decoded, pixels if channels == 3 else pixels[:, :, 1:2])
 
 
-def fast(network: Any, payload: bytes, height: int, width: int, channels: int) -> Any:
-    """A network payload, by pixelzip's own decoder: where the file around it is what matters."""
-    (tile,) = decode_tiles(network, [payload], [(height, width)], channels)
-    return tile
+def find(fingerprint: bytes) -> Any:
+    (found,) = (n for n in map(own, ZOO_NAMES) if n.fingerprint.startswith(fingerprint))
+    return found
+
+
+def by_kind(network: Any, *rest: Any, **more: Any) -> Any:
+    """A network payload, of a frozen network or of a program."""
+    module = programs if isinstance(network, programs.Network) else reference
+    return module.decode_tile(network, *rest, **more)
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.pxz")), ids=lambda path: path.stem)
 def test_golden_files(path: Path) -> None:
-    components = reference.decode_file(path.read_bytes(), zoo.find, fast)
+    components = reference.decode_file(path.read_bytes(), find, by_kind)
     picture = decode(path.read_bytes(), zoo.find)
     assert all(map(np.array_equal, components, picture.planes))
     assert len(components) == len(picture.planes)
+
+
+def test_golden_files_show_what_is_particular() -> None:
+    kinds, corrections, colours = set(), 0, 0
+    for path in GOLDEN.glob("*.pxz"):
+        for component in unpack(path.read_bytes()).components:
+            corrections += bool(component.corrections)
+            for plane in component.planes:
+                colours += bool(plane.colours)
+                kinds |= {(plane.layout.kind, tile.method) for tile in plane.tiles}
+    assert corrections
+    assert colours
+    assert {(kind, Method.NETWORK) for kind in ("colour", "luma", "chroma")} <= kinds
 
 
 def test_damage_is_noticed(network: reference.Network, crops: Crops) -> None:
