@@ -55,8 +55,9 @@ def chroma(parameters: bytes, shape: Shape) -> tuple[Shape, Shape, Shape]:
     if len(parameters) != 3 or parameters[0] >= len(CONVERSIONS) or parameters[1] >= len(RULES):
         raise ValueError("damaged")
     size, steps, phases = [], [], []
+    rows, columns, _, _ = RULES[parameters[1]]
     for n, axis, (before, after) in zip(
-        shape, RULES[parameters[1]], overhangs(parameters[2]), strict=False
+        shape, (rows, columns), overhangs(parameters[2]), strict=True
     ):
         step = 1 if axis is WHOLE else 2
         total = before + n + after
@@ -84,7 +85,7 @@ def stretched(s: Samples, parameters: bytes, shape: Shape) -> Samples:
     """A chroma plane in the picture's size."""
     rows, columns, shift, bias = RULES[parameters[1]]
     (top, _), (left, _) = overhangs(parameters[2])
-    out = []
+    out: Samples = []
     for i in range(shape[0]):
         down, lower = place(i, len(s), rows, top)
         out.append([])
@@ -106,7 +107,7 @@ def tables(*entries: Callable[[int], int]) -> Tables:
 
 def products(luma: Callable[[int], int], *factors: int) -> Tables:
     """Tables of a factor times d."""
-    return tables(luma, *(lambda k, f=f: f * (k - 128) for f in factors))  # type: ignore[misc]
+    return tables(luma, *(lambda k, f=f: f * (k - 128) for f in factors))
 
 
 def photocd() -> Tables:
@@ -133,7 +134,7 @@ def ffmpeg(black: int, luma: int, *factors: int) -> Tables:
     def m(f: int, x: int) -> int:
         return 8 * x * f >> 16
 
-    rest = (lambda k, f=f: m(f, k - 128) for f in factors)  # type: ignore[misc]
+    rest = (lambda k, f=f: m(f, k - 128) for f in factors)
     return tables(lambda k: m(luma, k - black), *rest)
 
 

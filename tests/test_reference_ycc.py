@@ -30,9 +30,9 @@ def planes(parameters: bytes, shape: tuple[int, int], seed: int) -> list[NDArray
     ]
 
 
-def render(parameters: bytes, samples: list[NDArray[np.uint8]]) -> list[object]:
+def render(parameters: bytes, samples: list[NDArray[np.uint8]]) -> NDArray[np.int64]:
     y, c1, c2 = (plane[:, :, 0].tolist() for plane in samples)
-    return np.array(reference.rendered(parameters, y, c1, c2)).tolist()
+    return np.array(reference.rendered(parameters, y, c1, c2), np.int64)
 
 
 @pytest.mark.parametrize("conversion", range(conversions.COUNT))
@@ -63,7 +63,7 @@ def test_every_conversion_rule_and_overhang(rule: int) -> None:
                 assert (plane.step, plane.phase) == (step, phase)
             samples = planes(parameters, shape, legal)
             rendered = ycc.render(parameters, samples, shape)
-            assert render(parameters, samples) == rendered.tolist()
+            assert np.array_equal(render(parameters, samples), rendered)
     assert legal >= len(SHAPES) * conversions.COUNT // 2
 
 
