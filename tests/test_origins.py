@@ -351,7 +351,7 @@ def test_any_planes_of_the_right_shape_render(number: int, data: st.DataObject) 
 
 
 def slowly(parameters: bytes, planes: list[Bytes], height: int, width: int) -> Bytes:
-    """The rendering again as docs/format-origins-ycc.md has it, pixel by pixel."""
+    """The rendering again as docs/format.md has it, pixel by pixel."""
     conversion, rule = conversions.conversion(parameters[0]), RULES[parameters[1]]
     rows, columns = parameters[2] & 15, parameters[2] >> 4
 
