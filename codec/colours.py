@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.uint8]
 Words = NDArray[np.uint16]
 
+_SMALL = 64 * 64
+"""Pixels of a picture in which even looking closely would cost more than coding."""
 _SAMPLE = 2000
 """So many pixels, and so many colours, tell how crowded the cube is."""
 _REACH = 3
@@ -125,6 +127,8 @@ def find(pixels: Pixels) -> Colours | None:
         return None
     blue = _blues(pixels)
     count = int(np.bitwise_count(blue).sum(dtype=np.int64))
+    if height * width <= _SMALL and 2 * count > height * width:
+        return None  # a colour of a sparse set costs more than two of its pixels gain
     places = np.linspace(0, (height - 1) * (width - 1) - 1, _SAMPLE).astype(np.intp)
     row, column = np.divmod(places, width - 1)
     colours, errors = _guess(pixels, row + 1, column + 1)
