@@ -41,17 +41,18 @@ from pixelzip.codec.tables import (
     LOG_SCALE_MAX,
     LOG_SCALE_MIN,
     LOGIT_UNIT,
+    MEAN_LIMIT,
+    MEAN_UNIT,
     SCALE_UNIT,
     SIGMOID,
+    SYMBOLS,
+    TOTAL_BITS,
 )
 
 __all__ = [
-    "EXP", "INVERSE_SCALE", "LOGIT_UNIT", "LOG_SCALE_MAX", "LOG_SCALE_MIN", "SCALE_UNIT", "SIGMOID",
+    "EXP", "INVERSE_SCALE", "LOGIT_UNIT", "LOG_SCALE_MAX", "LOG_SCALE_MIN", "MEAN_LIMIT",
+    "MEAN_UNIT", "SCALE_UNIT", "SIGMOID", "SYMBOLS", "TOTAL_BITS",
 ]  # fmt: skip
-MEAN_UNIT = 256  # per pixel value
-MEAN_LIMIT = 1 << 18
-SYMBOLS = 18  # of a nibble: 16 and two guards
-TOTAL_BITS = 24
 
 
 def _loops() -> Any:

@@ -15,16 +15,16 @@ from pixelzip.codec.tables import (
     INVERSE_SCALE,
     LOG_SCALE_MAX,
     LOG_SCALE_MIN,
+    MEAN_LIMIT,
+    MEAN_UNIT,
     REACH,
     SIGMOID,
     SIGMOID_BITS,
     STEP_BITS,
+    SYMBOLS,
+    TOTAL_BITS,
 )
 
-MEAN_UNIT = 256
-MEAN_LIMIT = 1 << 18
-SYMBOLS = 18
-TOTAL_BITS = 24
 SPREAD = (1 << TOTAL_BITS) - SYMBOLS  # what is left when each symbol and guard has its one
 _WEIGHT_BITS = 14
 UNIT_BITS = _WEIGHT_BITS + SIGMOID_BITS  # of the CDF

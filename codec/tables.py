@@ -13,7 +13,11 @@ from decimal import Decimal
 from pixelzip.codec.decimals import table
 
 LOGIT_UNIT = 256  # per nat
+MEAN_UNIT = 256  # per pixel value
+MEAN_LIMIT = 1 << 18
 SCALE_UNIT = 32  # per nat
+SYMBOLS = 18  # of a nibble: 16 and two guards
+TOTAL_BITS = 24  # of a nibble's frequencies
 LOG_SCALE_MIN = -4 * SCALE_UNIT
 LOG_SCALE_MAX = 5 * SCALE_UNIT
 EXP_RANGE = 12 * LOGIT_UNIT  # components e^-12 times less likely than the first have no weight
