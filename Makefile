@@ -11,6 +11,10 @@
 #
 #   make papers RUNS=runs/papers IMAGES="cifar.png mnist.png"    docs/papers.md
 #
+# and the documentation as a site, in site/:
+#
+#   make site
+#
 # All make the environment first (.venv; some minutes, most of them for PyTorch) and use it again
 # as long as it is up to date.
 #
@@ -28,7 +32,7 @@ IMAGES ?=
 ENV := $(abspath $(VENV))
 READY := $(ENV)/.pixelzip-ready
 
-.PHONY: demo test lint types bench papers clean
+.PHONY: demo test lint types bench papers site clean
 
 demo: $(READY)
 	$(ENV)/bin/python examples/demo.py
@@ -42,6 +46,9 @@ lint: $(READY)
 
 bench: $(READY)
 	$(ENV)/bin/python -m pixelzip.bench.page $(DATA) -o docs/benchmarks.md --readme README.md $(BENCH_ARGS)
+
+site: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(ENV)/bin/mkdocs build
 
 papers: $(READY)
 	$(ENV)/bin/python -m pixelzip.bench.papers $(RUNS) $(addprefix --images ,$(IMAGES)) -o docs/papers.md $(PAPERS_ARGS)
@@ -65,5 +72,5 @@ $(READY): pyproject.toml pixelzip codec codec/origins models models/frozen model
 	touch $@
 
 clean:
-	rm -rf .venv build demo-output .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build site demo-output .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -f codec/*.so models/frozen/*.so

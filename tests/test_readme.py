@@ -18,9 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def block(language: str) -> str:
-    """The one fenced block of the README in that language."""
-    (code,) = re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+def block(language: str, page: str = README) -> str:
+    """The one fenced block of a page, by default the README, in that language."""
+    (code,) = re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     return code
 
 
@@ -68,6 +68,18 @@ def test_python(folder: Path) -> None:
     run([sys.executable, "-c", block("python")], folder)
     run(["pixelzip", "decompress", "photo-2.pxz", "-o", "back.png"], folder)
     assert np.array_equal(pixels(folder / "back.png"), pixels(folder / "photo.png"))
+
+
+def test_python_for_researchers(folder: Path) -> None:
+    page = (ROOT / "docs" / "researchers.md").read_text()
+    printed = run([sys.executable, "-c", block("python", page)], folder)
+    assert printed.count("bits/dim") == 2
+
+
+def test_the_site_builds(tmp_path: Path) -> None:
+    """Strictly: each page is in the navigation, and each link leads to a page or a heading."""
+    run([sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path)], ROOT)
+    assert (tmp_path / "index.html").exists()
 
 
 def test_links_lead_somewhere() -> None:
