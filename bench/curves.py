@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pixelzip.models.freeze import load_checkpoint
-from pixelzip.models.outputs import Network
+from pixelzip.models.freezing.freeze import load_checkpoint
+from pixelzip.models.networks.outputs import Network
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -3,8 +3,8 @@
     python -m pixelzip.bench.papers RUNS --images cifar.png --images mnist.png -o docs/papers.md
 
 ``RUNS`` holds a folder for each run, named as in `COMPARISONS`; those that are missing or still
-being trained are left out. ``--images`` are files of rows (see `pixelzip.models.images`), colour
-ones for the colour networks and grey ones for the others.
+being trained are left out. ``--images`` are files of rows (`pixelzip.models.training.images`),
+colour ones for the colour networks and grey ones for the others.
 
 The page is written by hand but for its tables, each of which stands between two marks::
 
@@ -30,7 +30,7 @@ from pixelzip.bench.runs import Coding, Measured
 from pixelzip.bench.tables import Table, count, machine_sentence
 from pixelzip.cli import Meter
 from pixelzip.codec.errors import PixelzipError, TrainingError
-from pixelzip.models import images as rows
+from pixelzip.models.training import images as rows
 
 
 @dataclass(frozen=True)

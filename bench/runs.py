@@ -30,12 +30,13 @@ from pixelzip.bench.tables import count
 from pixelzip.codec import cdf, coder, tiles
 from pixelzip.codec.conditional import Conditional
 from pixelzip.codec.container import unpack
-from pixelzip.models import architectures, integers
-from pixelzip.models.arithmetic import Compiled, Matrix
-from pixelzip.models.freeze import freeze_checkpoint, load_checkpoint
-from pixelzip.models.heads import Head
-from pixelzip.models.images import Images
-from pixelzip.models.integers import Integers
+from pixelzip.models.freezing.freeze import freeze_checkpoint, load_checkpoint
+from pixelzip.models.networks import architectures
+from pixelzip.models.programs import integers
+from pixelzip.models.programs.arithmetic import Compiled, Matrix
+from pixelzip.models.programs.heads import Head
+from pixelzip.models.programs.integers import Integers
+from pixelzip.models.training.images import Images
 
 Pixels = NDArray[np.uint8]
 

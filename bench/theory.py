@@ -22,7 +22,7 @@ from pixelzip.codec import tiles
 from pixelzip.codec.container import tile_grid
 from pixelzip.codec.encode import DEFAULT_TILE
 from pixelzip.codec.picture import Picture
-from pixelzip.models.freeze import load_checkpoint
+from pixelzip.models.freezing.freeze import load_checkpoint
 
 _MODES = ("L", "LA", "RGB", "RGBA")
 

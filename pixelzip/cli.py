@@ -38,7 +38,7 @@ from pixelzip import files
 from pixelzip.codec import container
 from pixelzip.codec.errors import PixelzipError, TrainingError, UncachedWarning
 from pixelzip.files import STANDARD, Job
-from pixelzip.models import architectures
+from pixelzip.models.networks import architectures
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -934,7 +934,7 @@ def train(
     pixelzip train --network diagonal-bilstm --set colours=1 --set output=binary
         --data mnist/batch_0.png --valid mnist/test.png -o runs/mnist
     """
-    from pixelzip.models import train as training
+    from pixelzip.models.training import train as training
 
     pairs = dict[str, str]()
     for setting in settings:
@@ -992,7 +992,7 @@ def freeze(checkpoint: Path, output: Path, bits: str | None, force: bool) -> Non
     pixelzip freeze runs/photo/checkpoint.pt -o my.safetensors
     pixelzip compress --network my.safetensors picture.png
     """
-    from pixelzip.models.freeze import freeze_checkpoint
+    from pixelzip.models.freezing.freeze import freeze_checkpoint
 
     if output.exists() and not force:
         raise click.ClickException(f"{output} exists; --force overwrites it")

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pixelzip.models import architectures, freeze
-from pixelzip.models.architectures import Config
-from pixelzip.models.integers import Part
+from pixelzip.models.freezing import freeze
+from pixelzip.models.networks import architectures
+from pixelzip.models.networks.architectures import Config
+from pixelzip.models.programs.integers import Part
 
 SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "pixelcnn": ("pixelcnn", {"channels": 9, "layers": 2, "top": 24}),

@@ -19,8 +19,9 @@ from PIL import Image
 
 import pixelzip
 from pixelzip.codec.tiles import decode_tiles, encode_tiles
-from pixelzip.models import carriers, zoo
-from pixelzip.models.integers import Integers
+from pixelzip.models import zoo
+from pixelzip.models.frozen import carriers
+from pixelzip.models.programs.integers import Integers
 
 
 def saturates() -> bool:

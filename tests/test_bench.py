@@ -25,7 +25,7 @@ from pixelzip.bench.datasets import Dataset, Item
 from pixelzip.bench.figures import CodecFigures, ImageFigures, Results
 from pixelzip.bench.peers import PEERS
 from pixelzip.codec.container import unpack
-from pixelzip.models.photo import Photo
+from pixelzip.models.networks.photo import Photo
 
 COMMAND = str(Path(sys.executable).with_name("pixelzip"))
 ROOT = Path(__file__).resolve().parent.parent
@@ -222,7 +222,7 @@ def test_binary_images_have_nats(crops: dict[str, Any]) -> None:
 @pytest.mark.usefixtures("no_memory")
 def test_the_float_network_has_a_theory_too(crops: dict[str, Any], tmp_path: Path) -> None:
     """Of a checkpoint, in colour and in grey, where only one sub-pixel a pixel counts."""
-    from pixelzip.models.freeze import freeze_checkpoint
+    from pixelzip.models.freezing.freeze import freeze_checkpoint
 
     torch.manual_seed(0)
     network = Photo(tiny.CONFIG).eval()

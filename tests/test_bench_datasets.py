@@ -20,7 +20,7 @@ from PIL import Image
 
 from pixelzip.bench import datasets
 from pixelzip.bench.datasets import Dataset, DatasetError
-from pixelzip.models.photographs import blocks
+from pixelzip.models.training.photographs import blocks
 
 COMMAND = str(Path(sys.executable).with_name("pixelzip"))
 CIFAR = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar10" / "batch_2.png"

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pixelzip.models.field import Field
+from pixelzip.models.networks.field import Field
 
 IMAGES = 3  # so that a rectifier that is off in one of them is on in another
 NOISE = 1e-12  # differences that double precision makes of nothing

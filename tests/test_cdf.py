@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pixelzip.codec import cdf, coder, loops, native
 from pixelzip.codec.errors import FormatError
-from pixelzip.models import mixture
+from pixelzip.models.networks import mixture
 
 TOTAL = 1 << 24
 ALL_VALUES = np.arange(256, dtype=np.uint8)

@@ -20,7 +20,7 @@ from test_cdf import likely, mixtures, oracle_cdf, oracle_sums, softmaxes
 from pixelzip.codec import cdf, coder, colours, tiles
 from pixelzip.codec.colours import Colours, Several
 from pixelzip.codec.errors import FormatError
-from pixelzip.models import freeze
+from pixelzip.models.freezing import freeze
 from pixelzip.models.frozen import backends
 from pixelzip.models.frozen.network import Frozen
 

@@ -33,8 +33,9 @@ from pixelzip.codec import cdf, coder, tiles
 from pixelzip.codec import native as coding
 from pixelzip.codec.conditional import WholeTiles
 from pixelzip.codec.errors import DeviceError, FormatError, PixelzipError
-from pixelzip.models import carriers, freeze, zoo
-from pixelzip.models.frozen import backends, file, kernels, native
+from pixelzip.models import zoo
+from pixelzip.models.freezing import freeze
+from pixelzip.models.frozen import backends, carriers, file, kernels, native
 from pixelzip.models.frozen import network as frozen
 from pixelzip.models.frozen.architecture import GIVEN, PhotoConfig
 from pixelzip.models.frozen.file import LIMIT

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pixelzip.models import layers
-from pixelzip.models.layers import (
+from pixelzip.models.networks import layers
+from pixelzip.models.networks.layers import (
     DiagonalBiLSTM,
     DiagonalLSTM,
     DownRightShiftedConv2d,

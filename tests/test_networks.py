@@ -18,13 +18,16 @@ from safetensors.torch import save_file
 
 from pixelzip.codec import cdf, tiles
 from pixelzip.codec.errors import NetworkFileError, UnknownNetworkError
-from pixelzip.models import freeze, photo, train, zoo
+from pixelzip.models import zoo
+from pixelzip.models.freezing import freeze
 from pixelzip.models.frozen import backends
 from pixelzip.models.frozen import file as frozen
 from pixelzip.models.frozen.architecture import LAG, NEIGHBOURS, WINDOW, PhotoConfig
 from pixelzip.models.frozen.network import Frozen
-from pixelzip.models.photo import Photo
-from pixelzip.models.photographs import Crops
+from pixelzip.models.networks import photo
+from pixelzip.models.networks.photo import Photo
+from pixelzip.models.training import train
+from pixelzip.models.training.photographs import Crops
 
 Tensors = dict[str, torch.Tensor]
 Offset = tuple[int, int]

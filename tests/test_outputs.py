@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pixelzip.models import architectures, mixture, outputs
+from pixelzip.models.networks import architectures, mixture, outputs
 
 SIZE = (6, 5)
 

@@ -17,7 +17,7 @@ from pixelzip import api
 from pixelzip.bench import papers, runs
 from pixelzip.bench.runs import Coding, Measured
 from pixelzip.codec import tiles
-from pixelzip.models import architectures
+from pixelzip.models.networks import architectures
 
 STEPS = 7
 

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixelzip.codec.errors import TrainingError
-from pixelzip.models import freeze, planes, train
+from pixelzip.models.freezing import freeze
+from pixelzip.models.freezing.thaw import thaw
 from pixelzip.models.frozen.architecture import GIVEN, LAG, PhotoConfig
-from pixelzip.models.photo import Photo, entries
-from pixelzip.models.thaw import thaw
+from pixelzip.models.networks.photo import Photo, entries
+from pixelzip.models.training import planes, train
 
 LUMA = PhotoConfig(channels=16, blocks="MN", head=8, components=3, colours=1, near=24)
 CHROMA = PhotoConfig(

@@ -27,24 +27,15 @@ from stepping import Tile, known, learnt
 import pixelzip
 from pixelzip.codec import cdf, tiles
 from pixelzip.codec.errors import NetworkFileError
-from pixelzip.models import (
-    architectures,
-    engine,
-    freeze,
-    heads,
-    integers,
-    mixture,
-    outputs,
-    program,
-    tables,
-    tracing,
-    zoo,
-)
-from pixelzip.models.arithmetic import CELL_UNIT, Compiled, Plain, Reals
+from pixelzip.models import zoo
+from pixelzip.models.freezing import freeze, tracing
 from pixelzip.models.frozen.file import LIMIT
-from pixelzip.models.integers import Integers, MultiScale, Part
-from pixelzip.models.layers import scaled
-from pixelzip.models.program import WIDE, Program
+from pixelzip.models.networks import architectures, mixture, outputs
+from pixelzip.models.networks.layers import scaled
+from pixelzip.models.programs import engine, heads, integers, program, tables
+from pixelzip.models.programs.arithmetic import CELL_UNIT, Compiled, Plain, Reals
+from pixelzip.models.programs.integers import Integers, MultiScale, Part
+from pixelzip.models.programs.program import WIDE, Program
 
 SHAPES = [(9, 11), (5, 3), (1, 7), (6, 1)]
 

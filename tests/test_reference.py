@@ -26,8 +26,10 @@ from pixelzip.codec.container import unpack
 from pixelzip.codec.decode import decode
 from pixelzip.codec.methods import Method
 from pixelzip.codec.tiles import encode_tiles
-from pixelzip.models import freeze, integers, zoo
+from pixelzip.models import zoo
+from pixelzip.models.freezing import freeze
 from pixelzip.models.frozen import kernels
+from pixelzip.models.programs import integers
 
 ROOT = Path(__file__).resolve().parent.parent
 FORMAT = (ROOT / "docs" / "format.md").read_text()

@@ -25,7 +25,8 @@ from pixelzip.codec.errors import (
     UnsupportedImageError,
 )
 from pixelzip.codec.picture import Picture
-from pixelzip.models import freeze, zoo
+from pixelzip.models import zoo
+from pixelzip.models.freezing import freeze
 
 COMMAND = str(Path(sys.executable).with_name("pixelzip"))
 ZOO = Path(zoo.__file__).parent

@@ -18,7 +18,7 @@ import pixelzip
 from pixelzip.codec import cdf, decimals
 from pixelzip.codec import tables as codec_tables
 from pixelzip.codec.errors import DeviceError
-from pixelzip.models import heads, tables
+from pixelzip.models.programs import heads, tables
 
 ROUNDINGS = [name for name in dir(decimal) if name.startswith("ROUND_")]
 TABLES = {

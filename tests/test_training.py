@@ -22,8 +22,8 @@ from PIL import Image
 
 import pixelzip
 from pixelzip.codec.errors import TrainingError
-from pixelzip.models import photographs, train
-from pixelzip.models.photographs import Crops
+from pixelzip.models.training import photographs, train
+from pixelzip.models.training.photographs import Crops
 
 STEPS = 6
 
@@ -299,8 +299,8 @@ SEVERAL = """
 import os, sys
 from pathlib import Path
 import torch
-from pixelzip.models import train
-from pixelzip.models.photo import PhotoConfig
+from pixelzip.models.training import train
+from pixelzip.models.networks.photo import PhotoConfig
 
 data, valid, output, stop = *map(Path, sys.argv[1:4]), int(sys.argv[4])
 take_step, average = train.take_step, train.Average

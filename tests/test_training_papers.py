@@ -20,7 +20,10 @@ from PIL import Image
 
 from pixelzip.cli import cli
 from pixelzip.codec.errors import NetworkFileError, TrainingError
-from pixelzip.models import architectures, freeze, images, train, zoo
+from pixelzip.models import zoo
+from pixelzip.models.freezing import freeze
+from pixelzip.models.networks import architectures
+from pixelzip.models.training import images, train
 
 
 @pytest.fixture(autouse=True)

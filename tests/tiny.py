@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pixelzip.models import freeze
+from pixelzip.models.freezing import freeze
 from pixelzip.models.frozen import file
 from pixelzip.models.frozen.architecture import PhotoConfig
-from pixelzip.models.photo import Photo
-from pixelzip.models.photographs import blocks
+from pixelzip.models.networks.photo import Photo
+from pixelzip.models.training.photographs import blocks
 
 CONFIG = PhotoConfig(channels=16, blocks="MN", head=8, components=3)
 DEEP = PhotoConfig(channels=8, blocks="MMN", head=9, components=2)

@@ -1,13 +1,13 @@
 """What networks of ``photo``'s kind look like: sizes, and which pixels they see.
 
-Shared by the float network (`pixelzip.models.photo`) and its frozen form.
+Shared by the float network (`pixelzip.models.networks.photo`) and its frozen form.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pixelzip.models.field import Field
+from pixelzip.models.networks.field import Field
 
 LAG = 2
 ROWS_ABOVE, COLUMNS_LEFT, COLUMNS_RIGHT = 3, 6, 4

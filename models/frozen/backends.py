@@ -20,8 +20,9 @@ def make(
     """The network on a torch device, in the fastest way there is.
 
     On the CPU that is compiled C, or loops that numba compiles where there is none; elsewhere it is
-    torch. ``carrier`` asks for torch's products in a number format (`pixelzip.models.carriers`).
-    Raises NetworkFileError if its integers are not sound, DeviceError if there is no such device.
+    torch. ``carrier`` asks for torch's products in a number format (see
+    `pixelzip.models.frozen.carriers`). Raises NetworkFileError if its integers are not sound,
+    DeviceError if there is no such device.
     """
     if device == "cpu" and carrier is None:
         isa = native.asked_for() or (*native.instruction_sets(), NONE)[0]

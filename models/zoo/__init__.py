@@ -17,10 +17,10 @@ from pixelzip.codec.errors import NetworkFileError, UnknownNetworkError
 
 if TYPE_CHECKING:
     from pixelzip.models.frozen.network import Frozen
-    from pixelzip.models.integers import Integers
+    from pixelzip.models.programs.integers import Integers
 
 PROGRAMS = "pixelzip frozen program 1"
-"""The format of the papers' networks, see `pixelzip.models.integers`."""
+"""The format of the papers' networks, see `pixelzip.models.programs.integers`."""
 _FOLDER = Path(__file__).parent
 _LARGEST_HEADER = 1 << 20
 
@@ -53,7 +53,7 @@ def describe() -> list[Entry]:
 
 def parameters(entry: Entry) -> int:
     """How many weights of the network were trained; more integers come of them. Loads torch."""
-    from pixelzip.models import architectures
+    from pixelzip.models.networks import architectures
 
     settings = dict(entry["architecture"])
     architecture = architectures.find(settings.pop("network"))
@@ -116,7 +116,7 @@ def _load(name_or_path: str, carrier: str | None, device: str) -> Frozen | Integ
                 f" ({known}) or the path of a frozen network"
             )
     if _header(path).get("__metadata__", {}).get("format") == PROGRAMS:
-        from pixelzip.models import integers
+        from pixelzip.models.programs import integers
 
         return integers.make(path.stem, integers.read(path), carrier=carrier, device=device)
     from pixelzip.models.frozen import backends, file

@@ -28,9 +28,9 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pixelzip.models import outputs
-from pixelzip.models.field import Field
-from pixelzip.models.layers import (
+from pixelzip.models.networks import outputs
+from pixelzip.models.networks.field import Field
+from pixelzip.models.networks.layers import (
     DiagonalBiLSTM,
     LSTMBlock,
     MaskedConv2d,

@@ -1,7 +1,7 @@
 """Tracing: what each layer of the papers' networks becomes in a program, in floats.
 
 The functions mirror the layers' ``forward`` methods. Weights keep their values here;
-`pixelzip.models.freeze` turns them into integers.
+`pixelzip.models.freezing.freeze` turns them into integers.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pixelzip.models import layers, outputs, pixelcnnpp
-from pixelzip.models.gated import GatedPixelCNN
-from pixelzip.models.multiscale import MultiScale, Upsampling
-from pixelzip.models.pixelcnn import PixelCNN
-from pixelzip.models.pixelcnnpp import PixelCNNpp
-from pixelzip.models.pixelrnn import PixelRNN
-from pixelzip.models.program import Node, Program
-from pixelzip.models.small import AutoregressiveChannels, NetworkInNetwork, SmallPixelCNNpp
+from pixelzip.models.networks import layers, outputs, pixelcnnpp
+from pixelzip.models.networks.gated import GatedPixelCNN
+from pixelzip.models.networks.multiscale import MultiScale, Upsampling
+from pixelzip.models.networks.pixelcnn import PixelCNN
+from pixelzip.models.networks.pixelcnnpp import PixelCNNpp
+from pixelzip.models.networks.pixelrnn import PixelRNN
+from pixelzip.models.networks.small import AutoregressiveChannels, NetworkInNetwork, SmallPixelCNNpp
+from pixelzip.models.programs.program import Node, Program
 
 Taps = tuple[tuple[int, int], ...]
 Tensors = dict[str, Tensor]

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelzip.codec.errors import NetworkFileError
-from pixelzip.models.engine import WHOLE_ROW, leads_of
-from pixelzip.models.layers import colours_of
-from pixelzip.models.program import Node, Program
+from pixelzip.models.networks.layers import colours_of
+from pixelzip.models.programs.engine import WHOLE_ROW, leads_of
+from pixelzip.models.programs.program import Node, Program
 
 Found = NDArray[np.int64]
 """(channels,): with which colour each channel of a map is found, from 0 on."""

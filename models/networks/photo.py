@@ -52,7 +52,7 @@ from pixelzip.models.frozen.architecture import (
     PhotoConfig,
     head_sizes,
 )
-from pixelzip.models.mixture import log_likelihood
+from pixelzip.models.networks.mixture import log_likelihood
 
 HATS = 23  # hat functions on the companded residual: -5.5 to 5.5 in steps of a half
 MEAN_UNIT = 4.0  # pixel values that an output of 1 moves a component's mean
@@ -122,7 +122,7 @@ class Block(nn.Module):
 
 
 class Photo(nn.Module):
-    """The float network, for training; `pixelzip.models.freeze` turns it into integers."""
+    """The float network, for training; `pixelzip.models.freezing.freeze` turns it into integers."""
 
     def __init__(self, config: PhotoConfig) -> None:
         super().__init__()

@@ -25,9 +25,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from pixelzip.models import outputs
-from pixelzip.models.field import Field
-from pixelzip.models.layers import MaskedConv2d, OutputLayers, ResidualBlock, Stack
+from pixelzip.models.networks import outputs
+from pixelzip.models.networks.field import Field
+from pixelzip.models.networks.layers import MaskedConv2d, OutputLayers, ResidualBlock, Stack
 
 
 @dataclass(frozen=True)

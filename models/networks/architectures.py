@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pixelzip.codec.errors import TrainingError
-from pixelzip.models.field import Field
+from pixelzip.models.networks.field import Field
 
 if TYPE_CHECKING:
     from torch import nn
@@ -79,7 +79,7 @@ NAMES = tuple(_PLACES)
 def find(name: str) -> Architecture:
     """The architecture of that name, one of `NAMES`."""
     module, config, build = _PLACES[name]
-    found = import_module(f"pixelzip.models.{module}")
+    found = import_module(f"pixelzip.models.networks.{module}")
     return Architecture(name, getattr(found, config), getattr(found, build))
 
 

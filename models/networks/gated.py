@@ -24,9 +24,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from pixelzip.models import outputs
-from pixelzip.models.field import Field
-from pixelzip.models.layers import GatedLayer, OutputLayers
+from pixelzip.models.networks import outputs
+from pixelzip.models.networks.field import Field
+from pixelzip.models.networks.layers import GatedLayer, OutputLayers
 
 
 @dataclass(frozen=True)

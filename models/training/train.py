@@ -41,17 +41,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pixelzip.codec.errors import DeviceError, NetworkFileError, TrainingError
-from pixelzip.models import architectures, images, photographs, planes
-from pixelzip.models.architectures import Config
-from pixelzip.models.freeze import load_checkpoint
+from pixelzip.models.freezing.freeze import load_checkpoint
+from pixelzip.models.freezing.thaw import thaw
 from pixelzip.models.frozen.architecture import PhotoConfig
-from pixelzip.models.photo import Photo
-from pixelzip.models.thaw import thaw
+from pixelzip.models.networks import architectures
+from pixelzip.models.networks.architectures import Config
+from pixelzip.models.networks.photo import Photo
+from pixelzip.models.training import images, photographs, planes
 
 EMA_DECAY = 0.999
 CLIP = 1.0
 VALIDATION_SIDE = 64
-CALIBRATION_BLOCKS = 256  # of the validation set, for `pixelzip.models.freeze`
+CALIBRATION_BLOCKS = 256  # of the validation set, for `pixelzip.models.freezing.freeze`
 HELD_OUT = 25  # one picture of so many is held out where no validation set is given
 
 
@@ -59,7 +60,7 @@ HELD_OUT = 25  # one picture of so many is held out where no validation set is g
 class TrainConfig:
     """What to train, on what, and for how long."""
 
-    data: tuple[Path, ...]  # photographs, or whole small images: see `pixelzip.models.images`
+    data: tuple[Path, ...]  # photographs, or whole small images: see `images`
     valid: tuple[Path, ...]  # if empty, a few of ``data`` are held out
     output: Path
     start: Path | None = None  # the checkpoint whose averaged weights a new run begins with, or a

@@ -162,7 +162,7 @@ def _whole(value: Any, largest: int) -> int:
 
 def check(program: Program) -> None:
     """Raise NetworkFileError unless every node can be evaluated."""
-    from pixelzip.models.heads import parameters
+    from pixelzip.models.programs.heads import parameters
 
     numbers = [program.colours, program.components, program.beyond, program.classes, program.bits]
     for number in numbers + ([] if program.lag is None else [program.lag]):

@@ -6,9 +6,9 @@ sign, with a scale for each channel, calibrated on photographs: each channel's r
 largest values that it takes there. An activation's scale is folded into the weights that read it,
 so the integer network needs one multiplication per sum.
 
-The papers' networks are traced into programs first (`pixelzip.models.tracing`). Their weights and
-activations have 16 bits or 8; with 16 there is room for values four times as large as any that
-was seen.
+The papers' networks are traced into programs first (`pixelzip.models.freezing.tracing`). Their
+weights and activations have 16 bits or 8; with 16 there is room for values four times as large as
+any that was seen.
 """
 
 from __future__ import annotations
@@ -31,10 +31,7 @@ from torch import Tensor, nn
 
 from pixelzip.codec import cdf
 from pixelzip.codec.errors import NetworkFileError
-from pixelzip.models import architectures, heads, integers, tracing
-from pixelzip.models import photo as floats
-from pixelzip.models.arithmetic import CELL_UNIT, Reals
-from pixelzip.models.engine import Network, Parallel, image
+from pixelzip.models.freezing import tracing
 from pixelzip.models.frozen.architecture import LAG, WINDOW, PhotoConfig
 from pixelzip.models.frozen.file import (
     FILTER_BITS,
@@ -45,10 +42,15 @@ from pixelzip.models.frozen.file import (
     described,
     fingerprint,
 )
-from pixelzip.models.multiscale import MultiScale
-from pixelzip.models.photo import Block, Photo
-from pixelzip.models.program import WIDE, Program
-from pixelzip.models.program import check as check_program
+from pixelzip.models.networks import architectures
+from pixelzip.models.networks import photo as floats
+from pixelzip.models.networks.multiscale import MultiScale
+from pixelzip.models.networks.photo import Block, Photo
+from pixelzip.models.programs import heads, integers
+from pixelzip.models.programs.arithmetic import CELL_UNIT, Reals
+from pixelzip.models.programs.engine import Network, Parallel, image
+from pixelzip.models.programs.program import WIDE, Program
+from pixelzip.models.programs.program import check as check_program
 
 STREAM_UNIT = 2048  # the residual stream is in 1/2048
 CONTRAST_UNIT = 32  # the companding table has 32 entries for each unit of contrast
@@ -72,7 +74,7 @@ HEADROOM = 4
 def load_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """The float network of a checkpoint, with its averaged weights, and all that is in it.
 
-    Raises NetworkFileError if it is not a checkpoint of `pixelzip.models.train`.
+    Raises NetworkFileError if it is not a checkpoint of `pixelzip.models.training.train`.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

@@ -24,8 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pixelzip.models import mixture
-from pixelzip.models.layers import precise, scaled
+from pixelzip.models.networks import mixture
+from pixelzip.models.networks.layers import precise, scaled
 
 OUTPUTS = ("softmax", "binary", "mixture", "continuous")
 

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelzip.codec.compiled import kernel
-from pixelzip.models import carriers, tables
+from pixelzip.models.frozen import carriers
 from pixelzip.models.frozen.file import LIMIT
-from pixelzip.models.program import WIDE, Program
+from pixelzip.models.programs import tables
+from pixelzip.models.programs.program import WIDE, Program
 
 CELL_UNIT = 1 << 16
 _CELL_LIMIT = 1 << 30
@@ -169,7 +170,7 @@ class Compiled:
         return values.contiguous().numpy() if isinstance(values, Tensor) else values
 
     def tensor(self, array: Any) -> Tensor:
-        """The way back, for what `pixelzip.models.heads` does."""
+        """The way back, for what `pixelzip.models.programs.heads` does."""
         return torch.from_numpy(array)
 
     def empty(self, shape: tuple[int, ...], kind: str) -> Any:

@@ -25,10 +25,10 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pixelzip.models import outputs, pixelrnn
-from pixelzip.models.field import Field
-from pixelzip.models.layers import initialise, precise, scaled
-from pixelzip.models.pixelrnn import DiagonalBiLSTMConfig, PixelRNN
+from pixelzip.models.networks import outputs, pixelrnn
+from pixelzip.models.networks.field import Field
+from pixelzip.models.networks.layers import initialise, precise, scaled
+from pixelzip.models.networks.pixelrnn import DiagonalBiLSTMConfig, PixelRNN
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Upsampling(nn.Module):
 
 
 class MultiScale(nn.Module):
-    """Both networks: a `pixelzip.models.outputs.Network` to those who train or evaluate it."""
+    """Both: a `pixelzip.models.networks.outputs.Network` to those who train or evaluate it."""
 
     def __init__(self, config: MultiScaleConfig) -> None:
         super().__init__()
@@ -80,11 +80,11 @@ class MultiScale(nn.Module):
         self.conditional = PixelRNN(config, self.output.parameters_per_pixel, config.condition)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """As `pixelzip.models.outputs.Network.forward`."""
+        """As `pixelzip.models.networks.outputs.Network.forward`."""
         return self._join(pixels, self.unconditional, self.output.log_likelihoods)
 
     def log_probabilities(self, pixels: Tensor) -> Tensor:
-        """As `pixelzip.models.outputs.Network.log_probabilities`."""
+        """As `pixelzip.models.networks.outputs.Network.log_probabilities`."""
         first = self.unconditional.log_probabilities
         return self._join(pixels, first, self.output.log_probabilities)
 

@@ -5,12 +5,12 @@ of one of these kinds, chosen anew for each:
 
 * *native*: the Y, Cb and Cr of the JPEGs as they come, with all that their quantisation left there;
 * *rendered*: pictures that were shrunk (and half of the time developed, see
-  `pixelzip.models.photographs`), as Y, Cb and Cr of full or halved chroma;
+  `pixelzip.models.training.photographs`), as Y, Cb and Cr of full or halved chroma;
 * *recompressed*: the same, through a JPEG of high quality and back to planes;
 * *scanned*: the same as the Y, C1 and C2 of a PhotoCD (docs/origins.md), whose chroma is halved.
 
 Chroma that is halved covers 2x2 luma samples; the network is given those four, see
-`pixelzip.models.photo.entries`.
+`pixelzip.models.networks.photo.entries`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from pixelzip.models.photo import entries
-from pixelzip.models.photographs import (
+from pixelzip.models.networks.photo import entries
+from pixelzip.models.training.photographs import (
     DEVELOPED_SHARE,
     LARGEST_SHARE,
     Pixels,
@@ -152,7 +152,7 @@ def given(luma: Plane, chroma: Plane | None, step: int) -> NDArray[np.uint8]:
 
 
 class Crops:
-    """Random crops of planes, mirrored half of the time; `pixelzip.models.train.Source`.
+    """Random crops of planes, mirrored half of the time; `pixelzip.models.training.train.Source`.
 
     Its generator is all the state there is. ``chroma``: whether crops are of a chroma plane, with
     what it is given, or of luma.

@@ -28,10 +28,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pixelzip.models import outputs
-from pixelzip.models.field import Field
-from pixelzip.models.layers import GatedResidual, nin
-from pixelzip.models.pixelcnnpp import First, PixelCNNppConfig, Streams
+from pixelzip.models.networks import outputs
+from pixelzip.models.networks.field import Field
+from pixelzip.models.networks.layers import GatedResidual, nin
+from pixelzip.models.networks.pixelcnnpp import First, PixelCNNppConfig, Streams
 
 FIELDS = ("11x5", "15x8")
 VARIANTS = ("plain", "nin", "autoregressive")

@@ -2,7 +2,7 @@
 
 The last map's columns come in the units that are read here (`units`): logits and log-scales in
 those of `pixelzip.codec.cdf`, so that all that is left is to couple the colours. These are the
-integer twins of `pixelzip.models.outputs`.
+integer twins of `pixelzip.models.networks.outputs`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from pixelzip.codec import cdf
 from pixelzip.codec.decimals import table
-from pixelzip.models.program import WIDE, Program
-from pixelzip.models.tables import hyperbolic_tangent
+from pixelzip.models.programs.program import WIDE, Program
+from pixelzip.models.programs.tables import hyperbolic_tangent
 
 _FINE = 16 * cdf.LOGIT_UNIT  # of what values are multiplied with before they are added to logits
 _NEVER = -(2**30)
@@ -133,7 +133,7 @@ def log_probability(value: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
     """Of values (n,) under each discretized logistic (n, K): in units of `cdf.LOGIT_UNIT`.
 
     log(sigmoid(upper) - sigmoid(lower)) as the sum of three logarithms, as in
-    `pixelzip.models.mixture`.
+    `pixelzip.models.networks.mixture`.
     """
     log_sigmoid, slope, width, inverse = _tables(str(value.device))
     scale = log_scales - cdf.LOG_SCALE_MIN

@@ -20,15 +20,17 @@ from torch import Tensor
 
 from pixelzip.codec.conditional import Conditional, Given, Shape, Stepper, lagged
 from pixelzip.codec.errors import NetworkFileError
-from pixelzip.models import carriers, causality, program, zoo
-from pixelzip.models.arithmetic import Arithmetic, Compiled, Plain
-from pixelzip.models.engine import Network, Parallel, Steps, bands, image
+from pixelzip.models import zoo
+from pixelzip.models.frozen import carriers
 from pixelzip.models.frozen.file import opened
-from pixelzip.models.program import Program
+from pixelzip.models.programs import causality, program
+from pixelzip.models.programs.arithmetic import Arithmetic, Compiled, Plain
+from pixelzip.models.programs.engine import Network, Parallel, Steps, bands, image
+from pixelzip.models.programs.program import Program
 
 FORMAT = zoo.PROGRAMS
 Part = tuple[Program, Mapping[str, Tensor]]
-"""A program and its tensors, named as `pixelzip.models.engine.Network` wants them."""
+"""A program and its tensors, named as `pixelzip.models.programs.engine.Network` wants them."""
 
 _MOST_MATRIX = 1 << 24  # numbers in one
 
@@ -135,8 +137,9 @@ def _of_classes(p: Program) -> set[int]:
 class Integers:
     """A frozen network of one program: a `pixelzip.codec.conditional.Conditional`.
 
-    ``carrier`` asks for a number format (see `pixelzip.models.carriers`), ``device`` is a torch
-    device. On the CPU compiled loops run, elsewhere plain torch; ``plain`` asks for the latter.
+    ``carrier`` asks for a number format (see `pixelzip.models.frozen.carriers`), ``device`` is a
+    torch device. On the CPU compiled loops run, elsewhere plain torch; ``plain`` asks for the
+    latter.
     """
 
     given = 0

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixelzip.codec.errors import TrainingError
-from pixelzip.models import photographs
+from pixelzip.models.training import photographs
 
 LARGEST = 64
 """Pixels a side, beyond which images of one size are taken for photographs."""

@@ -29,10 +29,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelzip.codec.conditional import Shape
-from pixelzip.models.arithmetic import OUTSIDE, Arithmetic
-from pixelzip.models.heads import Head
-from pixelzip.models.layers import colours_of
-from pixelzip.models.program import CELLS, STATES, Node, Program
+from pixelzip.models.networks.layers import colours_of
+from pixelzip.models.programs.arithmetic import OUTSIDE, Arithmetic
+from pixelzip.models.programs.heads import Head
+from pixelzip.models.programs.program import CELLS, STATES, Node, Program
 
 BAND = 4096
 """A product gathers the taps of so many positions at once: they fit a cache."""
