@@ -73,6 +73,7 @@ def library() -> ctypes.CDLL | None:
         ("engine_name", ctypes.c_char_p, [number]),
         ("engine_group", number, [number]),
         ("engine_depth", number, [number]),
+        ("engine_offset", number, [number]),
         ("engine_network_size", size, []),
         ("engine_product", None, [ctypes.POINTER(_Layer), number, number, octets, integers]),
         ("engine_open", pointer, [network, *[number] * 4, octets, octets, number]),
@@ -161,6 +162,7 @@ class _Packer:
 
     def __init__(self, engine: ctypes.CDLL, number: int) -> None:
         self.group, self.depth = engine.engine_group(number), engine.engine_depth(number)
+        self.offset = engine.engine_offset(number)
         self.kept: list[NDArray[Any]] = []
 
     def address(self, array: NDArray[Any]) -> int:
@@ -190,8 +192,7 @@ class _Packer:
         room[:, :inputs, :outputs] = weight.reshape(taps, inputs, outputs)
         groups = room.reshape(taps * deep // self.group, self.group, wide // _WIDTH, _WIDTH)
         total = bias.astype(np.int64)
-        if signed:
-            total = total - 128 * weight.sum(0, dtype=np.int64)
+        total += (self.offset - 128 * signed) * weight.sum(0, dtype=np.int64)
         return _Layer(
             weights=self.address(groups.transpose(2, 0, 3, 1)),
             bias=self.vector(total.astype(np.int32)),  # modulo 2^32, as the sums are

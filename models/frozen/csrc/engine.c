@@ -25,6 +25,19 @@
 #endif
 #endif
 
+#if defined(__aarch64__) && (defined(__GNUC__) || defined(__clang__))
+#define ARM
+#include <arm_neon.h>
+#if defined(__linux__) || defined(__APPLE__)
+#define HAS_DOTPROD
+#ifdef __clang__
+#define DOTPROD "dotprod"
+#else
+#define DOTPROD "arch=armv8.2-a+dotprod"
+#endif
+#endif
+#endif
+
 #define PRAGMA(x) _Pragma(#x)
 #ifdef __clang__
 #define BEGIN_TARGET(set) PRAGMA(clang attribute push(__attribute__((target(set))), apply_to = function))
@@ -153,6 +166,20 @@ static int avxvnni_is_here(void)
 }
 #endif
 
+#ifdef HAS_DOTPROD
+#ifdef __APPLE__
+static int dotprod_is_here(void) { return 1; }
+#else
+#include <sys/auxv.h>
+
+static int dotprod_is_here(void)
+{
+    enum { DOT_PRODUCTS = 20 }; /* a bit of Linux's ABI */
+    return getauxval(AT_HWCAP) >> DOT_PRODUCTS & 1;
+}
+#endif
+#endif
+
 /* Of the instruction sets that are here, the number-th one, fastest first; or NULL. */
 static const struct backend *backend(int number)
 {
@@ -178,6 +205,13 @@ static const struct backend *backend(int number)
     if (__builtin_cpu_supports("avx2"))
         found[count++] = &backend_avx2;
     found[count++] = &backend_sse2;
+#endif
+#ifdef ARM
+#ifdef HAS_DOTPROD
+    if (dotprod_is_here())
+        found[count++] = &backend_dotprod;
+#endif
+    found[count++] = &backend_neon;
 #endif
     found[count++] = &backend_portable;
     return number < count ? found[number] : NULL;
@@ -572,6 +606,11 @@ EXPORT int engine_group(int isa)
 EXPORT int engine_depth(int isa)
 {
     return backend(isa)->depth;
+}
+
+EXPORT int engine_offset(int isa)
+{
+    return backend(isa)->offset;
 }
 
 EXPORT size_t engine_network_size(void)

@@ -91,6 +91,7 @@ struct backend {
     const char *name;
     int32_t group; /* inputs that lie side by side in the weights: 4 of int8, or 2 or 1 of int16 */
     int32_t depth; /* inputs are filled up to multiples of this */
+    int32_t offset; /* what products take inputs for less than they are; biases make up for it */
     void (*visit)(struct evaluation *);
     void (*head)(struct evaluation *, int colour, int32_t *parameters);
     void (*product)(const struct layer *, int n, const uint8_t *x, int32_t *sums);

@@ -31,6 +31,7 @@ static void no_state(void) {}
 #define ISA portable
 #define GROUP 1
 #define GROUP_DEPTH 4
+#define OFFSET 0
 PRODUCT
 {
     const int16_t *weights = layer->weights;
@@ -285,3 +286,62 @@ END_TARGET
 #endif
 
 #endif /* X86 */
+
+#ifdef ARM
+
+/* --- NEON, which every ARM of 64 bits has: 16 bits ------------------------------------------------ */
+
+#undef GROUP_DEPTH
+#define VECTOR_NEON
+#define ISA neon
+#define GROUP 1
+#define GROUP_DEPTH 8
+#define WEIGHT int16_t
+#define INPUTS int16x8_t
+#define LOAD(from) vreinterpretq_s16_u16(vmovl_u8(vld1_u8(from)))
+#define AT(lane)                                                                                   \
+    for (int v = 0; v < 4; v += 2) {                                                               \
+        int16x8_t w = vld1q_s16(weights + lane * WIDTH + 4 * v);                                   \
+        for (int r = 0; r < rows; r++) {                                                           \
+            total[r][v] = vmlal_laneq_s16(total[r][v], vget_low_s16(w), values[r], lane);          \
+            total[r][v + 1] = vmlal_high_laneq_s16(total[r][v + 1], w, values[r], lane);           \
+        }                                                                                          \
+    }
+#define EACH_GROUP AT(0) AT(1) AT(2) AT(3) AT(4) AT(5) AT(6) AT(7)
+#include "neon.h"
+#define enter_neon no_state
+#define leave_neon no_state
+#include "walk.h"
+#undef ISA
+#undef GROUP
+#undef GROUP_DEPTH
+
+/* --- Its dot products, of signed bytes: inputs are taken 128 lower -------------------------------- */
+
+#ifdef HAS_DOTPROD
+#undef OFFSET
+#define OFFSET 128
+#define ISA dotprod
+#define GROUP 4
+#define GROUP_DEPTH 16
+BEGIN_TARGET(DOTPROD)
+#define WEIGHT int8_t
+#define INPUTS int8x16_t
+#define LOAD(from) vreinterpretq_s8_u8(veorq_u8(vld1q_u8(from), vdupq_n_u8(128)))
+#define AT(lane)                                                                                   \
+    for (int v = 0; v < 4; v++) {                                                                  \
+        int8x16_t w = vld1q_s8(weights + 4 * lane * WIDTH + 16 * v);                               \
+        for (int r = 0; r < rows; r++)                                                             \
+            total[r][v] = vdotq_laneq_s32(total[r][v], w, values[r], lane);                        \
+    }
+#define EACH_GROUP AT(0) AT(1) AT(2) AT(3)
+#include "neon.h"
+#define enter_dotprod no_state
+#define leave_dotprod no_state
+#include "walk.h"
+END_TARGET
+#undef ISA
+#undef GROUP
+#endif
+
+#endif /* ARM */

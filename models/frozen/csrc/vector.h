@@ -78,6 +78,31 @@ INLINE void BACKEND(store_bytes)(uint8_t *to, INTS x)
     memcpy(to, &bytes, sizeof bytes);
 }
 
+#elif defined(VECTOR_NEON)
+#define LANES 4
+typedef int32x4_t BACKEND(ints);
+typedef float32x4_t BACKEND(floats);
+#define INTS BACKEND(ints)
+#define FLOATS BACKEND(floats)
+INLINE INTS BACKEND(load)(const int32_t *from) { return vld1q_s32(from); }
+INLINE void BACKEND(store)(int32_t *to, INTS x) { vst1q_s32(to, x); }
+INLINE INTS BACKEND(plus)(INTS x, INTS y) { return vaddq_s32(x, y); }
+INLINE INTS BACKEND(times_256)(INTS x) { return vshlq_n_s32(x, 8); }
+INLINE FLOATS BACKEND(times)(INTS x, const float *scale)
+{
+    return vmulq_f32(vcvtq_f32_s32(x), vld1q_f32(scale));
+}
+INLINE INTS BACKEND(nearest)(FLOATS x, float lowest, float highest)
+{
+    return vcvtnq_s32_f32(vminq_f32(vmaxq_f32(x, vdupq_n_f32(lowest)), vdupq_n_f32(highest)));
+}
+INLINE void BACKEND(store_bytes)(uint8_t *to, INTS x)
+{
+    int16x4_t words = vmovn_s32(x);
+    uint32_t bytes = vget_lane_u32(vreinterpret_u32_s8(vmovn_s16(vcombine_s16(words, words))), 0);
+    memcpy(to, &bytes, sizeof bytes);
+}
+
 #else
 #define LANES 1
 #define INTS int32_t

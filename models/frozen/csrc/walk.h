@@ -317,7 +317,7 @@ static void BACKEND(sums)(const struct layer *layer, int n, const uint8_t *x, in
 }
 
 static const struct backend BACKEND(backend) = {
-    BACKEND_NAME, GROUP, GROUP_DEPTH, BACKEND(visit), BACKEND(head), BACKEND(sums), BACKEND(enter),
+    BACKEND_NAME, GROUP, GROUP_DEPTH, OFFSET, BACKEND(visit), BACKEND(head), BACKEND(sums), BACKEND(enter),
     BACKEND(leave),
 };
 
