@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pixelzip.bench.datasets import Dataset
     from pixelzip.bench.report import Sample
     from pixelzip.bench.tables import Table
-    from pixelzip.cli import Meter
+    from pixelzip.meter import Meter
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -220,7 +220,7 @@ def _check(written: Sequence[Path | None], page: Path | None, force: bool) -> No
 
 
 def _meter(quiet: bool) -> Meter:
-    from pixelzip.cli import Meter
+    from pixelzip.meter import Meter
 
     return Meter(1, shown=sys.stderr.isatty() and not quiet)
 

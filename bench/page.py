@@ -26,8 +26,8 @@ from pixelzip.bench import datasets, run, tables
 from pixelzip.bench.datasets import Dataset, DatasetError
 from pixelzip.bench.figures import CodecFigures, Results
 from pixelzip.bench.peers import DEFAULT, PEERS
-from pixelzip.cli import Meter
 from pixelzip.codec.errors import PixelzipError
+from pixelzip.meter import Meter
 
 REFERENCE = "jpeg-xl-9"
 SUMMARY = (

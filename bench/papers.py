@@ -28,8 +28,8 @@ from pixelzip.bench import curves, runs
 from pixelzip.bench.datasets import DatasetError
 from pixelzip.bench.runs import Coding, Measured
 from pixelzip.bench.tables import Table, count, machine_sentence
-from pixelzip.cli import Meter
 from pixelzip.codec.errors import PixelzipError, TrainingError
+from pixelzip.meter import Meter
 from pixelzip.models.training import images as rows
 
 

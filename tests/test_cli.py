@@ -28,8 +28,9 @@ from PIL.PngImagePlugin import PngInfo
 
 import pixelzip
 from pixelzip import files
-from pixelzip.cli import Meter, cli
+from pixelzip.cli import cli
 from pixelzip.codec.container import MIN_TILE
+from pixelzip.meter import Meter
 
 COMMAND = str(Path(sys.executable).with_name("pixelzip"))
 KEYS = [

@@ -1,0 +1,1 @@
+"""The commands of ``pixelzip``, each in a module that is loaded when it is asked for."""

@@ -1,0 +1,150 @@
+"""`pixelzip compress`."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from pixelzip import batch
+from pixelzip.batch import Done, Fraction, Work
+from pixelzip.codec import container
+from pixelzip.commands import options, running
+from pixelzip.files import Job
+
+if TYPE_CHECKING:
+    from pixelzip.codec.picture import Picture
+
+JPEG_NOTE = (
+    "this is a JPEG: its decoded pixels usually need more bytes than the JPEG itself, so keep the "
+    "JPEG unless it is the pixels that you need"
+)
+
+
+def _tile(_context: click.Context, _option: click.Parameter, value: int | None) -> int | None:
+    if value is not None and value != 0 and value < container.MIN_TILE:
+        raise click.BadParameter(f"must be 0 (the largest) or at least {container.MIN_TILE}")
+    return value
+
+
+@click.command()
+@options.IN
+@options.OUTPUT
+@options.RECURSIVE
+@options.FORCE
+@click.option(
+    "-n",
+    "--network",
+    metavar="NAME",
+    show_default="automatic",
+    help="A network of the zoo (see `pixelzip networks`), a frozen network's file, or none.",
+)
+@options.LABEL
+@click.option(
+    "--tile",
+    metavar="PIXELS",
+    type=int,
+    callback=_tile,
+    help="Largest side of a tile; 0 for the largest there can be.",
+)
+@click.option(
+    "--origin",
+    type=click.Choice(["auto", "none"]),
+    default="auto",
+    show_default=True,
+    help="Whether to look for the samples that the pixels were computed from.",
+)
+@click.option("--strip", is_flag=True, help="Drop the metadata (palette and transparency stay).")
+@options.WORK
+def compress(
+    sources: tuple[str, ...],
+    output: str | None,
+    recursive: bool,
+    force: bool,
+    network: str | None,
+    label: int | None,
+    tile: int | None,
+    origin: str,
+    strip: bool,
+    jobs: int,
+    threads: int | None,
+    device: str,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Compress images to .pxz files.
+
+    The output is named after the input and lies next to it, unless -o says otherwise. The inputs
+    stay as they are. Metadata comes along: ICC profile, EXIF, XMP, text, resolution, gamma.
+
+    By itself it takes the network photo, and for small images (up to 64x64 pixels) also tries tiny,
+    if the zoo has it, and keeps the smaller file. Where the pixels turn out to have been computed
+    from fewer samples (by a JPEG decoder, say), it codes those instead, with the networks luma and
+    chroma, and makes the very same pixels of them again when it decodes.
+
+    \b
+    Examples:
+      pixelzip compress photo.png
+      pixelzip compress photo.png -o smaller.pxz --force
+      pixelzip compress *.png -o archive/ --jobs 4
+      pixelzip compress --recursive photos -o archive
+      convert scan.tif png:- | pixelzip compress - > scan.pxz
+    """
+    from pixelzip.pictures import READABLE
+
+    todo = running.plan(sources, output, ".pxz", READABLE.__contains__, recursive)
+    make = partial(
+        _compress,
+        network=network,
+        label=label,
+        tile=tile,
+        origin=origin,
+        strip=strip,
+        threads=running.threads(threads, jobs),
+        device=device,
+    )
+    running.run(todo, Work(make), jobs=jobs, force=force, quiet=quiet, as_json=as_json)
+
+
+def _compress(
+    job: Job,
+    progress: Fraction | None,
+    *,
+    network: str | None,
+    label: int | None,
+    tile: int | None,
+    origin: str,
+    strip: bool,
+    threads: int,
+    device: str,
+) -> Done:
+    from pixelzip import api, pictures
+
+    start = time.perf_counter()
+    source = batch.read(job.source)
+    notes = [JPEG_NOTE] if pictures.is_jpeg(source) else []
+    picture = pictures.read(source, strip=strip)
+    data = api.encode(
+        picture,
+        network=network,
+        origin=origin,
+        label=label,
+        tile_size=tile,
+        threads=threads,
+        device=device,
+        progress=progress,
+    )
+    report = batch.report(job, api.info(data), len(source), len(data), start)
+    if network is not None and not report.networks and not _codes(network, device, picture):
+        notes.append(f"the network {network} codes no images of mode {picture.mode}: not used")
+    return Done(report, batch.line(report), data, notes)
+
+
+def _codes(network: str, device: str, picture: Picture) -> bool:
+    """Whether a network can code some part of a picture; ``none`` promises nothing."""
+    from pixelzip import api
+
+    conditional = api.load_network(network, device)
+    return conditional is None or any(conditional.codes(p.shape[2]) for p in picture.planes)
