@@ -2,14 +2,17 @@
 
 ::
 
-    | magic | head | sides | components | metadata | fingerprints | check | payloads ... |
-    |   2   |  1   | 2..6  |    >= 2    |   >= 1   | 2 or 4 each  | 3 / 4 | tile by tile |
+    | magic | head | sides | components | metadata | fingerprints | check | payloads ... | seal |
+    |   2   |  1   | 2..6  |    >= 2    |   >= 1   | 2 or 4 each  | 1 / 4 | tile by tile |  4   |
 
 A picture is a few *components* (colour, alpha, low bytes...), stored as *planes* by a *transform*;
 each plane is cut into *tiles*, each tile a payload with a method. All lengths stand in the header,
 so any tile can be decoded alone. The most common file, one network-coded tile and no metadata, is
-*plain*: it leaves out the components and the metadata, and everything but its payload is ten bytes
-for a picture of 32x32.
+*plain*: it leaves out the components and the metadata, and everything but its payload is twelve
+bytes for a picture of 32x32.
+
+Two checksums guard a file. The *seal*, over all its bytes, shows any damage without decoding; the
+*check*, over the pixels, shows that they are the ones that were coded.
 
 Two rules keep the format honest. There is one way to write each header (numbers in their shortest
 form, no unused bits), so a reader refuses whatever a writer would not have written. And whatever a
@@ -22,10 +25,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import IO, NamedTuple
 from zlib import crc32
 
 from pixelzip.codec import raw_lzma, transforms
-from pixelzip.codec.errors import FormatError, LimitError
+from pixelzip.codec.errors import FormatError, LimitError, TruncatedError
 from pixelzip.codec.methods import MAX_NETWORK_SIDE, Method, Tile, exact_length, least_length
 from pixelzip.codec.picture import MODES, PlaneLayout
 from pixelzip.codec.transforms import Form, Transform
@@ -49,9 +53,13 @@ MIN_TILE = 16
 """The smallest tile size, so that a hostile index cannot ask for millions of tiny tiles."""
 
 SMALL = 4096
-"""Pictures of at most this many pixels have a shorter fingerprint and a shorter checksum."""
+"""Pictures of at most this many pixels have shorter fingerprints and a shorter check."""
+
+SEAL = 4
+"""The bytes of the seal at a file's end."""
 
 _PLAIN = 0x80
+_PREFIX = 4096  # bytes in which nearly all headers end
 _MODE_NAMES = tuple(MODES)
 _METADATA_PROPERTIES = raw_lzma.properties()
 
@@ -96,8 +104,8 @@ class Container:
 
     The components carry each of those of ``MODES[mode]`` once, by ascending position.
     ``networks`` are the starts of the networks' fingerprints, `fingerprint_length` bytes each, in
-    the order in which planes use them first. ``checksum`` is the CRC-32 of all the bytes of the
-    picture's planes in order, `truncated_checksum`.
+    the order in which planes use them first. ``checksum`` is the `truncated_checksum` of all the
+    bytes of the picture's planes in order.
     """
 
     mode: str
@@ -108,16 +116,6 @@ class Container:
     metadata: bytes
     checksum: int
 
-    @property
-    def plain(self) -> bool:
-        """Whether the header can leave out the components and the metadata."""
-        component, *others = self.components
-        if others or self.metadata or component.form != Form(Transform.DIRECT):
-            return False
-        (plane,) = component.planes
-        first = plane.tiles[0].method
-        return not plane.tile_size and not plane.colours and first == Method.NETWORK
-
 
 def fingerprint_length(width: int, height: int) -> int:
     """How many bytes of the network's fingerprint the file of a picture of this size holds."""
@@ -125,7 +123,7 @@ def fingerprint_length(width: int, height: int) -> int:
 
 
 def truncated_checksum(crc: int, width: int, height: int) -> int:
-    """As many low bits of a CRC-32 as the file of a picture of this size holds: 24 or 32."""
+    """As many low bits of a CRC-32 as the file of a picture of this size holds: 8 or 32."""
     return crc & ((1 << 8 * _checksum_length(width, height)) - 1)
 
 
@@ -166,32 +164,70 @@ def check_limits(width: int, height: int, metadata: bytes) -> None:
         )
 
 
+def seal(data: bytes) -> bytes:
+    """The bytes of a file, and the CRC-32 of all of them: `check_whole` takes it off again."""
+    return data + crc32(data).to_bytes(SEAL, "little")
+
+
+def check_whole(data: bytes) -> bytes:
+    """A file without its seal. Raises FormatError if any of its bytes is not as it was written."""
+    body, seal = data[:-SEAL], data[-SEAL:]
+    if len(seal) < SEAL or crc32(body) != int.from_bytes(seal, "little"):
+        raise FormatError("the file is damaged or cut short: its bytes do not match their checksum")
+    return body
+
+
 def pack(container: Container) -> bytes:
     """Lay out a file. Raises LimitError if a side or the metadata is more than the format holds."""
     width, height = container.width, container.height
     check_limits(width, height, container.metadata)
-    plain = container.plain
+    plain = _is_plain(container.components, container.metadata)
     out = bytearray(MAGIC)
     out.append(_MODE_NAMES.index(container.mode) | VERSION << 4 | (_PLAIN if plain else 0))
     out += _varint(width - 1) + _varint(height - 1)
     if not plain:
         out += _pack_components(container.components) + _pack_metadata(container.metadata)
     out += b"".join(container.networks)
-    check = truncated_checksum(container.checksum ^ crc32(out), width, height)
-    out += check.to_bytes(_checksum_length(width, height), "little")
+    out += container.checksum.to_bytes(_checksum_length(width, height), "little")
     for component in container.components:
         out += component.corrections
         for plane in component.planes:
             out += plane.colours
             out += b"".join(tile.payload for tile in plane.tiles)
-    return bytes(out)
+    return seal(bytes(out))
 
 
-def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> Container:
-    """Take a file apart, in time and memory proportional to its length and its metadata.
+def _is_plain(components: Sequence[Component] | Sequence[ComponentIndex], metadata: bytes) -> bool:
+    """Whether the header leaves out the components and the metadata."""
+    component, *others = components
+    if others or metadata or component.form != Form(Transform.DIRECT):
+        return False
+    (plane,) = component.planes
+    return not plane.tile_size and not plane.colours and plane.tiles[0].method == Method.NETWORK
 
-    The pixels are not decoded, so the checksum is not verified yet. Raises FormatError if it is not
-    a valid file, LimitError if the picture has more than ``max_pixels`` pixels.
+
+@dataclass(frozen=True)
+class Header:
+    """All of a file that stands before its payloads.
+
+    Fields that a `Container` has too are the same. ``length`` is the header's own, in bytes.
+    """
+
+    mode: str
+    width: int
+    height: int
+    networks: tuple[bytes, ...]
+    components: tuple[ComponentIndex, ...]
+    metadata: bytes
+    checksum: int
+    length: int
+
+
+def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
+    """The header of a file of which ``data`` is the beginning.
+
+    Raises TruncatedError if the header goes on after ``data``, FormatError if there is no header,
+    LimitError if the picture has more than ``max_pixels`` pixels.
     """
     reader = _Reader(data)
     if data[:2] != MAGIC:
@@ -214,54 +250,91 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> Container:
             f"the image has {width}x{height} pixels and the limit is {max_pixels} in total"
         )
     plain = bool(head & _PLAIN)
-    indexes = [_plain_index(mode, (height, width))] if plain else []
     networks = _Networks(int(plain))
-    if not plain:
-        indexes = list(_read_components(reader, mode, (height, width), networks))
-    metadata = b"" if plain else _read_metadata(reader)
+    components: tuple[ComponentIndex, ...]
+    if plain:
+        components, metadata = (_plain_index(mode, (height, width)),), b""
+    else:
+        components = tuple(_read_components(reader, mode, (height, width), networks))
+        metadata = _read_metadata(reader)
+        if _is_plain(components, metadata):
+            raise _damaged("a header that is not in its shortest form")
     length = fingerprint_length(width, height)
     fingerprints = tuple(reader.take(length) for _ in range(networks.count))
-    crc = crc32(reader.taken())
     check = int.from_bytes(reader.take(_checksum_length(width, height)), "little")
-    components = tuple(_read_payloads(reader, index) for index in indexes)
+    return Header(mode, width, height, fingerprints, components, metadata, check, reader.position)
+
+
+def header_of(file: IO[bytes], max_pixels: int = MAX_PIXELS) -> Header:
+    """The header of a file that is open at its beginning; not much more of it is read.
+
+    Raises what `read_header` raises.
+    """
+    data = file.read(_PREFIX)
+    while True:
+        try:
+            return read_header(data, max_pixels)
+        except TruncatedError:
+            more = file.read(len(data))
+            if not more:
+                raise
+            data += more
+
+
+def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> Container:
+    """Take a file apart, in time and memory proportional to its length and its metadata.
+
+    The pixels are not decoded, so their checksum is not verified yet. Raises FormatError if it is
+    not a valid file, LimitError if the picture has more than ``max_pixels`` pixels.
+    """
+    header = read_header(data, max_pixels)
+    reader = _Reader(check_whole(data))
+    if header.length > reader.remaining:
+        raise _truncated()
+    reader.take(header.length)
+    components = tuple(_read_payloads(reader, index) for index in header.components)
     if reader.remaining:
         raise _damaged("bytes after its end")
-    container = Container(
-        mode=mode,
-        width=width,
-        height=height,
-        networks=fingerprints,
-        components=components,
-        metadata=metadata,
-        checksum=truncated_checksum(check ^ crc, width, height),
+    return Container(
+        header.mode,
+        header.width,
+        header.height,
+        header.networks,
+        components,
+        header.metadata,
+        header.checksum,
     )
-    if container.plain != plain:
-        raise _damaged("a header that is not in its shortest form")
-    return container
 
 
 # Components. The header says of each the transform, then of each of its planes the tiles.
 
 
+class TileIndex(NamedTuple):
+    """What the header says of a tile; a length of None stands for all the rest of the file."""
+
+    method: Method
+    length: int | None
+
+
 @dataclass(frozen=True)
-class _PlaneIndex:
-    """What the header says of a plane; a length of None stands for all the rest of the file."""
+class PlaneIndex:
+    """What the header says of a plane: of its colours the length of their payload."""
 
     layout: PlaneLayout
     tile_size: int
     colours: int
-    tiles: Sequence[tuple[Method, int | None]]
+    tiles: tuple[TileIndex, ...]
     network: int | None
 
 
 @dataclass(frozen=True)
-class _Index:
-    """What the header says of a component."""
+class ComponentIndex:
+    """What the header says of a component: of its corrections their length."""
 
     position: int
     form: Form
     corrections: int
-    planes: list[_PlaneIndex]
+    planes: tuple[PlaneIndex, ...]
 
 
 class _Networks:
@@ -319,17 +392,18 @@ def _pack_plane(plane: StoredPlane, networks: _Networks) -> bytes:
     return bytes(out)
 
 
-def _plain_index(mode: str, shape: tuple[int, int]) -> _Index:
+def _plain_index(mode: str, shape: tuple[int, int]) -> ComponentIndex:
     if len(MODES[mode]) > 1:
         raise _damaged("a header that leaves out too much")
     form = Form(Transform.DIRECT)
     (layout,) = transforms.layouts(mode, 0, form, shape)
-    return _Index(0, form, 0, [_PlaneIndex(layout, 0, 0, [(Method.NETWORK, None)], 0)])
+    plane = PlaneIndex(layout, 0, 0, (TileIndex(Method.NETWORK, None),), 0)
+    return ComponentIndex(0, form, 0, (plane,))
 
 
 def _read_components(
     reader: _Reader, mode: str, shape: tuple[int, int], networks: _Networks
-) -> Iterator[_Index]:
+) -> Iterator[ComponentIndex]:
     missing = set(range(len(MODES[mode])))
     while missing:
         position = min(missing)
@@ -346,7 +420,7 @@ def _read_components(
             planes = [_read_plane(reader, at, reader.varint(), networks) for at in layouts]
         else:
             planes = [_read_plane(reader, at, rest, networks) for at in layouts]
-        yield _Index(position, form, corrections, planes)
+        yield ComponentIndex(position, form, corrections, tuple(planes))
 
 
 def _read_form(
@@ -367,7 +441,7 @@ def _read_form(
 
 def _read_plane(
     reader: _Reader, layout: PlaneLayout, shape: int, networks: _Networks
-) -> _PlaneIndex:
+) -> PlaneIndex:
     tile_size, restricted = shape >> 1, shape & 1
     height, width, channels = layout.shape
     if tile_size and not MIN_TILE <= tile_size < max(height, width):
@@ -376,38 +450,38 @@ def _read_plane(
     tile_count = -(-width // tile_size) * -(-height // tile_size) if tile_size else 1
     if tile_count > reader.remaining:
         raise _truncated()
-    tiles = [
+    tiles = tuple(
         _read_tile(reader, (rows, columns, channels))
         for _, _, rows, columns in tile_grid(height, width, tile_size)
-    ]
-    coded = any(method == Method.NETWORK for method, _ in tiles)
+    )
+    coded = any(tile.method == Method.NETWORK for tile in tiles)
     if restricted and not (coded and colours and layout.kind == "colour"):
         raise _damaged("colours that mean nothing")
     network = networks.read(reader) if coded else None
-    return _PlaneIndex(layout, tile_size, colours, tiles, network)
+    return PlaneIndex(layout, tile_size, colours, tiles, network)
 
 
-def _read_tile(reader: _Reader, shape: tuple[int, int, int]) -> tuple[Method, int]:
-    """Method and length of a tile; an index says no length that follows from the method."""
+def _read_tile(reader: _Reader, shape: tuple[int, int, int]) -> TileIndex:
+    """A tile's entry of an index, which says no length that follows from the method."""
     number = reader.varint()
     if number & 7 not in list(Method):
         raise _damaged("an unknown method")
     method, length = Method(number & 7), number >> 3
     exact = exact_length(method, shape)
     if exact is None:
-        return method, length
+        return TileIndex(method, length)
     if length:
         raise _damaged("a length that means nothing")
-    return method, exact
+    return TileIndex(method, exact)
 
 
-def _read_payloads(reader: _Reader, index: _Index) -> Component:
+def _read_payloads(reader: _Reader, index: ComponentIndex) -> Component:
     corrections = reader.take(index.corrections)
     planes = tuple(_read_tiles(reader, plane) for plane in index.planes)
     return Component(index.position, index.form, planes, corrections)
 
 
-def _read_tiles(reader: _Reader, index: _PlaneIndex) -> StoredPlane:
+def _read_tiles(reader: _Reader, index: PlaneIndex) -> StoredPlane:
     colours, tiles = reader.take(index.colours), []
     layout = index.layout
     grid = tile_grid(layout.height, layout.width, index.tile_size)
@@ -445,7 +519,7 @@ def _read_metadata(reader: _Reader) -> bytes:
 
 
 def _checksum_length(width: int, height: int) -> int:
-    return 3 if width * height <= SMALL else 4
+    return 1 if width * height <= SMALL else 4
 
 
 def _cuts(side: int, tile_size: int) -> list[int]:
@@ -468,20 +542,17 @@ class _Reader:
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._position = 0
+        self.position = 0
 
     @property
     def remaining(self) -> int:
-        return len(self._data) - self._position
-
-    def taken(self) -> bytes:
-        return self._data[: self._position]
+        return len(self._data) - self.position
 
     def take(self, count: int) -> bytes:
         if count > self.remaining:
             raise _truncated()
-        self._position += count
-        return self._data[self._position - count : self._position]
+        self.position += count
+        return self._data[self.position - count : self.position]
 
     def varint(self) -> int:
         value = shift = 0
@@ -498,8 +569,8 @@ class _Reader:
         return value
 
 
-def _truncated() -> FormatError:
-    return FormatError("the file is truncated or damaged: it is shorter than it says")
+def _truncated() -> TruncatedError:
+    return TruncatedError("the file is truncated or damaged: it is shorter than it says")
 
 
 def _damaged(what: str) -> FormatError:

@@ -15,6 +15,10 @@ class FormatError(PixelzipError):
     """The bytes are not a .pxz file, or a damaged, truncated or hostile one."""
 
 
+class TruncatedError(FormatError):
+    """The bytes end before what they begin does."""
+
+
 class UnknownNetworkError(PixelzipError):
     """The file was coded with a network that is not at hand."""
 

@@ -21,6 +21,7 @@ from pixelzip.codec.errors import (
     LimitError,
     NetworkFileError,
     PixelzipError,
+    TruncatedError,
     UnknownNetworkError,
     UnsuitableNetworkError,
     UnsupportedImageError,
@@ -28,6 +29,7 @@ from pixelzip.codec.errors import (
 
 if TYPE_CHECKING:
     from pixelzip.api import (
+        Header,
         Info,
         complete,
         compress,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
         decompress_array,
         decompress_many,
         info,
+        peek,
         sample,
     )
 
@@ -45,10 +48,12 @@ if TYPE_CHECKING:
 __all__ = [
     "DeviceError",
     "FormatError",
+    "Header",
     "Info",
     "LimitError",
     "NetworkFileError",
     "PixelzipError",
+    "TruncatedError",
     "UnknownNetworkError",
     "UnsuitableNetworkError",
     "UnsupportedImageError",
@@ -61,6 +66,7 @@ __all__ = [
     "decompress_array",
     "decompress_many",
     "info",
+    "peek",
     "sample",
 ]
 

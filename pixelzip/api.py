@@ -18,13 +18,14 @@ of a pixel. A 16-bit sample counts as one sub-pixel, and so does a palette index
 
 from __future__ import annotations
 
+import io
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ from PIL import Image
 
 from pixelzip import metadata, pictures
 from pixelzip.codec import transforms
-from pixelzip.codec.container import MAX_PIXELS, unpack
+from pixelzip.codec.container import MAX_PIXELS, header_of, unpack
 from pixelzip.codec.errors import (
     LimitError,
     PixelzipError,
@@ -235,11 +236,43 @@ class Info:
     """Its length before compression."""
 
 
+@dataclass(frozen=True)
+class Header:
+    """What stands before the pixels in a ``.pxz`` file."""
+
+    width: int
+    height: int
+    mode: str
+    networks: tuple[str, ...]
+    """The networks' names; of one that is not in the zoo the start of its fingerprint."""
+    metadata: tuple[str, ...]
+    """What it carries besides the pixels: "ICC profile", "EXIF", "text"..."""
+
+
+def peek(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Header:
+    """What the beginning of a ``.pxz`` file says: its first 4096 bytes nearly always are enough.
+
+    ``data`` is that beginning or a path, of which no more is read than is needed. Damage to what
+    comes after the header does not show. Raises TruncatedError if the header goes on after what
+    there is, and what `info` raises.
+    """
+    with _named(data), _opened(data) as file:
+        header = header_of(file, max_pixels)
+        chunks = metadata.parse(header.metadata, header.mode)
+    return Header(
+        width=header.width,
+        height=header.height,
+        mode=header.mode,
+        networks=tuple(map(_network_name, header.networks)),
+        metadata=_names(chunks),
+    )
+
+
 def info(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Info:
     """Describe a ``.pxz`` file without decoding it.
 
-    Raises FormatError if the file is damaged (of the pixels that shows only when they are decoded),
-    LimitError if it has more than ``max_pixels`` pixels.
+    Raises FormatError if any byte of the file is not as it was written, LimitError if it has more
+    than ``max_pixels`` pixels.
     """
     from pixelzip.codec.decode import colours_of
 
@@ -281,7 +314,7 @@ def info(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Info:
         origins=tuple(origins),
         parts=tuple(parts),
         payload_bytes=sum(part.bytes for part in parts) + aside,
-        metadata=tuple(dict.fromkeys(chunk.name for chunk in chunks)),
+        metadata=_names(chunks),
         metadata_bytes=len(container.metadata),
     )
 
@@ -614,6 +647,17 @@ def _network_name(fingerprint: bytes) -> str:
     start = fingerprint.hex()
     names = [card["name"] for card in zoo.describe() if card["fingerprint"].startswith(start)]
     return names[0] if names else start
+
+
+def _names(chunks: metadata.Metadata) -> tuple[str, ...]:
+    """What people call the chunks, each name once."""
+    return tuple(dict.fromkeys(chunk.name for chunk in chunks))
+
+
+def _opened(data: DataLike) -> IO[bytes]:
+    if isinstance(data, bytes | bytearray | memoryview):
+        return io.BytesIO(data)
+    return Path(data).open("rb")
 
 
 def _bytes(data: DataLike) -> bytes:

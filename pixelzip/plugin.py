@@ -42,14 +42,13 @@ class PxzImageFile(ImageFile.ImageFile):
 
     def _open(self) -> None:
         from pixelzip import metadata, pictures
-        from pixelzip.codec.container import unpack
+        from pixelzip.codec.container import header_of
 
         assert self.fp is not None
-        self._data: bytes | None = self.fp.read()
         try:
-            container = unpack(self._data)
-            mode = container.mode
-            chunks = metadata.parse(container.metadata, mode)
+            header = header_of(self.fp)
+            mode = header.mode
+            chunks = metadata.parse(header.metadata, mode)
         except FormatError as error:
             raise SyntaxError(str(error)) from error  # so Pillow tries other formats, and then says
         except PixelzipError as error:
@@ -57,31 +56,31 @@ class PxzImageFile(ImageFile.ImageFile):
         if mode.endswith(";16") and mode != "I;16":
             raise _for_pillow(pictures.deep_error(mode))
         self._mode = mode
-        self._size = (container.width, container.height)
+        self._size = (header.width, header.height)
         self.info = metadata.to_pillow(chunks, mode)
 
     def verify(self) -> None:
         """Decode the pixels and check their checksum; as always in Pillow, open it again after."""
-        self._decoded()
+        self._decode()
         super().verify()
 
     def load(self) -> Any:
-        if self._data is not None:
-            image = self._decoded()
-            self._data = None
-            if self.fp is not None and self._exclusive_fp:
+        if self.fp is not None:
+            image = self._decode()
+            if self._exclusive_fp:
                 self.fp.close()
             self.fp = None
             self.im = image.im
             self.palette = image.palette
         return super().load()
 
-    def _decoded(self) -> Image.Image:
+    def _decode(self) -> Image.Image:
         from pixelzip import api
 
-        assert self._data is not None
+        assert self.fp is not None
+        self.fp.seek(0)
         try:
-            return api.decompress(self._data)
+            return api.decompress(self.fp.read())
         except PixelzipError as error:
             raise _for_pillow(error) from error
 

@@ -494,7 +494,8 @@ def decode_file(
     origins: Origins | None = None,
 ) -> list[Array]:
     """The components of a file, (height, width, channels) each."""
-    file = File(data)
+    file = File(data[:-4])
+    assert crc32(data[:-4]) == int.from_bytes(data[-4:], "little")
     assert file.take(2) == b"\xf5\x7a"
     head = file.take(1)[0]
     assert head >> 4 & 7 == 1
@@ -512,8 +513,7 @@ def decode_file(
         file.take(size >> 1)  # the metadata
     small = width * height <= 4096
     fingerprints = [file.take(2 if small else 4) for _ in range(networks)]
-    header = data[: file.at]
-    check = int.from_bytes(file.take(3 if small else 4), "little")
+    check = int.from_bytes(file.take(1 if small else 4), "little")
     restored: list[Array] = [np.zeros(0, np.uint8)] * len(channels)
     for component in components:
         corrections = file.take(component.corrections)
@@ -526,9 +526,9 @@ def decode_file(
         found = undo(component, counts, height, width, corrections, origins or ORIGINS)
         for position, pixels in zip(component.carried, found, strict=True):
             restored[position] = pixels
-    assert file.at == len(data)
+    assert file.at == len(file.data)
     crc = crc32(b"".join(pixels.tobytes() for pixels in restored))
-    assert (crc32(header) ^ crc) & (2**24 - 1 if small else 2**32 - 1) == check
+    assert crc & (2**8 - 1 if small else 2**32 - 1) == check
     return restored
 
 

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import pixelzip
 from pixelzip import pictures
@@ -147,6 +148,27 @@ def test_the_default_network(photo: Path) -> None:
     batch = pixelzip.compress_many([photo, photo])
     assert batch == [data, data]
     assert_same_image(pixelzip.decompress_many(batch)[1], pixelzip.decompress(data))
+
+
+def test_peek_needs_the_beginning_of_a_file_only(tmp_path: Path) -> None:
+    text = PngInfo()
+    noise = np.random.default_rng(0).integers(0, 256, 9000, np.uint8)
+    text.add_text("Comment", noise.tobytes().decode("latin-1"))
+    path = tmp_path / "image.png"
+    Image.radial_gradient("L").save(path, pnginfo=text, dpi=(300, 300))
+    data = pixelzip.compress(path, network="none")
+    path = tmp_path / "image.pxz"
+    path.write_bytes(data)
+    head = pixelzip.peek(path)
+    assert head == pixelzip.peek(data) == pixelzip.peek(data[:-8])
+    assert (head.width, head.height, head.mode) == (256, 256, "L")
+    assert head.metadata == pixelzip.info(data).metadata
+    with pytest.raises(pixelzip.TruncatedError):
+        pixelzip.peek(data[:4096])
+    small = pixelzip.compress(Image.radial_gradient("L"), network="none")
+    assert pixelzip.peek(small[:40]).width == 256
+    with pytest.raises(pixelzip.FormatError, match="checksum"):
+        pixelzip.info(small[:-1])
 
 
 def test_info_counts_what_is_there(photo: Path) -> None:

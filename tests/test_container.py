@@ -19,18 +19,22 @@ from pixelzip.codec.conditional import Conditional
 from pixelzip.codec.container import (
     MAX_METADATA,
     MAX_SIDE,
+    SEAL,
     Component,
     Container,
     StoredPlane,
+    check_whole,
     fingerprint_length,
     pack,
+    read_header,
+    seal,
     tile_grid,
     truncated_checksum,
     unpack,
 )
 from pixelzip.codec.decode import decode
 from pixelzip.codec.encode import encode
-from pixelzip.codec.errors import FormatError, LimitError, PixelzipError
+from pixelzip.codec.errors import FormatError, LimitError, PixelzipError, TruncatedError
 from pixelzip.codec.methods import Method, Tile, least_length
 from pixelzip.codec.picture import MODES, Picture, PlaneLayout, is_deep
 from pixelzip.codec.transforms import Form, Transform
@@ -54,7 +58,7 @@ PLAIN = Container(
         ),
     ),
     b"",
-    0x1234,
+    0x34,
 )
 
 
@@ -132,21 +136,22 @@ def test_unpack_undoes_pack(container: Container) -> None:
 @given(containers(), st.randoms(use_true_random=False))
 def test_there_is_one_way_to_write_each_header(container: Container, random: Random) -> None:
     """Whatever a reader accepts, a writer writes in the same bytes."""
-    data = bytearray(pack(container))
-    position = random.randrange(min(len(data), 40))
-    data[position] ^= 1 << random.randrange(8)
+    body = bytearray(check_whole(pack(container)))
+    position = random.randrange(min(len(body), 40))
+    body[position] ^= 1 << random.randrange(8)
+    data = seal(bytes(body))
     try:
-        other = unpack(bytes(data))
+        other = unpack(data)
     except PixelzipError:
         return
     assert other != container
     assert other.metadata != container.metadata or pack(other) == data
 
 
-def test_a_plain_file_spends_ten_bytes() -> None:
+def test_a_plain_file_spends_twelve_bytes() -> None:
     data = pack(PLAIN)
-    assert data[:7] == b"\xf5z\x94\x1f\x1f\xab\xcd"
-    assert data[10:] == PLAIN.components[0].planes[0].tiles[0].payload
+    assert data[:8] == b"\xf5z\x94\x1f\x1f\xab\xcd\x34"
+    assert data[8:-4] == PLAIN.components[0].planes[0].tiles[0].payload
     assert unpack(data) == PLAIN
 
 
@@ -225,14 +230,20 @@ REFUSED = {
 
 
 def test_the_base_of_the_refused_is_accepted() -> None:
-    assert unpack(RAW_2X1 + b"\x00\x00\x00" + bytes(5)).width == 2
+    assert unpack(seal(RAW_2X1 + b"\x00\x00\x00" + bytes(3))).width == 2
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(name: str) -> None:
     data, message = REFUSED[name]
     with pytest.raises(FormatError, match=message):
-        unpack(data)
+        _read_and_unpack(data)
+
+
+def _read_and_unpack(data: bytes) -> None:
+    """Refuse a header that ends too early, and what is wrong with the rest under a true seal."""
+    read_header(data)
+    unpack(seal(data))
 
 
 def test_every_truncation_is_refused() -> None:
@@ -240,6 +251,32 @@ def test_every_truncation_is_refused() -> None:
     for length in range(len(data)):
         with pytest.raises(FormatError):
             unpack(data[:length])
+    for length in range(len(data) - SEAL):
+        with pytest.raises(FormatError):
+            unpack(seal(data[:length]))
+
+
+@given(containers(), st.randoms(use_true_random=False))
+def test_every_flipped_bit_is_seen_without_decoding(container: Container, random: Random) -> None:
+    data = bytearray(pack(container))
+    at = random.randrange(len(data))
+    data[at] ^= 1 << random.randrange(8)
+    with pytest.raises(FormatError):
+        unpack(bytes(data))
+    with pytest.raises(FormatError, match="match their checksum"):
+        check_whole(bytes(data))
+
+
+@given(containers())
+def test_the_header_is_read_from_the_beginning_of_a_file(container: Container) -> None:
+    data = pack(container)
+    header = read_header(data)
+    assert read_header(data[: header.length]) == header
+    for name in ("mode", "width", "height", "networks", "metadata", "checksum"):
+        assert getattr(header, name) == getattr(container, name)
+    for length in range(2, header.length):
+        with pytest.raises(TruncatedError):
+            read_header(data[:length])
 
 
 def test_a_metadata_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,10 +287,10 @@ def test_a_metadata_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         assert 2**7 <= length < 2**14
         head = RAW_2X1 + b"\x00\x00" + bytes([length & 0x7F | 0x80, length >> 7])
         if accepted:
-            assert unpack(head + bomb + bytes(5)).metadata == bytes(size)
+            assert unpack(seal(head + bomb + bytes(3))).metadata == bytes(size)
         else:
             with pytest.raises(FormatError, match="wrong length"):
-                unpack(head + bomb + bytes(5))
+                unpack(seal(head + bomb + bytes(3)))
 
 
 # docs/format.md: what it shows is what the code does.

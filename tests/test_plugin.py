@@ -116,6 +116,21 @@ def test_opening_reads_no_pixels(image: Image.Image, tmp_path: Path) -> None:
         back.verify()
 
 
+def test_opening_reads_the_header_only(image: Image.Image) -> None:
+    class Counting(io.BytesIO):
+        total = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            data = super().read(size)
+            self.total += len(data)
+            return data
+
+    image.info["comment"] = "long " * 20
+    file = Counting(pixelzip.compress(image, network="none") + bytes(2**20))
+    assert Image.open(file).size == (64, 48)
+    assert 0 < file.total < 10_000
+
+
 def test_verify_takes_what_is_sound(image: Image.Image, tmp_path: Path) -> None:
     path = tmp_path / "sound.pxz"
     path.write_bytes(pixelzip.compress(image, network="none"))
@@ -125,9 +140,13 @@ def test_verify_takes_what_is_sound(image: Image.Image, tmp_path: Path) -> None:
 
 def test_damage_and_other_files(image: Image.Image) -> None:
     data = pixelzip.compress(image, network="none")
-    for junk in (data[:-1], data[:2], data[:2] + b"junk" * 9, data + b"more"):
+    for junk in (data[:2], data[:7], data[:2] + b"junk" * 9):
         with pytest.raises(UnidentifiedImageError):
             Image.open(io.BytesIO(junk))
+    for damaged in (data[:-1], data[:100], data + b"more"):
+        opened = Image.open(io.BytesIO(damaged))
+        with pytest.raises(OSError, match="damaged"):
+            opened.load()
     with pytest.raises(UnidentifiedImageError):
         Image.open(io.BytesIO(b"\xf5" + data[2:]))
     png = io.BytesIO()
