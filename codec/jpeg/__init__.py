@@ -1,0 +1,1 @@
+"""JPEG files, byte for byte."""
