@@ -541,7 +541,7 @@ struct writer {
 
 static void put_byte(struct writer *writer, uint8_t byte)
 {
-    if (writer->end - writer->next < 2) {
+    if (writer->end - writer->next < 1 + (byte == 0xFF)) {
         writer->failed = 1;
         return;
     }

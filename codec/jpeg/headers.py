@@ -107,22 +107,22 @@ class Headers:
         """The next scan whose header begins at ``position`` or after other segments there."""
         try:
             return self._next(data, position)
-        except _Trouble as trouble:
+        except _TroubleError as trouble:
             self.trouble = str(trouble)
             return None
 
     def _next(self, data: bytes, position: int) -> Scan | None:
         if position == 0:
             if data[:2] != SOI:
-                raise _Trouble("it does not begin as a JPEG")
+                raise _TroubleError("it does not begin as a JPEG")
             position = 2
         while True:
             if data[position : position + 1] != b"\xff":
-                raise _Trouble("it is damaged" if position < len(data) else "it is truncated")
+                raise _TroubleError("it is damaged" if position < len(data) else "it is truncated")
             while data[position : position + 1] == b"\xff":
                 position += 1
             if position >= len(data):
-                raise _Trouble("it is truncated")
+                raise _TroubleError("it is truncated")
             marker = data[position]
             position += 1
             if marker == 0xD9:
@@ -133,10 +133,10 @@ class Headers:
             length = int.from_bytes(data[position : position + 2], "big")
             segment = data[position + 2 : position + length]
             if length < 2 or len(segment) != length - 2:
-                raise _Trouble("it is truncated")
+                raise _TroubleError("it is truncated")
             self._segments += 1
             if self._segments > MAX_SEGMENTS:
-                raise _Trouble("it has too many segments")
+                raise _TroubleError("it has too many segments")
             position += length
             if marker == 0xDA:
                 return self._scan(segment, position)
@@ -151,29 +151,29 @@ class Headers:
             self._read_steps(segment)
         elif marker == 0xDD:
             if len(segment) != 2:
-                raise _Trouble("it is damaged")
+                raise _TroubleError("it is damaged")
             self._interval = int.from_bytes(segment, "big")
         elif marker in (0xDC, 0xDE, 0xDF):
-            raise _Trouble("it has a height that comes later, or it is hierarchical")
+            raise _TroubleError("it has a height that comes later, or it is hierarchical")
 
     def _read_frame(self, marker: int, segment: bytes) -> None:
         if self.frame is not None:
-            raise _Trouble("it has more than one frame")
+            raise _TroubleError("it has more than one frame")
         if marker > 0xC7:
-            raise _Trouble("it is arithmetic-coded")
+            raise _TroubleError("it is arithmetic-coded")
         if marker in _KINDS:
-            raise _Trouble(f"it is {_KINDS[marker]}")
+            raise _TroubleError(f"it is {_KINDS[marker]}")
         if len(segment) < 6 or len(segment) != 6 + 3 * segment[5]:
-            raise _Trouble("it is damaged")
+            raise _TroubleError("it is damaged")
         if segment[0] != 8:
-            raise _Trouble(f"it has {segment[0]} bits a sample")
+            raise _TroubleError(f"it has {segment[0]} bits a sample")
         height, width = (int.from_bytes(segment[i : i + 2], "big") for i in (1, 3))
         count = segment[5]
         given = [segment[6 + 3 * i : 9 + 3 * i] for i in range(count)]
         factors = [(one[1] >> 4, one[1] & 15) for one in given]
         possible = count in (1, 2, 3, 4) and height and width
         if not possible or not all(1 <= h <= 4 and 1 <= v <= 4 for h, v in factors):
-            raise _Trouble("it is damaged")
+            raise _TroubleError("it is damaged")
         most_h, most_v = (max(pair[i] for pair in factors) for i in range(2))
         units_across, units_down = -(-width // (8 * most_h)), -(-height // (8 * most_v))
         components, first = [], 0
@@ -184,7 +184,7 @@ class Headers:
             components.append(one)
             first += one.blocks
         if first > MAX_BLOCKS:
-            raise _Trouble("it is too large")
+            raise _TroubleError("it is too large")
         progressive = marker == _PROGRESSIVE
         self.frame = Frame(width, height, progressive, tuple(components))
 
@@ -193,9 +193,9 @@ class Headers:
             kind, number, counts = segment[0] >> 4, segment[0] & 15, segment[1:17]
             symbols = segment[17 : 17 + sum(counts)]
             if kind > 1 or number > 3 or len(counts) < 16 or len(symbols) != sum(counts):
-                raise _Trouble("it is damaged")
+                raise _TroubleError("it is damaged")
             if len(symbols) > 256:
-                raise _Trouble("it is damaged")
+                raise _TroubleError("it is damaged")
             table = self._tables[4 * kind + number]
             table[:] = 0
             table[:16] = list(counts)
@@ -205,9 +205,10 @@ class Headers:
     def _read_steps(self, segment: bytes) -> None:
         while segment:
             size = 2 if segment[0] >> 4 else 1
-            values = np.frombuffer(segment[1 : 1 + 64 * size], ">u2" if size == 2 else "u1")
-            if len(values) != 64:
-                raise _Trouble("it is damaged")
+            given = segment[1 : 1 + 64 * size]
+            if len(given) != 64 * size:
+                raise _TroubleError("it is damaged")
+            values = np.frombuffer(given, ">u2" if size == 2 else "u1")
             self.steps.setdefault(segment[0] & 15, values.astype(np.uint16))
             segment = segment[1 + 64 * size :]
 
@@ -216,17 +217,17 @@ class Headers:
         count = segment[0] if segment else 0
         self._scans += 1
         if frame is None or not 1 <= count <= 4 or len(segment) != 4 + 2 * count:
-            raise _Trouble("it is damaged")
+            raise _TroubleError("it is damaged")
         if self._scans > MAX_SCANS:
-            raise _Trouble("it has too many scans")
+            raise _TroubleError("it has too many scans")
         names = [component.name for component in frame.components]
         chosen = []
         for name in segment[1 : 1 + 2 * count : 2]:
             if name not in names:
-                raise _Trouble("it is damaged")
+                raise _TroubleError("it is damaged")
             chosen.append(names.index(name))
         if sorted(set(chosen)) != chosen:
-            raise _Trouble("its components are out of order")
+            raise _TroubleError("its components are out of order")
         ss, se, ah, al = segment[-3], segment[-2], segment[-1] >> 4, segment[-1] & 15
         if not frame.progressive:
             ss, se, ah, al = 0, 63, 0, 0
@@ -241,7 +242,7 @@ class Headers:
         for i, number in enumerate(chosen):
             component, tables = frame.components[number], segment[2 + 2 * i]
             if tables >> 4 > 3 or tables & 15 > 3:
-                raise _Trouble("it is damaged")
+                raise _TroubleError("it is damaged")
             sides = (1, 1) if single else (component.h, component.v)
             used = tables >> 4, 4 + (tables & 15)
             parameters[9 + 6 * i : 15 + 6 * i] = (component.first, component.stride, *sides, *used)
@@ -254,12 +255,12 @@ class Headers:
         if by:  # progressively: DC coefficients by themselves, AC ones of one component
             possible = possible and (se == 0 if ss == 0 else len(chosen) == 1)
         if not possible:
-            raise _Trouble("it is damaged")
+            raise _TroubleError("it is damaged")
         known = self._known[chosen, ss : se + 1]
         if (known != (ah if ah else -1)).any():
-            raise _Trouble("its scans are out of order")
+            raise _TroubleError("its scans are out of order")
         self._known[chosen, ss : se + 1] = al
 
 
-class _Trouble(Exception):
+class _TroubleError(Exception):
     """There is no scan that can be read."""

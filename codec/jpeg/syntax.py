@@ -20,7 +20,7 @@ from pixelzip.codec.jpeg.headers import Scan
 MAX_EXCEPTIONS = 1 << 16
 
 Blocks = NDArray[np.int16]
-"""Coefficients, (blocks, 64) in zigzag order: the components one after the other, each row by row."""
+"""Coefficients, (blocks, 64) in zigzag order: component after component, each row by row."""
 
 
 @dataclass(frozen=True)
