@@ -56,13 +56,13 @@ __all__ = [
 
 
 def _loops() -> Any:
-    from pixelzip.codec import loops  # slow to load, and only used where nothing is compiled
+    from pixelzip.codec.loops import frequencies  # slow to load: where nothing is compiled
 
-    return loops
+    return frequencies
 
 
 def _masked() -> Any:
-    from pixelzip.codec import masked  # slow to load, and few pictures need it
+    from pixelzip.codec.loops import masked  # likewise
 
     return masked
 
@@ -83,21 +83,20 @@ def intervals(
     """
     n, mixture, library = len(values), parameters.ndim == 3, native.coding()
     out = np.empty((n, 2, 3), np.float32)
-    if allowed is not None:
-        masked = _masked()
-        fill = masked.mixture_intervals if mixture else masked.softmax_intervals
-        fill(np.ascontiguousarray(parameters), np.ascontiguousarray(values), allowed, out)
-        return out
-    if library is None:
-        loops = _loops()
-        (loops.mixture_intervals if mixture else loops.softmax_intervals)(parameters, values, out)
-        return out
     parameters = np.ascontiguousarray(parameters, np.int32)
     values = np.ascontiguousarray(values, np.uint8)
-    if mixture:
-        library.mixture_intervals(parameters, n, parameters.shape[2], values, out)
+    if library is None:
+        loops = _loops() if allowed is None else _masked()
+        fill = loops.mixture_intervals if mixture else loops.softmax_intervals
+        fill(parameters, values, *([] if allowed is None else [allowed]), out)
+        return out
+    components = [parameters.shape[2]] if mixture else []
+    if allowed is None:
+        fill = library.mixture_intervals if mixture else library.softmax_intervals
+        fill(parameters, n, *components, values, out)
     else:
-        library.softmax_intervals(parameters, n, values, out)
+        fill = library.masked_mixture_intervals if mixture else library.masked_softmax_intervals
+        fill(parameters, n, *components, values, np.ascontiguousarray(allowed), out)
     return out
 
 
@@ -106,7 +105,7 @@ def high_table(
 ) -> NDArray[np.float32]:
     """Parameters -> (n, 18) frequencies less one of the high nibbles and the guards."""
     if allowed is not None:
-        return _masked_table(parameters, allowed, np.full(len(parameters), -1, np.int32))
+        return _masked_table(parameters, allowed, None)
     out = np.empty((len(parameters), SYMBOLS), np.float32)
     library = native.coding()
     if library is not None:
@@ -146,12 +145,22 @@ def _library_tables(
 
 
 def _masked_table(
-    parameters: NDArray[np.int32], allowed: Allowed, high: NDArray[np.int32]
+    parameters: NDArray[np.int32], allowed: Allowed, high: NDArray[np.int32] | None
 ) -> NDArray[np.float32]:
-    out = np.empty((len(parameters), SYMBOLS), np.float32)
-    masked = _masked()
-    fill = masked.mixture_table if parameters.ndim == 3 else masked.softmax_table
-    fill(np.ascontiguousarray(parameters), allowed, high, out)
+    n, mixture, library = len(parameters), parameters.ndim == 3, native.coding()
+    out = np.empty((n, SYMBOLS), np.float32)
+    parameters = np.ascontiguousarray(parameters, np.int32)
+    allowed = np.ascontiguousarray(allowed)
+    if library is None:
+        masked = _masked()
+        fill = masked.mixture_table if mixture else masked.softmax_table
+        fill(parameters, allowed, np.full(n, -1, np.int32) if high is None else high, out)
+        return out
+    high = None if high is None else np.ascontiguousarray(high, np.int32)
+    if mixture:
+        library.masked_mixture_tables(parameters, n, parameters.shape[2], high, allowed, out)
+    else:
+        library.masked_softmax_tables(parameters, n, high, allowed, out)
     return out
 
 

@@ -64,7 +64,7 @@ def encoded(intervals: NDArray[np.float32]) -> tuple[bytes, int, int]:
     if library is not None:
         written = library.encode(np.ascontiguousarray(intervals), len(intervals), words, state)
     else:
-        from pixelzip.codec import loops
+        from pixelzip.codec.loops import frequencies as loops
 
         written = loops.encode(intervals, words, state)
     return words[:written].tobytes(), int(state[0]), int(state[1])
@@ -81,7 +81,7 @@ class Decoder:
         if library is not None:
             library.decoder_start(payload, len(payload), self._state)
         else:
-            from pixelzip.codec import loops
+            from pixelzip.codec.loops import frequencies as loops
 
             loops.decoder_start(np.frombuffer(payload, np.uint8), self._state)
 
@@ -95,7 +95,7 @@ class Decoder:
                 payload, len(payload), self._state, table, *table.shape, nibbles
             )
         else:
-            from pixelzip.codec import loops
+            from pixelzip.codec.loops import frequencies as loops
 
             read = np.frombuffer(payload, np.uint8)
             damaged = loops.decoder_decode(read, self._state, table, nibbles)

@@ -14,6 +14,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelzip.codec import native
+
 Pixels = NDArray[np.uint8]
 Words = NDArray[np.uint16]
 
@@ -108,6 +110,11 @@ def _packed(members: NDArray[np.bool_]) -> Words:
 
 
 def _blues(pixels: Pixels) -> Words:
+    library = native.coding()
+    if library is not None:
+        pixels, blue = np.ascontiguousarray(pixels), np.zeros((65536, 16), np.uint16)
+        library.colours_mark(pixels, pixels.size // 3, blue)
+        return blue
     r, g, b = (pixels[..., c].reshape(-1).astype(np.uint32) for c in range(3))
     there = np.zeros(1 << 24, np.bool_)
     there[r << np.uint32(16) | g << np.uint32(8) | b] = True

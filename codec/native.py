@@ -55,21 +55,34 @@ def fill_tables(function: Any) -> None:
 
 @cache
 def coding() -> ctypes.CDLL | None:
-    """The library of `pixelzip.codec.cdf` and `pixelzip.codec.coder`."""
+    """The library of ``csrc``; where there is none, `pixelzip.codec.loops` does its work."""
     found = library("pixelzip.codec._coding")
     if found is None:
         return None
     fill_tables(found.coding_tables)
-    integers, floats, states = array(np.int32), array(np.float32), array(np.uint64)
+    fill_tables(found.masked_tables)
+    octets, integers, floats = array(np.uint8), array(np.int32), array(np.float32)
+    states, words, sets = array(np.uint64), array(np.uint32), array(np.uint16)
     size, number, message = ctypes.c_int64, ctypes.c_int, ctypes.c_char_p
+    bits = [states, words, size]
     for name, result, arguments in (
-        ("mixture_intervals", None, [integers, size, number, array(np.uint8), floats]),
-        ("softmax_intervals", None, [integers, size, array(np.uint8), floats]),
+        ("mixture_intervals", None, [integers, size, number, octets, floats]),
+        ("softmax_intervals", None, [integers, size, octets, floats]),
         ("mixture_tables", None, [integers, size, number, integers, floats]),
         ("softmax_tables", None, [integers, size, integers, floats]),
+        ("masked_mixture_intervals", None, [integers, size, number, octets, sets, floats]),
+        ("masked_softmax_intervals", None, [integers, size, octets, sets, floats]),
+        ("masked_mixture_tables", None, [integers, size, number, integers, sets, floats]),
+        ("masked_softmax_tables", None, [integers, size, integers, sets, floats]),
         ("decoder_start", None, [message, size, states]),
         ("decoder_decode", number, [message, size, states, floats, size, number, integers]),
-        ("encode", size, [floats, size, array(np.uint8), states]),
+        ("encode", size, [floats, size, octets, states]),
+        ("bits_tables", None, [array(np.int64)] * 2),
+        ("flags_code", number, [*bits, octets, size]),
+        ("corrections_code", number, [*bits, octets, octets, size, size, number]),
+        ("colours_code", number, [*bits, sets, size]),
+        ("colours_mark", None, [octets, size, sets]),
+        ("filters_undo", None, [octets, size, size, size, octets]),
     ):
         function = getattr(found, name)
         function.restype, function.argtypes = result, arguments

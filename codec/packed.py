@@ -28,7 +28,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelzip.codec import raw_lzma
+from pixelzip.codec import native, raw_lzma
 from pixelzip.codec.errors import FormatError
 
 Bytes = NDArray[np.uint8]
@@ -415,11 +415,14 @@ def _paeth(left: Bytes, above: Bytes, corner: Bytes) -> Bytes:
 
 def _unfilter(residuals: Bytes, step: int, kinds: Bytes) -> Bytes:
     """Rows (R, N) from their residuals and filters (R,)."""
-    rows = residuals.copy()
-    if kinds.any():
-        from pixelzip.codec.unfilter import unfilter  # slow to load, and not every file needs it
+    rows, kinds = residuals.copy(), np.ascontiguousarray(kinds)
+    library = native.coding()
+    if library is not None:
+        library.filters_undo(rows, *rows.shape, step, kinds)
+    elif kinds.any():
+        from pixelzip.codec.loops import filters  # slow to load
 
-        unfilter(rows, step, kinds)
+        filters.undo(rows, step, kinds)
     return rows
 
 

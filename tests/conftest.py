@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from PIL import Image
+
+from pixelzip.codec import native
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "tests" / "images"
@@ -41,3 +44,13 @@ def crops(crop_paths: list[Path]) -> dict[str, NDArray[np.uint8]]:
             pixels[path.stem] = np.asarray(image)
         pixels[path.stem].flags.writeable = False
     return pixels
+
+
+@pytest.fixture(scope="module", params=["compiled", "loops"])
+def coding(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Which of its two implementations the codec takes: C, or the loops that take its place."""
+    assert native.coding() is not None
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "loops":
+            patch.setattr(native, "coding", lambda: None)
+        yield request.param

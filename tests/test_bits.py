@@ -10,29 +10,31 @@ from numpy.typing import NDArray
 
 from pixelzip.codec import bits
 from pixelzip.codec.cdf import SIGMOID
+from pixelzip.codec.compiled import kernel
 from pixelzip.codec.errors import FormatError
+from pixelzip.codec.loops import bits as loops
 
 
-@bits.kernel
+@kernel
 def fixed(coder, words, ones, message):  # type: ignore[no-untyped-def]
     """Bits with probabilities that are given."""
     for i in range(len(message)):
-        message[i] = bits.code(coder, words, ones[i], message[i])
+        message[i] = loops.code(coder, words, ones[i], message[i])
 
 
-@bits.kernel
+@kernel
 def adaptive(coder, words, order, limit, mixed, message):  # type: ignore[no-untyped-def]
     """Bits in the context of the bit before, and mixed with that of the ``order`` bits before."""
-    contexts = bits.fresh(2 + (1 << order))
-    weights = bits.mixer(1, 2)
+    contexts = loops.fresh(2 + (1 << order))
+    weights = loops.mixer(1, 2)
     chosen = np.zeros(2, np.int64)
     before = 0
     for i in range(len(message)):
         chosen[0], chosen[1] = before & 1, 2 + before
         if mixed:
-            bit = bits.code_mixed(coder, words, contexts, chosen, limit, weights[0], message[i])
+            bit = loops.code_mixed(coder, words, contexts, chosen, limit, weights[0], message[i])
         else:
-            bit = bits.code_bit(coder, words, contexts, chosen[1], limit, message[i])
+            bit = loops.code_bit(coder, words, contexts, chosen[1], limit, message[i])
         message[i] = bit
         before = (2 * before + bit) & ((1 << order) - 1)
 

@@ -14,8 +14,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pixelzip.codec import cdf, coder, loops, native
+from pixelzip.codec import cdf, coder, native
 from pixelzip.codec.errors import FormatError
+from pixelzip.codec.loops import frequencies as loops
 from pixelzip.models.networks import mixture
 
 TOTAL = 1 << 24

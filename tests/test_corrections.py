@@ -14,6 +14,7 @@ from pixelzip.codec import corrections
 from pixelzip.codec.errors import FormatError
 
 Pixels = NDArray[np.uint8]
+pytestmark = pytest.mark.usefixtures("coding")
 
 
 def check(pixels: Pixels, rendered: Pixels) -> bytes:

@@ -15,6 +15,7 @@ from pixelzip.codec import bits, corrections
 from pixelzip.codec.colours import Colours
 from pixelzip.codec.origins import levels
 
+pytestmark = pytest.mark.usefixtures("coding")
 PAGE = (ROOT / "docs" / "format.md").read_text()
 
 

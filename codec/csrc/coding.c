@@ -1,14 +1,9 @@
 /* What pixelzip.codec.native calls: tables, intervals and the range coder over whole arrays. */
 
 #include "coding.h"
+#include "export.h"
 
 #include <stdlib.h>
-
-#if defined(_WIN32)
-#define EXPORT __declspec(dllexport)
-#else
-#define EXPORT __attribute__((visibility("default")))
-#endif
 
 enum { MOST_COMPONENTS = 1024 };
 

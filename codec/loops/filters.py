@@ -1,4 +1,4 @@
-"""Undoes the filters of `pixelzip.codec.packed`, compiled: each byte waits for the last one."""
+"""Undoes the filters of `pixelzip.codec.packed`: each byte waits for the last one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NONE, SUB, UP, AVERAGE, PAETH = range(5)  # as in `pixelzip.codec.packed.Filter`
 
 
 @kernel
-def unfilter(rows, step, kinds):  # type: ignore[no-untyped-def]
+def undo(rows, step, kinds):  # type: ignore[no-untyped-def]
     """Turn residuals (R, N) into rows, in place, under each row's filter (R,).
 
     ``step`` is the distance in bytes to the pixel on the left; what lies outside is zero.

@@ -1,4 +1,4 @@
-"""Frequencies of allowed values only, in loops that numba compiles.
+"""Frequencies of allowed values only.
 
 Values that are not allowed keep their one, and the mass of the others is scaled to fill the rest:
 see `pixelzip.codec.cdf`, which calls these where it is given a mask.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from pixelzip.codec.compiled import kernel
-from pixelzip.codec.loops import (
+from pixelzip.codec.loops.frequencies import (
     SPREAD,
     UNIT_BITS,
     cdf,

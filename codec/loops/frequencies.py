@@ -1,7 +1,4 @@
-"""What the compiled library does, in loops that numba compiles: where the library is not.
-
-The same functions of the same numbers, see `pixelzip.codec.cdf` and `pixelzip.codec.coder`.
-"""
+"""Frequencies and the range coder: see `pixelzip.codec.cdf` and `pixelzip.codec.coder`."""
 
 from __future__ import annotations
 

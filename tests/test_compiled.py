@@ -1,0 +1,117 @@
+"""The compiled library and the loops that take its place give the same bytes, whatever goes in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from test_cdf import mixtures, softmaxes
+from test_corrections import pairs
+
+from pixelzip.codec import bits, cdf, colour_bits, corrections, native, packed
+from pixelzip.codec.colours import Colours
+from pixelzip.codec.errors import FormatError
+
+Bytes = NDArray[np.uint8]
+Result = TypeVar("Result")
+
+
+def both(work: Callable[[], Result]) -> tuple[Result, Result]:
+    """What the library gives, and the loops."""
+    assert native.coding() is not None
+    compiled = work()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "coding", lambda: None)
+        return compiled, work()
+
+
+@settings(max_examples=40)
+@given(st.lists(st.booleans(), max_size=3000), st.binary(max_size=80))
+def test_flags(flags: list[bool], data: bytes) -> None:
+    one, other = both(lambda: bits.encode_flags(np.array(flags, np.bool_)))
+    assert one == other
+    if not data.endswith(b"\0") and not data.startswith(b"\xff" * 8):
+        found, same = both(lambda: bits.decode_flags(data, 700))
+        np.testing.assert_array_equal(found, same)
+
+
+@settings(max_examples=60)
+@given(pairs(), st.binary(max_size=80))
+def test_corrections(pair: tuple[Bytes, Bytes], data: bytes) -> None:
+    one, other = both(lambda: corrections.encode(*pair))
+    assert one == other
+    if not data.endswith(b"\0") and not data.startswith(b"\xff" * 8):
+        found, same = both(lambda: corrections.apply(data, pair[1]))
+        np.testing.assert_array_equal(found, same)
+
+
+def test_corrections_of_photographs(crops: dict[str, Bytes]) -> None:
+    """Of more words than there is room for at first."""
+    rendered = np.tile(crops["palms-96x64"], (3, 2, 1))
+    pixels = np.tile(crops["bikes-96x64"], (3, 2, 1))
+    one, other = both(lambda: corrections.encode(pixels, rendered))
+    assert one == other
+    np.testing.assert_array_equal(corrections.apply(one, rendered), pixels)
+
+
+@settings(max_examples=10)
+@given(st.lists(st.tuples(*[st.integers(0, 255)] * 3), min_size=1, max_size=60), st.binary())
+def test_sets_of_colours(some: list[tuple[int, int, int]], data: bytes) -> None:
+    blue = Colours.of(np.array(some, np.uint8)).table[257:]
+    one, other = both(lambda: colour_bits.encode(blue))
+    assert one == other
+
+    def decoded() -> Bytes | None:
+        try:
+            return colour_bits.decode(data, 1000)
+        except FormatError:
+            return None
+
+    found, same = both(decoded)
+    assert np.array_equal(found, same) if found is not None else same is None
+
+
+def test_sets_of_photographs(crops: dict[str, Bytes]) -> None:
+    for pixels in crops.values():
+        own, same = both(lambda: Colours.of(pixels))  # noqa: B023
+        np.testing.assert_array_equal(own.table, same.table)
+        one, other = both(lambda: colour_bits.encode(own.table[257:]))  # noqa: B023
+        assert one == other
+
+
+words = st.one_of(st.sampled_from([0, 1, 0x8000, 0xFFFF]), st.integers(0, 0xFFFF))
+
+
+@settings(max_examples=60)
+@given(st.one_of(mixtures(), softmaxes()), st.data())
+def test_frequencies_of_allowed_values(parameters: NDArray[np.int32], data: st.DataObject) -> None:
+    n = len(parameters)
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    values, high = rng.integers(0, 256, n, np.uint8), rng.integers(0, 16, n, np.int32)
+    rows = data.draw(st.lists(st.lists(words, min_size=16, max_size=16), min_size=1, max_size=4))
+    allowed = np.array(rows, np.uint16)[rng.integers(0, len(rows), n)]
+    for work in (
+        lambda: cdf.intervals(parameters, values, allowed),
+        lambda: cdf.high_table(parameters, allowed),
+        lambda: cdf.low_table(parameters, high, allowed),
+    ):
+        np.testing.assert_array_equal(*both(work))
+
+
+@settings(max_examples=60)
+@given(
+    st.tuples(st.integers(1, 20), st.integers(1, 60)), st.integers(1, 8), st.integers(0, 2**32)
+)
+def test_filters(shape: tuple[int, int], step: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(0, 256, shape, np.uint8)
+    kinds = rng.integers(0, packed.Filter.ADAPTIVE, len(rows), np.uint8)
+    residuals = packed._filter(rows, step, kinds)
+    found, same = both(lambda: packed._unfilter(residuals, step, kinds))
+    np.testing.assert_array_equal(found, rows)
+    np.testing.assert_array_equal(same, rows)
