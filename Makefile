@@ -61,7 +61,9 @@ types: $(READY)
 # A strict editable install is a tree of links, one for each file that there was, so a new file (it
 # touches its folder) calls for another one, and so do the C sources.
 # (`bench/` and not `bench`, which is a target of its own.)
-$(READY): pyproject.toml pixelzip pixelzip/commands codec codec/jpeg codec/loops codec/origins bench/ \
+$(READY): pyproject.toml bench/ \
+		pixelzip pixelzip/commands pixelzip/fleet \
+		codec codec/jpeg codec/loops codec/origins \
 		models models/freezing models/frozen models/networks models/programs models/training models/zoo \
 		$(wildcard codec/csrc/* models/frozen/csrc/*)
 	rm -rf build  # an install over an older tree leaves copies where links belong

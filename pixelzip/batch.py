@@ -94,10 +94,12 @@ def os_sentence(error: OSError, known: str) -> str:
     return f"{os.fspath(error.filename)}: {sentence}" if named else sentence
 
 
-def read(source: str) -> bytes:
-    if source == STANDARD:
+def read(job: Job) -> bytes:
+    if job.data is not None:
+        return job.data
+    if job.source == STANDARD:
         return sys.stdin.buffer.read()
-    return files.read(source)
+    return files.read(job.source)
 
 
 def line(report: Report) -> str:

@@ -25,6 +25,7 @@ MODULES = {
     "info": "info",
     "inspect": "inspect",
     "networks": "networks",
+    "manifest": "manifest",
     "sample": "sampling",
     "complete": "sampling",
     "train": "training",

@@ -33,6 +33,8 @@ class Job:
     error: str | None = None
     makes_folder: bool = False
     """Whether the target's folder is made if it is not there."""
+    data: bytes | None = None
+    """What is in the source, where it has been read already."""
 
 
 def find(sources: Sequence[str], wanted: Callable[[str], bool], *, recursive: bool) -> list[Job]:

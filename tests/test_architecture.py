@@ -105,7 +105,10 @@ def test_module_is_installed_from_this_checkout(module: str) -> None:
     assert ast.get_docstring(ast.parse(path.read_text())), f"{path.name} has no docstring"
 
 
-HEAVY = {"torch", "numba", "matplotlib", "constriction", "imagecodecs", "torchvision"}
+HEAVY = {
+    "constriction", "fsspec", "imagecodecs", "matplotlib", "numba", "ray", "s3fs", "torch",
+    "torchvision",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(

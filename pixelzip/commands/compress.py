@@ -12,6 +12,8 @@ from pixelzip import batch
 from pixelzip.batch import Done, Fraction, Work
 from pixelzip.codec import container
 from pixelzip.commands import options, running
+from pixelzip.commands.many import Many
+from pixelzip.commands.many import options as many_options
 from pixelzip.files import Job
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ def _tile(_context: click.Context, _option: click.Parameter, value: int | None) 
 )
 @click.option("--strip", is_flag=True, help="Drop the metadata (palette and transparency stay).")
 @options.WORK
+@many_options
 def compress(
     sources: tuple[str, ...],
     output: str | None,
@@ -73,6 +76,7 @@ def compress(
     device: str,
     quiet: bool,
     as_json: bool,
+    many: Many,
 ) -> None:
     """Compress images to .pxz files.
 
@@ -91,10 +95,10 @@ def compress(
       pixelzip compress *.png -o archive/ --jobs 4
       pixelzip compress --recursive photos -o archive
       convert scan.tif png:- | pixelzip compress - > scan.pxz
+      pixelzip compress --recursive s3://bucket/in -o s3://bucket/out --cluster 10.0.0.1:6379
     """
     from pixelzip.pictures import READABLE
 
-    todo = running.plan(sources, output, ".pxz", READABLE.__contains__, recursive)
     make = partial(
         _compress,
         network=network,
@@ -105,6 +109,10 @@ def compress(
         threads=running.threads(threads, jobs),
         device=device,
     )
+    if many.is_asked_for(output, *sources):
+        many.run(make, READABLE.__contains__, ".pxz")
+        return
+    todo = running.plan(sources, output, ".pxz", READABLE.__contains__, recursive)
     running.run(todo, Work(make), jobs=jobs, force=force, quiet=quiet, as_json=as_json)
 
 
@@ -123,7 +131,7 @@ def _compress(
     from pixelzip import api, pictures
 
     start = time.perf_counter()
-    source = batch.read(job.source)
+    source = batch.read(job)
     notes = [JPEG_NOTE] if pictures.is_jpeg(source) else []
     picture = pictures.read(source, strip=strip)
     data = api.encode(

@@ -11,6 +11,8 @@ import click
 from pixelzip import batch
 from pixelzip.batch import Done, Fraction, Work
 from pixelzip.commands import options, running
+from pixelzip.commands.many import Many
+from pixelzip.commands.many import options as many_options
 from pixelzip.files import Job
 
 
@@ -21,6 +23,7 @@ from pixelzip.files import Job
 @options.FORCE
 @options.DECODING
 @options.WORK
+@many_options
 def decompress(
     sources: tuple[str, ...],
     output: str | None,
@@ -33,6 +36,7 @@ def decompress(
     device: str,
     quiet: bool,
     as_json: bool,
+    many: Many,
 ) -> None:
     """Bring images back from .pxz files.
 
@@ -46,7 +50,6 @@ def decompress(
       pixelzip decompress --recursive archive -o photos
       pixelzip decompress photo.pxz -o - | display
     """
-    todo = running.plan(sources, output, ".png", running.is_pxz, recursive)
     make = partial(
         _decompress,
         networks=networks,
@@ -54,6 +57,10 @@ def decompress(
         threads=running.threads(threads, jobs),
         device=device,
     )
+    if many.is_asked_for(output, *sources):
+        many.run(make, running.is_pxz, ".png")
+        return
+    todo = running.plan(sources, output, ".png", running.is_pxz, recursive)
     running.run(todo, Work(make), jobs=jobs, force=force, quiet=quiet, as_json=as_json)
 
 
@@ -71,7 +78,7 @@ def _decompress(
     start = time.perf_counter()
     suffix = Path(job.target or "").suffix or ".png"
     pictures.check_writable(suffix)
-    source = batch.read(job.source)
+    source = batch.read(job)
     picture = api.decode(
         source,
         networks=networks,

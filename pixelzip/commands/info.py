@@ -36,7 +36,7 @@ def _info(job: Job, _progress: Fraction | None, *, max_pixels: int) -> Done:
     from pixelzip import api
 
     start = time.perf_counter()
-    data = batch.read(job.source)
+    data = batch.read(job)
     about = api.info(data, max_pixels=max_pixels)
     report = batch.report(job, about, len(data), None, start)
     lines = [

@@ -72,7 +72,7 @@ def _inspect(
     start = time.perf_counter()
     if not running.is_png(job):
         return Done(error=f"a heat map is a PNG file, so name it .png and not {job.target}")
-    source = batch.read(job.source)
+    source = batch.read(job)
     bits = api.cost_map(
         source,
         networks=networks,

