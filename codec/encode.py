@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import numpy as np
 
@@ -41,10 +42,12 @@ from pixelzip.codec.methods import MAX_NETWORK_SIDE, Method, Tile
 from pixelzip.codec.picture import MODES, Bytes, Picture, Plane, is_deep
 from pixelzip.codec.progress import Progress, share
 from pixelzip.codec.transforms import Form, Transform
+from pixelzip.codec.workers import Map, side_by_side
 
 Networks = Mapping[str, Conditional]
 """The network for each kind of plane: "colour", "luma", "chroma". One that is missing is stood in
-for by another that codes such planes: luma by colour's, chroma by luma's."""
+for by another that codes such planes: luma by colour's, chroma by luma's. If there is one for
+"small", it is tried besides colour's on small pictures."""
 
 DEFAULT_TILE = 256
 """The largest side, in samples, of the tiles that a network codes."""
@@ -126,20 +129,65 @@ def encode_many(
                 f"the image has {picture.width}x{picture.height} pixels and the limit is "
                 f"{MAX_PIXELS} in total"
             )
-    with ThreadPoolExecutor(threads) as pool:
-        drafts = _survey(pictures, networks, origins, pool)
-        for picture, draft in zip(pictures, drafts, strict=True):
-            if picture.height * picture.width > _SURE:
-                for choice in draft:
-                    _narrow_down(choice, picture, threads)
-        planes = [plane for draft in drafts for plane in _planes(draft)]
-        _cut(planes, min(tile_size or MAX_NETWORK_SIDE, MAX_NETWORK_SIDE), pool)
-        _code(planes, label, threads, progress)
-        list(pool.map(_Area.fall_back, [tile for plane in planes for tile in plane.tiles]))
-        files = list(pool.map(_finish, pictures, drafts))
+    files = [b""] * len(pictures)
+
+    def work(numbers: Sequence[int], threads: int, progress: Progress | None = None) -> None:
+        some = [pictures[number] for number in numbers]
+        made = _encode_together(some, networks, origins, tile_size, label, threads, progress)
+        for number, data in zip(numbers, made, strict=True):
+            files[number] = data
+
+    alone = _one_by_one(pictures, networks, threads)
+    with side_by_side(threads) as parallel:
+        for done, _ in enumerate(parallel(lambda number: work([number], 1), alone), 1):
+            if progress is not None:
+                progress(done / len(pictures))
+    others = sorted({*range(len(pictures))} - {*alone})
+    if others:
+        start = len(alone) / len(pictures)
+        work(others, threads, share(progress, start, 1 - start))
     if progress is not None:
         progress(1.0)
     return files
+
+
+def _one_by_one(pictures: Sequence[Picture], networks: Networks, threads: int) -> Sequence[int]:
+    """The pictures that threads take one after the other, start to end; they share all others.
+
+    Around the networks there is much for Python to do, which only one thread does at a time; it
+    does so while others are in compiled code. A small picture has no work for several threads.
+    """
+    small = [i for i, one in enumerate(pictures) if one.height * one.width <= DEFAULT_TILE**2]
+    if threads == 1 or len(small) < threads:
+        return []
+    return [] if any(network.forkable for network in networks.values()) else small
+
+
+def _encode_together(
+    pictures: Sequence[Picture],
+    networks: Networks,
+    with_origins: bool,
+    tile_size: int,
+    label: int | None,
+    threads: int,
+    progress: Progress | None,
+) -> list[bytes]:
+    """The four acts."""
+    with side_by_side(threads) as parallel:
+        drafts = _survey(pictures, networks, with_origins, parallel)
+        for picture, draft in zip(pictures, drafts, strict=True):
+            if not _is_small(picture):
+                for choice in draft:
+                    _narrow_down(choice, picture, threads)
+        planes = [plane for draft in drafts for plane in _planes(draft)]
+        _cut(planes, min(tile_size or MAX_NETWORK_SIDE, MAX_NETWORK_SIDE), parallel)
+        _code(planes, label, threads, progress)
+        list(parallel(_Area.fall_back, [tile for plane in planes for tile in plane.tiles]))
+        return list(parallel(_finish, pictures, drafts))
+
+
+def _is_small(picture: Picture) -> bool:
+    return picture.height * picture.width <= _SURE
 
 
 # What is being encoded: areas make planes, planes a candidate, candidates a way, ways a choice.
@@ -152,6 +200,8 @@ class _Area:
         self.pixels = np.ascontiguousarray(pixels)
         self.best: Tile | None = None
         self.estimate = 0.0
+        self.packed = cache(lambda: methods.encode(Method.PACKED, self.pixels))
+        """The fallback's tile, also of copies."""
         if _is_constant(pixels):
             self.best = methods.encode(Method.CONSTANT, pixels)
         else:
@@ -183,7 +233,7 @@ class _Area:
         large = self.pixels.size > _LARGE
         fraction = _OPTIMISM if not smooth else _LARGE_OPTIMISM if large else 0
         if self.estimate * fraction < min(self.cost, rival):
-            self.offer(methods.encode(Method.PACKED, self.pixels))
+            self.offer(self.packed())
             if self.cost >= self.pixels.size:
                 self.best = methods.encode(Method.RAW, self.pixels)
 
@@ -210,6 +260,12 @@ class _Plane:
             for one, box in zip(self.tiles or [self.whole], grid, strict=True):
                 if one.best is None:
                     yield one, box
+
+    def with_network(self, network: Conditional) -> _Plane:
+        """The same for another network to try."""
+        other = copy(self)
+        other.whole, other.network = copy(self.whole), network
+        return other
 
     @property
     def aside(self) -> int:
@@ -270,11 +326,11 @@ def _survey(
     pictures: Sequence[Picture],
     networks: Networks,
     with_origins: bool,
-    pool: ThreadPoolExecutor,
+    parallel: Map,
 ) -> list[list[_Choice]]:
     """Each picture's choices, one for each component, or each pair of high and low bytes."""
     todo = [(picture, carried) for picture in pictures for carried in _carried_together(picture)]
-    choices = pool.map(lambda one: _look(one[0], one[1], with_origins), todo)
+    choices = parallel(lambda one: _look(one[0], one[1], with_origins), todo)
     drafts: list[list[_Choice]] = []
     for picture in pictures:
         drafts.append([next(choices) for _ in _carried_together(picture)])
@@ -283,7 +339,11 @@ def _survey(
             if plane.whole.best is None:
                 plane.network = _network(networks, plane)
     if with_origins:
-        list(pool.map(_restrict, [choice for draft in drafts for choice in draft]))
+        list(parallel(_restrict, [choice for draft in drafts for choice in draft]))
+    for picture, draft in zip(pictures, drafts, strict=True):
+        if _is_small(picture) and "small" in networks:
+            for choice in draft:
+                choice += _besides(choice, networks["colour"], networks["small"])
     return drafts
 
 
@@ -343,6 +403,24 @@ def _origins(picture: Picture, carried: tuple[int, ...]) -> Iterator[_Candidate]
                     transforms.render(picture.mode, form, planes, shape),
                 ),
             )
+
+
+def _besides(choice: _Choice, usual: Conditional, other: Conditional) -> list[_Way]:
+    """The ways that take the usual network, with the other one."""
+    return [
+        [
+            replace(
+                candidate,
+                planes=[
+                    plane.with_network(other) if plane.network is usual else plane
+                    for plane in candidate.planes
+                ],
+            )
+            for candidate in way
+        ]
+        for way in choice
+        if any(plane.network is usual for candidate in way for plane in candidate.planes)
+    ]
 
 
 def _network(networks: Networks, plane: _Plane) -> Conditional | None:
@@ -473,7 +551,7 @@ def _place(box: Box, plane: _Plane) -> Box:
 # Coding.
 
 
-def _cut(planes: Sequence[_Plane], tile_size: int, pool: ThreadPoolExecutor) -> None:
+def _cut(planes: Sequence[_Plane], tile_size: int, parallel: Map) -> None:
     """Cut the planes that a network shall try into tiles."""
     waiting = []
     for plane in planes:
@@ -482,7 +560,7 @@ def _cut(planes: Sequence[_Plane], tile_size: int, pool: ThreadPoolExecutor) -> 
             plane.tile_size = tile_size
             grid = tile_grid(height, width, tile_size)
             cuts = [plane.whole.pixels[area(box)] for box in grid]
-            waiting.append((plane, pool.map(_Area, cuts)))
+            waiting.append((plane, parallel(_Area, cuts)))
     for plane, areas in waiting:
         plane.tiles = list(areas)
 

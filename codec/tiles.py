@@ -13,7 +13,6 @@ independent of the others, so the result does not depend on it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from threading import Lock
 from typing import Any, Protocol, TypeVar
@@ -26,7 +25,7 @@ from pixelzip.codec.colours import Colours, Several
 from pixelzip.codec.conditional import Conditional, Given, Shape, WholeTiles
 from pixelzip.codec.errors import FormatError
 from pixelzip.codec.progress import Progress
-from pixelzip.codec.workers import share_out
+from pixelzip.codec.workers import share_out, side_by_side
 
 _ROWS_IN_STEP = 8192
 """Tiles with so many rows in all step together. More would make the fronts' activations outgrow the
@@ -338,8 +337,8 @@ def _in_parallel(
     """What ``work`` makes of each tile, by number, in so many rounds over its pixels."""
     if isinstance(conditional, WholeTiles):  # any thread takes the next tile
         tally = _Tally(rounds * sum(height * width for height, width in shapes), progress)
-        with ThreadPoolExecutor(max(1, min(threads, len(shapes)))) as pool:
-            return list(pool.map(lambda number: work(number, tally), range(len(shapes))))
+        with side_by_side(max(1, min(threads, len(shapes)))) as parallel:
+            return list(parallel(lambda number: work(number, tally), range(len(shapes))))
 
     def do(group: Sequence[int]) -> list[Result]:
         tally = _Tally(rounds * sum(shapes[i][0] * shapes[i][1] for i in group), progress)

@@ -408,7 +408,7 @@ def complete(
             f"only grey and RGB images of 8 bits can be completed, and its mode is {picture.mode}"
         )
     (pixels,) = picture.planes
-    network = network or _candidates(picture.width * picture.height)[-1]
+    network = network or _network_for(picture)
     conditional = _dreaming(network, device)
     _check_channels(network, conditional, pixels.shape[2])
     if label is not None:
@@ -426,6 +426,13 @@ def complete(
         threads,
         progress,
     )
+
+
+def _network_for(picture: Picture) -> str:
+    from pixelzip.models import zoo
+
+    small = picture.width * picture.height <= SMALL
+    return TINY if small and TINY in zoo.names() else PHOTO
 
 
 def kept_rows(height: int, keep_top: float) -> int:
@@ -519,40 +526,22 @@ def _encode(
     device: str,
     progress: Callable[[float], None] | None,
 ) -> list[bytes]:
-    """The files of pictures; those of the network, or of whichever makes each the smallest."""
+    """The files of pictures, of that network or, if it is None, of whichever makes each smaller."""
     from pixelzip.codec.encode import DEFAULT_TILE, encode_many
-    from pixelzip.codec.progress import share
 
     if origin not in ("auto", "none"):
         raise ValueError(f'the origin is "auto" or "none", not {origin!r}')
     if label is not None:
         _check_label(network, label, device)
-    tried: dict[str, list[int]] = {}  # network -> the pictures that it may code
-    for number, picture in enumerate(pictures):
-        area = picture.width * picture.height
-        for name in _candidates(area) if network is None else [network]:
-            tried.setdefault(name, []).append(number)
-    best: dict[int, bytes] = {}
-    for turn, (name, numbers) in enumerate(tried.items()):
-        files = encode_many(
-            [pictures[number] for number in numbers],
-            Networks(name, device),
-            origins=origin == "auto",
-            tile_size=DEFAULT_TILE if tile_size is None else tile_size,
-            label=label,
-            threads=threads or available_threads(),
-            progress=share(progress, turn / len(tried), 1 / len(tried)),
-        )
-        for number, data in zip(numbers, files, strict=True):
-            best[number] = min(best.get(number, data), data, key=len)
-    return [best[number] for number in range(len(pictures))]
-
-
-def _candidates(area: int) -> list[str]:
-    """The networks of the zoo to try on a picture of so many pixels."""
-    from pixelzip.models import zoo
-
-    return [PHOTO, TINY] if area <= SMALL and TINY in zoo.names() else [PHOTO]
+    return encode_many(
+        pictures,
+        Networks(network, device),
+        origins=origin == "auto",
+        tile_size=DEFAULT_TILE if tile_size is None else tile_size,
+        label=label,
+        threads=threads or available_threads(),
+        progress=progress,
+    )
 
 
 def _check_label(network: str | None, label: int, device: str) -> None:
@@ -611,14 +600,20 @@ def load_network(network: str, device: str = DEFAULT_DEVICE) -> Conditional | No
 class Networks(Mapping[str, "Conditional"]):
     """The networks that code each kind of plane, each loaded when it is first asked for."""
 
-    def __init__(self, name: str, device: str) -> None:
-        """``name`` is that of the network for colour, which stands in for others that are not."""
+    def __init__(self, name: str | None, device: str) -> None:
+        """``name`` is that of the network for colour, which stands in for others that are not.
+
+        None stands for `PHOTO`, and `TINY` besides.
+        """
         self.device = device
-        self.names: dict[str, str] = {} if name == NO_NETWORK else {"colour": name}
-        if name in (PHOTO, TINY):
+        self.names: dict[str, str] = {} if name == NO_NETWORK else {"colour": name or PHOTO}
+        if name in (None, PHOTO, TINY):
             from pixelzip.models import zoo
 
-            self.names |= {kind: kind for kind in OF_PLANES if kind in zoo.names()}
+            here = zoo.names()
+            self.names |= {kind: kind for kind in OF_PLANES if kind in here}
+            if name is None and TINY in here:
+                self.names["small"] = TINY
 
     def __getitem__(self, kind: str) -> Conditional:
         conditional = load_network(self.names[kind], self.device)

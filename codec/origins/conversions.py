@@ -106,15 +106,14 @@ class Conversion:
         inverses: one of those without clipping is returned, if there is any.
         """
         r, g, b = (pixels[:, k].astype(np.int32) for k in range(3))
-        w = self._weights
-        guess = np.rint(r * w[0] + g * w[1] + b * w[2] + w[3]).astype(np.int32)
+        guess = self._guess(r, g, b)
         r <<= 8
         b <<= 8
         samples = np.zeros((3, len(pixels)), np.uint8)
         known = np.zeros(len(pixels), np.bool_)
         left = np.arange(len(pixels))
         green1, green2 = self._green
-        for offset in (0, -1, 1, -2, 2):
+        for offset in _OFFSETS:
             if not len(left):
                 break
             whole = len(left) == len(pixels)
@@ -128,6 +127,23 @@ class Conversion:
             known[hit] = True
             left = left[~fits]
         return samples, known
+
+    def explains(self, pixels: Bytes) -> NDArray[np.bool_]:
+        """(n, 3) uint8 -> (n,): whether `invert` finds samples; faster for a few pixels."""
+        r, g, b = (pixels[:, k].astype(np.int32) for k in range(3))
+        y = np.minimum(np.maximum(self._guess(r, g, b) + _OFFSETS[:, None], 0), 255)
+        c1, c2 = self._chroma1[(b << 8) + y], self._chroma2[(r << 8) + y]
+        green1, green2 = self._green
+        fits = (self.luma[y] + green1[c1] + green2[c2]) >> self.shift == g
+        return np.asarray(fits.any(0))
+
+    def _guess(self, r: Ints, g: Ints, b: Ints) -> Ints:
+        w = self._weights
+        return np.rint(r * w[0] + g * w[1] + b * w[2] + w[3]).astype(np.int32)
+
+
+_OFFSETS = np.array([0, -1, 1, -2, 2], np.int32)
+"""Of luma from a guess at it, the likeliest first."""
 
 
 def _solve(luma: Ints, chroma: Ints, shift: int) -> NDArray[np.uint16]:

@@ -156,7 +156,8 @@ def _is_likely(used: NDArray[np.bool_], depth: int) -> bool:
     """Whether what occurs in a sample of the pixels may be all the levels that there are."""
     if depth == 16:
         together: NDArray[np.bool_] = np.any(used, axis=0)
-        return any(_fits(together, table) for table in _rules(16).values()) or (
+        bits = _as_bits(together)
+        return any(bits | levels == levels for levels in _rule_bits(16)) or (
             int(together.sum()) < _SAMPLE // 4
         )
     return any(not row[row.argmax() : 256 - row[::-1].argmax()].all() for row in used)
@@ -164,21 +165,16 @@ def _is_likely(used: NDArray[np.bool_], depth: int) -> bool:
 
 def _levels(used: NDArray[np.bool_], depth: int) -> bytes:
     """The levels' bytes: the rule of the fewest that include the used ones, or just these."""
-    values = np.flatnonzero(used)
-    for spec, table in _rules(depth).items():
-        if _fits(used, table):
+    values, bits = np.flatnonzero(used), _as_bits(used)
+    for (spec, table), levels in zip(_rules(depth).items(), _rule_bits(depth), strict=True):
+        if bits | levels == levels:
             inside = int(((table >= values[0]) & (table <= values[-1])).sum())
             if depth == 16 or inside <= _EXCESS * len(values) + _SPARE:
                 return spec
-    from pixelzip.codec import bits  # slow to load, and few pictures need it
+    from pixelzip.codec.bits import encode_flags  # slow to load, and few pictures need it
 
-    data = bits.encode_flags(used)
+    data = encode_flags(used)
     return bytes([Rule.SET]) + len(data).to_bytes(2, "little") + data
-
-
-def _fits(used: NDArray[np.bool_], table: Table) -> bool:
-    """Whether all used values are levels."""
-    return int(used[table].sum()) == int(used.sum())
 
 
 def _gain(count: NDArray[np.int64], table: Table, depth: int) -> float:
@@ -215,6 +211,20 @@ def _rules(depth: int) -> dict[bytes, Table]:
         rules[bytes([Rule.TRUNCATED]) + two] = stretched // (n - 1)
     unlike = {table.tobytes(): (spec, table) for spec, table in reversed(rules.items())}
     return dict(sorted(unlike.values(), key=lambda rule: (len(rule[1]), rule[0])))
+
+
+@lru_cache(2)
+def _rule_bits(depth: int) -> list[int]:
+    """The levels of each rule, as `_as_bits` has them."""
+    used = np.zeros((len(_rules(depth)), 1 << depth), np.bool_)
+    for row, table in zip(used, _rules(depth).values(), strict=True):
+        row[table] = True
+    return [_as_bits(row) for row in used]
+
+
+def _as_bits(used: NDArray[np.bool_]) -> int:
+    """A bit for each value that is used: whether all are among others is one operation."""
+    return int.from_bytes(np.packbits(used).tobytes(), "big")
 
 
 @lru_cache(16)

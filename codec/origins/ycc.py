@@ -151,7 +151,7 @@ def _conversion_of(pixels: Bytes) -> int | None:
         if len(some) < _LEAST_COLOURS:
             return None
         shares = [
-            conversions.conversion(n).invert(some)[1].mean() for n in range(conversions.COUNT)
+            conversions.conversion(n).explains(some).mean() for n in range(conversions.COUNT)
         ]
         best = int(np.argmax(shares))
         if shares[best] < (_COVERED if count == 2048 else _COVERED - 0.15):
