@@ -6,7 +6,6 @@ files, so nothing else needs cleaning up when it is interrupted.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -15,8 +14,6 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +22,8 @@ from pixelzip.codec.errors import PixelzipError, UncachedWarning
 from pixelzip.files import STANDARD, Job
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from pixelzip.api import Info
 
 Fraction = Callable[[float], None]
@@ -147,6 +146,9 @@ def in_processes(
     todo: list[Job], work: Work, jobs: int, force: bool
 ) -> Generator[tuple[Job, Done], None, None]:
     """Do the work in other processes; the results in order, and never many of them waiting."""
+    import multiprocessing  # slow to load, and one file needs none
+    from concurrent.futures import ProcessPoolExecutor
+
     pool = ProcessPoolExecutor(
         min(jobs, len(todo)), multiprocessing.get_context("spawn"), initializer=_start_worker
     )
@@ -167,6 +169,8 @@ def in_processes(
 
 
 def _result(job: Job, future: Future[Done]) -> tuple[Job, Done]:
+    from concurrent.futures.process import BrokenProcessPool
+
     try:
         return job, future.result()
     except BrokenProcessPool:
@@ -176,6 +180,8 @@ def _result(job: Job, future: Future[Done]) -> tuple[Job, Done]:
 
 def _start_worker() -> None:
     """Workers hold nothing worth saving, so they go at once when they are told or left alone."""
+    import multiprocessing
+
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
     assert parent is not None

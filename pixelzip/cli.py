@@ -12,11 +12,13 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from importlib.metadata import entry_points
-from typing import NoReturn, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 import click
 from click.shell_completion import get_completion_class
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 MODULES = {
     "compress": "compress",
@@ -39,16 +41,22 @@ class Commands(click.Group):
 
     def list_commands(self, _context: click.Context) -> list[str]:
         ours = dict.fromkeys([*MODULES, *self.commands])
-        return [*ours, *entry_points(group="pixelzip.commands").names]
+        return [*ours, *_of_others()]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name in MODULES:
             module = import_module(f"pixelzip.commands.{MODULES[name]}")
             return cast(click.Command, getattr(module, name))
-        for entry in () if name in self.commands else entry_points(group="pixelzip.commands"):
-            if entry.name == name:
-                self.add_command(entry.load(), name)
+        if name not in self.commands and name in (others := _of_others()):
+            self.add_command(others[name].load(), name)
         return super().get_command(context, name)
+
+
+def _of_others() -> dict[str, EntryPoint]:
+    """The commands of other packages."""
+    from importlib.metadata import entry_points  # slow to load
+
+    return {entry.name: entry for entry in entry_points(group="pixelzip.commands")}
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

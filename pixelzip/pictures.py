@@ -115,7 +115,7 @@ def read(data: bytes, *, strip: bool = False) -> Picture:
     if data.startswith(png.SIGNATURE):
         header, data, chunks = png.take_apart(data)
     samples: png.Samples
-    with _decoding(), Image.open(io.BytesIO(data), formats=sorted(set(READABLE.values()))) as image:
+    with _decoding(), Image.open(io.BytesIO(data), formats=_formats()) as image:
         _check_size(*image.size)
         if header is None or chunks is None:
             return from_pillow(_as_stored(image, strip), strip=strip)
@@ -126,6 +126,12 @@ def read(data: bytes, *, strip: bool = False) -> Picture:
         else:
             mode, samples = _samples(image)
     return _picture(mode, samples, _from_png(chunks, mode, header.depth, strip))
+
+
+def _formats() -> list[str]:
+    """All that can be read; first those that Pillow knows without loading all the others."""
+    Image.preinit()
+    return sorted(set(READABLE.values()), key=lambda name: (name not in Image.OPEN, name))
 
 
 @contextmanager

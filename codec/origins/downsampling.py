@@ -9,7 +9,7 @@ what was found, and keeps the pixels that differ.
 from __future__ import annotations
 
 import itertools
-from functools import cache
+from functools import cache, cached_property, lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -74,23 +74,34 @@ def fill(values: Floats, known: Mask) -> Floats:
     if not known.any():
         return np.full_like(values, 128)
     height, width = known.shape
-    pad = [(0, 0)] * (values.ndim - 2) + [(0, height % 2), (0, width % 2)]
-    counts: Floats = _quarter(np.pad(known, pad[-2:]).astype(np.float32))
-    sums = _quarter(np.pad(np.where(known, values, 0), pad))
+    counts: Floats = _quarter(known.astype(np.float32))
+    sums = _quarter(np.where(known, values, np.float32(0)))
     coarse = fill((sums / np.maximum(counts, 1)).astype(np.float32), counts > 0)
     fine = coarse.repeat(2, axis=-2)[..., :height, :].repeat(2, axis=-1)[..., :width]
     filled = np.where(known, values, fine).astype(np.float32)
     i, j = np.nonzero(~known)
+    rows = np.maximum(i - 1, 0), np.minimum(i + 1, height - 1)
+    columns = np.maximum(j - 1, 0), np.minimum(j + 1, width - 1)
     for _ in range(4):
-        around = [
-            filled[..., np.clip(i + down, 0, height - 1), np.clip(j + across, 0, width - 1)]
-            for down, across in ((-1, 0), (1, 0), (0, -1), (0, 1))
-        ]
-        filled[..., i, j] = np.mean(around, axis=0)
+        above, below = (filled[..., row, j] for row in rows)
+        left, right = (filled[..., i, column] for column in columns)
+        filled[..., i, j] = (above + below + left + right) / 4
     return filled
 
 
+def _pad(a: NDArray[Any], rows: tuple[int, int], columns: tuple[int, int]) -> Any:
+    """The last two axes with so many zeros before and after; as `np.pad`, but faster."""
+    height, width = a.shape[-2:]
+    padded = np.zeros((*a.shape[:-2], height + sum(rows), width + sum(columns)), a.dtype)
+    padded[..., rows[0] : rows[0] + height, columns[0] : columns[0] + width] = a
+    return padded
+
+
 def _quarter(a: Floats) -> Floats:
+    """The sums of 2x2 each, of fewer at the edges."""
+    height, width = a.shape[-2:]
+    if height % 2 or width % 2:
+        a = _pad(a, (0, height % 2), (0, width % 2))
     rows: Floats = a[..., 0::2, :] + a[..., 1::2, :]
     quarter: Floats = rows[..., 0::2] + rows[..., 1::2]
     return quarter
@@ -139,8 +150,8 @@ class _Frame:
         self, chroma: Bytes, known: Mask, rule: Upsampling, rows: Extent, columns: Extent
     ) -> None:
         self.rule, self.extents = rule, (rows, columns)
-        self.chroma = np.pad(chroma, ((0, 0), rows, columns))
-        self.known = np.pad(known, (rows, columns))
+        self.chroma = _pad(chroma, rows, columns)
+        self.known = _pad(known, rows, columns)
 
     def stretch(self, samples: NDArray[Any]) -> NDArray[Any]:
         """Samples of any type -> the sums that are shifted to make pixels, bias included."""
@@ -190,6 +201,7 @@ def estimate(frame: _Frame, bounds: Bounds | None = None) -> Floats:
     return np.clip(samples, 0, 255)
 
 
+@lru_cache(256)
 def _windows(stretch: Stretch, samples: int, block: int) -> tuple[Ints, Index]:
     """Weights of a block's samples in the pixels about it, by where the block begins.
 
@@ -230,14 +242,18 @@ class _Search:
         self.rule = frame.rule
         self.stretches = (frame.rule.rows, frame.rule.columns)
         self.samples = samples
-        pad = ((0, 0), (_MARGIN, _MARGIN), (_MARGIN, _MARGIN))
+        margins = (_MARGIN, _MARGIN), (_MARGIN, _MARGIN)
         goal = frame.chroma.astype(np.int32) << self.rule.shift
         self.extents = frame.extents
-        self.goal = np.pad(goal, pad)
-        self.excess = np.pad(frame.stretch(samples) - goal, pad)
-        self.known = np.pad(frame.known, pad[1:])
+        self.goal = _pad(goal, *margins)
+        self.excess = _pad(frame.stretch(samples) - goal, *margins)
+        self.known = _pad(frame.known, *margins)
         self.most = (1 << self.rule.shift) - 1
-        self.rng = np.random.default_rng(0)
+
+    @cached_property
+    def rng(self) -> np.random.Generator:
+        """Where noise comes from; slow to load."""
+        return np.random.default_rng(0)
 
     def wrong(self) -> Mask:
         """(2, frame height + margins, ...): the known pixels that are missed."""
