@@ -12,6 +12,7 @@ independent of the others, so the result does not depend on it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from threading import Lock
@@ -142,11 +143,20 @@ def score_tiles(
     class and the coder's own few bits.
     """
 
+    @lru_cache(_ORDERS)
+    def nibbles_of(shape: tuple[int, int, int]) -> NDArray[np.intp]:
+        """The numbers of a tile's nibbles, (pixel, channel, nibble), in the order of decoding."""
+        numbers = np.arange(2 * math.prod(shape)).reshape(-1, shape[2], 2)
+        return _in_order(numbers, front_order(conditional.steps(shape[:2])))
+
     def score(number: int, tally: _Tally) -> NDArray[np.float32]:
         tried = _all_labels(conditional) if labels is None else [labels[number]]
         told = None if given is None else given[number]
         own = None if colours is None else colours[number]
-        maps = [_score(conditional, tiles[number], label, told, own, tally) for label in tried]
+        maps = [
+            _score(conditional, tiles[number], label, told, own, nibbles_of, tally)
+            for label in tried
+        ]
         return min(maps, key=lambda bits: float(bits.sum(dtype=np.float64)))
 
     rounds = len(_all_labels(conditional)) if labels is None else 1
@@ -160,15 +170,14 @@ def _score(
     label: int,
     given: Given | None,
     colours: Colours | None,
+    nibbles_of: Callable[[tuple[int, int, int]], NDArray[np.intp]],
     tally: _Tally,
 ) -> NDArray[np.float32]:
     height, width, channels = tile.shape
     if isinstance(conditional, WholeTiles) and colours is None:
-        order = front_order(conditional.steps((height, width)))
-        numbers = np.arange(height * width * channels * 2).reshape(-1, channels, 2)
-        bits = np.empty(numbers.shape)
+        bits = np.empty((height * width, channels, 2))
         intervals = conditional.score_tile(tile, label, given)
-        bits.flat[_in_order(numbers, order)] = cdf.symbol_bits(intervals)
+        bits.reshape(-1)[nibbles_of((height, width, channels))] = cdf.symbol_bits(intervals)
         tally.add(height * width)
     else:
         scored = _score_bands(conditional, tile, label, given, colours, tally)

@@ -139,7 +139,8 @@ class Conversion:
 
     def _guess(self, r: Ints, g: Ints, b: Ints) -> Ints:
         w = self._weights
-        return np.rint(r * w[0] + g * w[1] + b * w[2] + w[3]).astype(np.int32)
+        guess: Ints = np.rint(r * w[0] + g * w[1] + b * w[2] + w[3]).astype(np.int32)
+        return guess
 
 
 _OFFSETS = np.array([0, -1, 1, -2, 2], np.int32)

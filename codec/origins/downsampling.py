@@ -257,7 +257,8 @@ class _Search:
 
     def wrong(self) -> Mask:
         """(2, frame height + margins, ...): the known pixels that are missed."""
-        return self.known & ((self.excess < 0) | (self.excess > self.most))
+        wrong: Mask = self.known & ((self.excess < 0) | (self.excess > self.most))
+        return wrong
 
     def sweep(self, block: tuple[int, int], noise: float, most: int) -> int:
         """Tries all moves of a block of samples at each wrong pixel; how many those were.
@@ -281,9 +282,7 @@ class _Search:
             axes.append((np.clip(starts, 0, size - length), *_windows(stretch, size, length)))
         (top, row_weights, row_kinds), (left, column_weights, column_kinds) = axes
         moves = _moves(*block)
-        change = np.einsum(
-            "mab,iar,jbc->ijmrc", moves, row_weights, column_weights, dtype=np.int32
-        )
+        change = np.einsum("mab,iar,jbc->ijmrc", moves, row_weights, column_weights, dtype=np.int32)
         key = np.unique((plane * sizes[0] + top[:, None]) * sizes[1] + left[None])
         plane, i, j = key // (sizes[0] * sizes[1]), key // sizes[1] % sizes[0], key % sizes[1]
         # Blocks whose windows don't overlap move together.
