@@ -18,8 +18,8 @@ EXPORT void mixture_intervals(
 {
     struct component found[MOST_COMPONENTS];
     for (int64_t i = 0; i < n; i++, parameters += 3 * k, out += 6) {
-        int count = mixture(parameters, k, found);
-        mixture_interval(found, count, values[i], out, out + 3);
+        mixture(parameters, k, found);
+        mixture_interval(found, k, values[i], out, out + 3);
     }
 }
 
@@ -45,11 +45,11 @@ EXPORT void mixture_tables(
 {
     struct component found[MOST_COMPONENTS];
     for (int64_t i = 0; i < n; i++, parameters += 3 * k, out += SYMBOLS) {
-        int count = mixture(parameters, k, found);
+        mixture(parameters, k, found);
         int first = high ? 16 * high[i] : 0, step = high ? 1 : 16;
         int64_t c[NIBBLES + 1];
         for (int j = 0; j <= NIBBLES; j++)
-            c[j] = cdf(found, count, first + j * step);
+            c[j] = cdf(found, k, first + j * step);
         table(c, out);
     }
 }

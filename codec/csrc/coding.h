@@ -27,7 +27,7 @@ enum {
 #define UNIT ((int64_t)1 << UNIT_BITS)
 
 /* The tables of docs/format.md; whoever loads this code fills them in. */
-static int32_t exp_table[EXP_RANGE + 1];
+static int32_t exp_table[EXP_RANGE + 2]; /* the last one is 0, for all that is beyond */
 static int32_t inverse_scale[LOG_SCALE_MAX - LOG_SCALE_MIN + 1];
 static struct {
     int32_t value, slope;
@@ -58,41 +58,41 @@ struct component {
     int32_t mean, inverse;
 };
 
-/* The components of a mixture that have a weight; returns how many. `parameters` is (3, k). */
+/* The k components of a mixture; returns the edge below the likeliest one's mean, in high nibbles,
+ * from 1 to 15. `parameters` is (3, k). Without branches: what a mixture is like
+ * cannot be foretold, and to guess wrong takes longer than to compute what has no weight. */
 static inline int mixture(const int32_t *parameters, int k, struct component *found)
 {
-    int top = 0, count = 0;
-    int64_t total = 0, rest = (int64_t)1 << WEIGHT_BITS;
-    for (int i = 1; i < k; i++)
-        if (parameters[i] > parameters[top])
-            top = i;
-    for (int i = 0; i < k; i++) {
-        int64_t below = (int64_t)parameters[top] - parameters[i];
-        total += below <= EXP_RANGE ? exp_table[below] : 0;
+    int32_t top = parameters[0], at_top = 0;
+    for (int i = 1; i < k; i++) {
+        at_top = parameters[i] > top ? i : at_top;
+        top = parameters[i] > top ? parameters[i] : top;
     }
-    int at_top = 0;
+    int64_t total = 0;
+    int32_t rest = 1 << WEIGHT_BITS;
     for (int i = 0; i < k; i++) {
-        int64_t below = (int64_t)parameters[top] - parameters[i];
-        if (below > EXP_RANGE)
-            continue;
+        int64_t below = (int64_t)top - parameters[i];
+        int32_t share = exp_table[below < EXP_RANGE + 1 ? below : EXP_RANGE + 1];
+        total += share;
+        found[i].weight = share;
+    }
+    for (int i = 0; i < k; i++) {
         /* The dividend is below 2^35, the divisor below 2^31: a division of doubles is exact
-         * enough to be the floor, and faster than one of 64-bit integers. */
-        int64_t dividend = (int64_t)exp_table[below] << WEIGHT_BITS;
-        int64_t weight = (int64_t)((double)dividend / (double)total);
+         * enough to be the floor, and faster than one of integers. */
+        double dividend = (double)(int32_t)found[i].weight * (1 << WEIGHT_BITS);
+        int32_t weight = (int32_t)(dividend / (double)total);
         rest -= weight;
-        if (i == top)
-            at_top = count;
-        else if (weight == 0)
-            continue;
-        int64_t mean = clamped(parameters[k + i], -MEAN_LIMIT, MEAN_LIMIT);
-        int64_t log_scale = clamped(parameters[2 * k + i], LOG_SCALE_MIN, LOG_SCALE_MAX);
-        found[count].weight = weight;
-        found[count].mean = (int32_t)mean + 128;
-        found[count].inverse = inverse_scale[log_scale - LOG_SCALE_MIN];
-        count++;
+        found[i].weight = weight;
+        int32_t mean = parameters[k + i], log_scale = parameters[2 * k + i];
+        mean = mean < -MEAN_LIMIT ? -MEAN_LIMIT : mean > MEAN_LIMIT ? MEAN_LIMIT : mean;
+        log_scale = log_scale < LOG_SCALE_MIN ? LOG_SCALE_MIN : log_scale;
+        log_scale = log_scale > LOG_SCALE_MAX ? LOG_SCALE_MAX : log_scale;
+        found[i].mean = mean + 128;
+        found[i].inverse = inverse_scale[log_scale - LOG_SCALE_MIN];
     }
     found[at_top].weight += rest;
-    return count;
+    int32_t likely = found[at_top].mean >> 12;
+    return likely < 1 ? 1 : likely > NIBBLES - 1 ? NIBBLES - 1 : likely;
 }
 
 /* C at an edge from 1 to 255, in units of 2^-36. */
@@ -249,20 +249,22 @@ struct span {
 };
 
 /* Decode a high nibble; 0 if it cannot be there. */
-static inline int decode_high(
-    struct decoder *decoder, const struct component *mixture, int count, struct span *span)
+static inline int decode_high(struct decoder *decoder, const struct component *mixture, int count,
+    int likely, struct span *span)
 {
     int64_t q = quantile(decoder), bottom = 0, top = UNIT;
-    int low = 0;
+    int low = 0, high = NIBBLES, edge = likely;
     if (is_damaged(q))
         return 0;
-    for (int step = 8; step; step >>= 1) {
-        int edge = low + step;
+    /* Most often two edges are enough, the likely one and a neighbour; then halves are taken. */
+    for (int tries = 0; high - low > 1; tries++) {
         int64_t c = inner_cdf(mixture, count, 16 * edge);
         int above = spread_of_unit(c) + edge + 1 <= q;
         low = above ? edge : low;
+        high = above ? high : edge;
         bottom = above ? c : bottom;
         top = above ? top : c;
+        edge = tries ? (low + high) >> 1 : above ? edge + 1 : edge - 1;
     }
     int64_t start = spread_of_unit(bottom), end = spread_of_unit(top);
     advance(decoder, start + low + 1, end - start + 1);

@@ -149,11 +149,12 @@ EXPORT void masked_mixture_intervals(const int32_t *parameters, int64_t n, int k
 {
     struct component found[MOST_COMPONENTS];
     for (int64_t i = 0; i < n; i++, parameters += 3 * k, allowed += 16, out += 6) {
-        int count = mixture(parameters, k, found), high = values[i] >> 4;
+        int high = values[i] >> 4;
+        mixture(parameters, k, found);
         int64_t mass[NIBBLES];
-        mixture_mass(found, count, allowed, -1, mass);
+        mixture_mass(found, k, allowed, -1, mass);
         share_interval(high, mass, allowed, -1, out);
-        mixture_mass(found, count, allowed, high, mass);
+        mixture_mass(found, k, allowed, high, mass);
         share_interval(values[i] & 15, mass, allowed, high, out + 3);
     }
 }
@@ -180,9 +181,10 @@ EXPORT void masked_mixture_tables(const int32_t *parameters, int64_t n, int k,
 {
     struct component found[MOST_COMPONENTS];
     for (int64_t i = 0; i < n; i++, parameters += 3 * k, allowed += 16, out += SYMBOLS) {
-        int count = mixture(parameters, k, found), high = highs ? highs[i] : -1;
+        int high = highs ? highs[i] : -1;
+        mixture(parameters, k, found);
         int64_t mass[NIBBLES];
-        mixture_mass(found, count, allowed, high, mass);
+        mixture_mass(found, k, allowed, high, mass);
         share_table(mass, allowed, high, out);
     }
 }

@@ -246,7 +246,7 @@ EXPORT void engine_close(struct evaluation *ev)
         return;
     void *parts[] = {ev->row, ev->column, ev->pixels, ev->given, ev->window, ev->x, ev->y,
         ev->stream, ev->values, ev->hidden, ev->predicted, ev->contrasts, ev->centre,
-        ev->residual, ev->components, ev->counts, ev->spans, ev->bytes};
+        ev->residual, ev->components, ev->spans, ev->likely};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         give_back(parts[i]);
     for (int b = 0; b < MOST_BLOCKS; b++)
@@ -285,9 +285,8 @@ static int reserve(struct evaluation *ev)
         {&ev->centre, most * sizeof *ev->centre},
         {&ev->residual, most * net->colours * sizeof *ev->residual},
         {&ev->components, most * k * sizeof *ev->components},
-        {&ev->counts, most * sizeof *ev->counts},
         {&ev->spans, most * sizeof *ev->spans},
-        {&ev->bytes, most},
+        {&ev->likely, most},
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         void *found = memory(parts[i].size);
@@ -445,7 +444,7 @@ static void find_mixtures(struct evaluation *ev, int colour, int32_t *parameters
     int k = ev->network->components;
     ev->backend->head(ev, colour, parameters);
     for (int i = 0; i < ev->n; i++)
-        ev->counts[i] = mixture(parameters + (size_t)i * 3 * k, k, ev->components + (size_t)i * k);
+        ev->likely[i] = mixture(parameters + (size_t)i * 3 * k, k, ev->components + (size_t)i * k);
 }
 
 /* Pixels before front t, and pixels of it, in the order of decoding. */
@@ -500,9 +499,9 @@ EXPORT int engine_score(struct evaluation *ev, int rows, int32_t *parameters, fl
                     size_t at = (size_t)(row - first_row) * ev->width + column;
                     memcpy(parameters + (at * channels + colour) * 3 * k, own, 3 * k * sizeof *own);
                 } else {
-                    int count = mixture(own, k, ev->components);
+                    mixture(own, k, ev->components);
                     float *high = intervals + 3 * (rank[i] + 2 * colour * stride[i]);
-                    mixture_interval(ev->components, count, value, high, high + 3 * stride[i]);
+                    mixture_interval(ev->components, k, value, high, high + 3 * stride[i]);
                 }
             }
         }
@@ -531,11 +530,11 @@ EXPORT int engine_decode(struct evaluation *ev, const uint8_t *payload, size_t l
             find_mixtures(ev, colour, parameters);
             for (int i = 0; i < ev->n && result == 0; i++)
                 result = !decode_high(
-                    &decoder, ev->components + (size_t)i * k, ev->counts[i], &ev->spans[i]);
+                    &decoder, ev->components + (size_t)i * k, k, ev->likely[i], &ev->spans[i]);
             for (int i = 0; i < ev->n && result == 0; i++) {
                 uint8_t value;
-                if (decode_low(&decoder, ev->components + (size_t)i * k, ev->counts[i],
-                        &ev->spans[i], &value))
+                if (decode_low(
+                        &decoder, ev->components + (size_t)i * k, k, &ev->spans[i], &value))
                     learn(ev, colour, i, value);
                 else
                     result = 1;

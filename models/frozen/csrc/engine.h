@@ -81,9 +81,8 @@ struct evaluation {
     /* Of all pixels at hand. */
     int32_t *hidden, *predicted, *contrasts, *centre, *residual;
     struct component *components;
-    int32_t *counts;
     struct span *spans;
-    uint8_t *bytes;
+    uint8_t *likely; /* see mixture() */
 };
 
 /* The same functions for each instruction set. */
