@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -216,11 +216,11 @@ def network_of(jobs: Sequence[Job], find_network: FindNetwork) -> Conditional:
     return conditional
 
 
-def told(conditional: Conditional, jobs: Sequence[Job]) -> list[Bytes] | None:
+def told(conditional: Conditional, jobs: Sequence[Job]) -> Sequence[Bytes] | None:
     """What a network is told of earlier planes for each tile, if it wants to know and they are."""
     if not conditional.given or not jobs[0][0].earlier:
         return None
-    return [canvas.given(tile) for canvas, tile in jobs]
+    return given.Lazy([partial(canvas.given, tile) for canvas, tile in jobs])
 
 
 def allowed(jobs: Sequence[Job]) -> list[Colours | None] | None:

@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 
@@ -197,7 +197,7 @@ class _Area:
     """Pixels (height, width, channels) to code as one tile, and the smallest tile found so far."""
 
     def __init__(self, pixels: Bytes) -> None:
-        self.pixels = np.ascontiguousarray(pixels)
+        self.pixels = pixels
         self.best: Tile | None = None
         self.estimate = 0.0
         self.packed = cache(lambda: methods.encode(Method.PACKED, self.pixels))
@@ -399,7 +399,7 @@ def _origins(picture: Picture, carried: tuple[int, ...]) -> Iterator[_Candidate]
                     for number, plane in enumerate(found.planes)
                 ],
                 transforms.corrections_of(
-                    np.concatenate(parts, axis=2),
+                    parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2),
                     transforms.render(picture.mode, form, planes, shape),
                 ),
             )
@@ -525,7 +525,7 @@ def _rate(plane: _Plane, boxes: Sequence[Box], threads: int) -> float:
 
     assert plane.network is not None
     places = [_place(box, plane) for box in boxes]
-    patches = [np.ascontiguousarray(plane.whole.pixels[area(place)]) for place in places]
+    patches = [plane.whole.pixels[area(place)] for place in places]
     told = _told([(plane, place) for place in places])
     scores = tiles.score_tiles(
         plane.network,
@@ -614,12 +614,14 @@ def _allowed(planes: Sequence[_Plane]) -> list[Colours | None] | None:
     return None if sets[0] is None else sets
 
 
-def _told(places: Sequence[tuple[_Plane, Box]]) -> list[Bytes] | None:
+def _told(places: Sequence[tuple[_Plane, Box]]) -> Sequence[Bytes] | None:
     """What a network is told of earlier planes at each place, if it wants to know."""
     plane, _ = places[0]
     if plane.network is None or not plane.network.given:
         return None
-    return [given.samples(plane.layout, box, plane.earlier) for plane, box in places]
+    return given.Lazy(
+        [partial(given.samples, plane.layout, box, plane.earlier) for plane, box in places]
+    )
 
 
 # Choosing.

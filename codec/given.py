@@ -9,7 +9,8 @@ the second chroma plane is given the first as well::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,25 @@ def samples(plane: PlaneLayout, box: Box, planes: Sequence[tuple[PlaneLayout, By
     found = [tones[r][:, c, 0] for r in rows for c in columns]
     found += [chroma[area(box)][:, :, 0] for _, chroma in others]
     return np.stack(found, axis=2)
+
+
+class Lazy(Sequence[Bytes]):
+    """Samples of tiles that are put together when they are asked for: of all they are many."""
+
+    def __init__(self, makers: Sequence[Callable[[], Bytes]]) -> None:
+        self.makers = makers
+
+    def __len__(self) -> int:
+        return len(self.makers)
+
+    @overload
+    def __getitem__(self, index: int) -> Bytes: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Lazy: ...
+
+    def __getitem__(self, index: int | slice) -> Bytes | Lazy:
+        return Lazy(self.makers[index]) if isinstance(index, slice) else self.makers[index]()
 
 
 def reach(plane: PlaneLayout, box: Box, other: PlaneLayout) -> Box:

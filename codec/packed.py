@@ -96,6 +96,8 @@ _REPETITIVE = 0.25
 
 _REPEATED = 0.3
 """From such a part of the pixels on, repetition is looked into."""
+_TOGETHER = 1 << 18
+"""So many pixels at once."""
 _MIXER = np.uint64(0x9E3779B97F4A7C15)  # any odd number without a pattern
 
 
@@ -166,13 +168,18 @@ def _repetition(pixels: Bytes) -> float:
 
     Runs of about 16 bytes are compared by a hash, which also chooses the one in 16 that count.
     """
-    keys = _keys(pixels)
-    run = -(-16 // pixels.shape[2])
-    count = len(keys) - run + 1
-    hashes = np.zeros(max(count, 0), np.uint64)
-    for k in range(run if count > 0 else 0):
-        hashes = hashes * _MIXER + keys[k : k + count]
-    counted = hashes[hashes * _MIXER >> np.uint64(60) == 0]
+    height, width, channels = pixels.shape
+    run = -(-16 // channels)
+    rows, more = max(1, _TOGETHER // width), -(-run // width)
+    found = []
+    for top in range(0, height, rows):
+        keys = _keys(pixels[top : top + rows + more])
+        count = max(0, min(rows * width, len(keys) - run + 1))
+        hashes = np.zeros(count, np.uint64)
+        for k in range(run):
+            hashes = hashes * _MIXER + keys[k : k + count]
+        found.append(hashes[hashes * _MIXER >> np.uint64(60) == 0])
+    counted = np.concatenate(found)
     return 1 - len(np.unique(counted)) / max(1, len(counted))
 
 
@@ -299,10 +306,10 @@ def _deserialise(data: bytes, form: Form, shape: tuple[int, int, int]) -> Bytes:
 
 def _palette(pixels: Bytes) -> Bytes | None:
     """The sorted (n, channels) colours of the pixels, or None if there are more than 256."""
-    keys = _keys(pixels)
-    if np.unique(keys[:: max(1, len(keys) // 4096)]).size > 256:
+    down, across = (max(1, side // 64) for side in pixels.shape[:2])
+    if np.unique(_keys(pixels[::down, ::across])).size > 256:
         return None
-    unique = np.unique(keys)
+    unique = np.unique(_keys(pixels))
     if unique.size > 256:
         return None
     return unique.astype(">u8").view(np.uint8).reshape(-1, 8)[:, 8 - pixels.shape[2] :].copy()

@@ -84,7 +84,7 @@ def encode_tiles(
     remembered = lru_cache(_ORDERS)(lambda shape: front_order(conditional.steps(shape)))
 
     def encode(number: int, tally: _Tally) -> bytes:
-        tile = tiles[number]
+        tile = np.ascontiguousarray(tiles[number])
         told = None if given is None else given[number]
         own = None if colours is None else colours[number]
         tried = [
@@ -151,12 +151,10 @@ def score_tiles(
 
     def score(number: int, tally: _Tally) -> NDArray[np.float32]:
         tried = _all_labels(conditional) if labels is None else [labels[number]]
+        tile = np.ascontiguousarray(tiles[number])
         told = None if given is None else given[number]
         own = None if colours is None else colours[number]
-        maps = [
-            _score(conditional, tiles[number], label, told, own, nibbles_of, tally)
-            for label in tried
-        ]
+        maps = [_score(conditional, tile, label, told, own, nibbles_of, tally) for label in tried]
         return min(maps, key=lambda bits: float(bits.sum(dtype=np.float64)))
 
     rounds = len(_all_labels(conditional)) if labels is None else 1

@@ -19,6 +19,8 @@ from functools import cache, cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelzip.codec.origins.origin import strips
+
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int32]
 
@@ -42,8 +44,16 @@ class Conversion:
 
     def render(self, y: Bytes, c1: Bytes, c2: Bytes) -> Bytes:
         """Samples of any one shape, uint8 -> pixels, that shape and 3 channels, uint8."""
-        luma = self.luma[y]
         pixels = np.empty((*y.shape, 3), np.uint8)
+        if y.ndim < 2:
+            self._render(y, c1, c2, pixels)
+            return pixels
+        for part in strips(*y.shape):
+            self._render(y[part], c1[part], c2[part], pixels[part])
+        return pixels
+
+    def _render(self, y: Bytes, c1: Bytes, c2: Bytes, pixels: Bytes) -> None:
+        luma = self.luma[y]
         for k, chroma in (
             (_RED, self.red[c2]),
             (_GREEN, self.green1[c1] + self.green2[c2]),
@@ -52,7 +62,6 @@ class Conversion:
             chroma += luma
             chroma >>= self.shift
             pixels[..., k] = np.clip(chroma, 0, 255, out=chroma)
-        return pixels
 
     def chroma_terms(self, c1: Bytes, c2: Bytes) -> tuple[Ints, Ints, Ints]:
         """What chroma adds to luma in red, green and blue, before the shift."""

@@ -517,12 +517,13 @@ def _busiest(chroma: Bytes, known: Mask) -> tuple[int, int]:
     height, width = known.shape
     if height <= WINDOW and width <= WINDOW:
         return 0, 0
-    change = np.abs(np.diff(chroma[:, ::2].astype(np.int16), axis=2)).sum(0)
-    change *= known[::2, 1:] & known[::2, :-1]
     best, found = -1, (0, 0)
     for top in range(0, max(height - WINDOW // 2, 1), WINDOW // 2):
+        rows = slice(top, top + WINDOW, 2)
+        change = np.abs(np.diff(chroma[:, rows].astype(np.int16), axis=2)).sum(0)
+        change *= known[rows, 1:] & known[rows, :-1]
         for left in range(0, max(width - WINDOW // 2, 1), WINDOW // 2):
-            here = change[top // 2 : (top + WINDOW) // 2, left : left + WINDOW].sum(dtype=np.int64)
+            here = change[:, left : left + WINDOW].sum(dtype=np.int64)
             if here > best:
                 best, found = int(here), (top, left)
     return found

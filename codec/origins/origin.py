@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,6 +21,17 @@ class Found:
 
     parameters: bytes
     planes: tuple[Plane, ...]
+
+
+_STRIP = 1 << 19
+"""So many pixels are looked at together, so that intermediate results stay small."""
+
+
+def strips(height: int, width: int) -> Iterator[slice]:
+    """The rows of each strip, all but the last one of an even number of them."""
+    rows = max(2, _STRIP // width & ~1)
+    for top in range(0, height, rows):
+        yield slice(top, min(top + rows, height))
 
 
 class Origin(Protocol):

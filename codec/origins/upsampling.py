@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelzip.codec.origins.origin import strips
+
 Bytes = NDArray[np.uint8]
 
 
@@ -123,11 +125,19 @@ def upsample(
     """(plane height, plane width) uint8 samples -> uint8 of the picture's shape."""
     if rule.rows.step == rule.columns.step == 1:
         return samples
-    total = double(double(samples.astype(np.uint16), 0, rule.rows), 1, rule.columns)
-    add_bias(total, rule)
-    total >>= rule.shift
-    (height, width), top, left = shape, rows.before, columns.before
-    return total[top : top + height, left : left + width].astype(np.uint8)
+    (height, width), left, step = shape, columns.before, rule.rows.step
+    pixels = np.empty(shape, np.uint8)
+    for part in strips(*samples.shape):
+        first = max(0, part.start - 2)  # with neighbours on either side, if there are any
+        some = samples[first : part.stop + 2].astype(np.uint16)
+        total = double(double(some, 0, rule.rows), 1, rule.columns)
+        add_bias(total, rule)
+        total >>= rule.shift
+        top = max(step * part.start - rows.before, 0)
+        bottom = min(step * part.stop - rows.before, height)
+        skip = rows.before - step * first
+        pixels[top:bottom] = total[top + skip : bottom + skip, left : left + width]
+    return pixels
 
 
 def double(samples: NDArray[Any], axis: int, stretch: Stretch) -> NDArray[Any]:

@@ -17,7 +17,7 @@ from pixelzip.codec.errors import FormatError
 from pixelzip.codec.origins import conversions, downsampling
 from pixelzip.codec.origins.conversions import Conversion
 from pixelzip.codec.origins.downsampling import Floats, Mask, fill
-from pixelzip.codec.origins.origin import Found, Samples
+from pixelzip.codec.origins.origin import Found, Samples, strips
 from pixelzip.codec.origins.upsampling import RULES, Extent, Upsampling, extents, upsample
 from pixelzip.codec.picture import Bytes, Plane, PlaneLayout
 
@@ -32,6 +32,9 @@ _COVERED = 0.85
 _CONTRADICTED = 0.02
 """Where more of the known pixels contradict halved chroma, it is kept at full size."""
 
+_MARGIN = 16
+"""So many rows of samples beyond a strip are looked at, and found again in the next one."""
+
 
 def find(pixels: Samples) -> Found | None:
     """(height, width, 3) uint8 -> the planes that they were computed from, if they were.
@@ -44,23 +47,18 @@ def find(pixels: Samples) -> Found | None:
     if number is None:
         return None
     conversion = conversions.conversion(number)
-    height, width, _ = pixels.shape
-    flat = np.ascontiguousarray(pixels).reshape(-1, 3)
-    ycc, explained = conversion.invert(flat)
-    luma, c1, c2 = ycc.reshape(3, height, width)
-    explained = explained.reshape(height, width)
-    clipped = ((pixels == 0) | (pixels == 255)).any(2)
-    known = explained & ~clipped & ~_lonely(~(explained | clipped))
-    chroma = np.stack([c1, c2])
+    luma, chroma, known, clipped = _inverted(conversion, pixels)
     choice = downsampling.choose(chroma, known)
-    bounds = _Clipped(conversion, pixels, clipped) if clipped.any() else None
-    samples, stretched = _shrink(chroma, known, choice, bounds)
-    if (known & (stretched != chroma).any(0)).sum() > _CONTRADICTED * known.sum():
+    samples, stretched, right = _shrink(conversion, pixels, chroma, known, clipped, choice)
+    if (known & ~right).sum() > _CONTRADICTED * known.sum():
         # A part of the picture looked stretched, the whole is not.
         choice = (0, Extent(0, 0), Extent(0, 0))
-        samples, stretched = _shrink(chroma, known, choice, bounds)
+        samples, stretched, right = _shrink(conversion, pixels, chroma, known, clipped, choice)
     rule, rows, columns = choice
-    luma = _luma(conversion, pixels, luma, known & (stretched == chroma).all(0), stretched)
+    known &= right
+    for part in strips(*known.shape):
+        parts = [plane[part] for plane in stretched]
+        luma[part] = _luma(conversion, pixels[part], luma[part], known[part], parts)
     step, phase = RULES[rule].steps, (rows.before, columns.before)
     return Found(
         bytes((number, rule, _pack(rows, columns))),
@@ -106,15 +104,56 @@ def describe(parameters: bytes) -> str:
     return f"luma and chroma, as converted by {name}; chroma {chroma}{how}"
 
 
+def _inverted(conversion: Conversion, pixels: Bytes) -> tuple[Bytes, Bytes, Mask, Mask]:
+    """Luma, both chroma planes in one array, and the pixels where they are known, or clipped."""
+    height, width, _ = pixels.shape
+    luma = np.empty((height, width), np.uint8)
+    chroma = np.empty((2, height, width), np.uint8)
+    known, clipped = np.empty((2, height, width), np.bool_)
+    unexplained = np.empty((height, width), np.bool_)
+    for part in strips(height, width):
+        some = pixels[part]
+        found, fits = conversion.invert(np.ascontiguousarray(some).reshape(-1, 3))
+        luma[part], chroma[0, part], chroma[1, part] = found.reshape(3, -1, width)
+        clipped[part] = ((some == 0) | (some == 255)).any(2)
+        known[part] = fits.reshape(-1, width)
+        unexplained[part] = ~(known[part] | clipped[part])
+        known[part] &= ~clipped[part]
+    for part in strips(height, width):
+        above = max(0, part.start - 1)
+        lonely = _lonely(unexplained[above : part.stop + 1])[part.start - above :]
+        known[part] &= ~lonely[: part.stop - part.start]
+    return luma, chroma, known, clipped
+
+
 def _shrink(
-    chroma: Bytes, known: Mask, choice: tuple[int, Extent, Extent], bounds: _Clipped | None
-) -> tuple[Bytes, Bytes]:
-    """The samples of both planes by a rule and its extents, and what they stretch to."""
+    conversion: Conversion,
+    pixels: Bytes,
+    chroma: Bytes,
+    known: Mask,
+    clipped: Mask,
+    choice: tuple[int, Extent, Extent],
+) -> tuple[list[Bytes], list[Bytes], Mask]:
+    """Both planes' samples by a rule and its extents, what they stretch to, and where that fits.
+
+    Strip by strip, each with something of its neighbours.
+    """
     number, rows, columns = choice
     rule, (height, width) = RULES[number], known.shape
-    samples = downsampling.shrink(chroma, known, rule, rows, columns, bounds)
-    stretched = [upsample(s, rule, rows, columns, (height, width)) for s in samples]
-    return samples, np.stack(stretched)
+    count, step = rows.samples(height, rule.rows), rule.rows.step
+    samples = np.empty((2, count, columns.samples(width, rule.columns)), np.uint8)
+    for part in strips(count, step * width):
+        first, last = max(0, part.start - _MARGIN), min(count, part.stop + _MARGIN)
+        own = Extent(rows.before if first == 0 else 0, rows.after if last == count else 0)
+        here = slice(max(0, step * first - rows.before), min(height, step * last - rows.before))
+        bounds = None
+        if clipped[here].any():
+            bounds = _Clipped(conversion, pixels[here], clipped[here])
+        some = downsampling.shrink(chroma[:, here], known[here], rule, own, columns, bounds)
+        samples[:, part] = some[:, part.start - first : part.stop - first]
+    stretched = [upsample(plane, rule, rows, columns, (height, width)) for plane in samples]
+    fits = (stretched[0] == chroma[0]) & (stretched[1] == chroma[1])
+    return list(samples), stretched, fits
 
 
 def _pack(rows: Extent, columns: Extent) -> int:
@@ -150,9 +189,7 @@ def _conversion_of(pixels: Bytes) -> int | None:
         some = some[np.unique(code, return_index=True)[1]]
         if len(some) < _LEAST_COLOURS:
             return None
-        shares = [
-            conversions.conversion(n).explains(some).mean() for n in range(conversions.COUNT)
-        ]
+        shares = [conversions.conversion(n).explains(some).mean() for n in range(conversions.COUNT)]
         best = int(np.argmax(shares))
         if shares[best] < (_COVERED if count == 2048 else _COVERED - 0.15):
             return None
@@ -217,7 +254,7 @@ class _Clipped:
 
 
 def _luma(
-    conversion: Conversion, pixels: Bytes, y: Bytes, known: Mask, chroma: Bytes
+    conversion: Conversion, pixels: Bytes, y: Bytes, known: Mask, chroma: Sequence[Bytes]
 ) -> Bytes:
     """Luma where it is known; elsewhere as smooth as the pixels allow."""
     if known.all():
