@@ -236,11 +236,11 @@ def test_only_the_tiles_that_gain_go_through_the_network() -> None:
     assert same(decode(data, find), mixed)
 
 
-def test_a_32x32_picture_spends_ten_bytes() -> None:
+def test_a_32x32_picture_spends_twelve_bytes() -> None:
     data = encode(Picture("RGB", (texture(32, 32, 3),)), NETWORKS)
     ((tile,),) = (plane.tiles for part in unpack(data).components for plane in part.planes)
     assert tile.method == Method.NETWORK
-    assert len(data) - len(tile.payload) == 10
+    assert len(data) - len(tile.payload) == 12
 
 
 def test_labels_and_low_bytes_are_kept_from_the_network() -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from pixelzip.codec.errors import FormatError
-from pixelzip.codec.origins import ALL, conversions, downsampling, ycc
+from pixelzip.codec.origins import ALL, conversions, downsampling, origin, ycc
 from pixelzip.codec.origins.origin import Found
 from pixelzip.codec.origins.upsampling import RULES, Stretch, extents
 
@@ -310,6 +310,24 @@ def test_noise_on_a_few_pixels_hides_nothing(photo: Bytes) -> None:
     touched = rng.random(pixels.shape[:2]) < 0.02
     pixels = np.where(touched[..., None], rng.integers(0, 256, pixels.shape), pixels)
     found(pixels.astype(np.uint8), "libjpeg", (2, 2), 0.06)
+
+
+def test_strips_of_a_large_picture_fit_together(
+    kodak: Bytes, photo: Bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In strips, a picture renders to the same, and is found as well, whatever its rows' phase."""
+    for pixels in (kodak[:151, :220], kodak[1:152, 3:220], jpeg(photo, 2)[:153], jpeg(photo, 1)):
+        monkeypatch.setattr(origin, "_STRIP", 1 << 30)
+        whole = ycc.find(pixels)
+        assert whole is not None
+        at_once = rendered(whole, (pixels.shape[0], pixels.shape[1]))
+        monkeypatch.setattr(origin, "_STRIP", 26 * pixels.shape[1])
+        in_strips = ycc.find(pixels)
+        assert in_strips is not None
+        assert in_strips.parameters == whole.parameters
+        np.testing.assert_array_equal(rendered(whole, (pixels.shape[0], pixels.shape[1])), at_once)
+        again = rendered(in_strips, (pixels.shape[0], pixels.shape[1]))
+        assert (again != pixels).any(2).mean() < (at_once != pixels).any(2).mean() + 0.001
 
 
 @pytest.mark.parametrize("factor", [1.5, 2, 3])
