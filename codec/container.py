@@ -31,7 +31,7 @@ from zlib import crc32
 from pixelzip.codec import raw_lzma, transforms
 from pixelzip.codec.errors import FormatError, LimitError, TruncatedError
 from pixelzip.codec.methods import MAX_NETWORK_SIDE, Method, Tile, exact_length, least_length
-from pixelzip.codec.picture import MODES, PlaneLayout
+from pixelzip.codec.picture import MODES, Box, PlaneLayout
 from pixelzip.codec.transforms import Form, Transform
 
 MAGIC = b"\xf5z"
@@ -125,10 +125,6 @@ def fingerprint_length(width: int, height: int) -> int:
 def truncated_checksum(crc: int, width: int, height: int) -> int:
     """As many low bits of a CRC-32 as the file of a picture of this size holds: 8 or 32."""
     return crc & ((1 << 8 * _checksum_length(width, height)) - 1)
-
-
-Box = tuple[int, int, int, int]
-"""(top, left, height, width)."""
 
 
 def area(box: Box) -> tuple[slice, slice]:

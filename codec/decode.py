@@ -18,7 +18,6 @@ from pixelzip.codec.colours import Colours
 from pixelzip.codec.conditional import Conditional
 from pixelzip.codec.container import (
     MAX_PIXELS,
-    Box,
     Component,
     Container,
     StoredPlane,
@@ -26,10 +25,11 @@ from pixelzip.codec.container import (
     truncated_checksum,
     unpack,
 )
-from pixelzip.codec.errors import FormatError, UnknownNetworkError
+from pixelzip.codec.errors import FormatError, RegionError, UnknownNetworkError
 from pixelzip.codec.methods import Method
-from pixelzip.codec.picture import MODES, Bytes, Picture
+from pixelzip.codec.picture import MODES, Box, Bytes, Picture, PlaneLayout
 from pixelzip.codec.progress import Progress, share
+from pixelzip.codec.transforms import Form
 
 FindNetwork = Callable[[bytes], Conditional]
 """Finds the network whose fingerprint starts with these bytes, or raises UnknownNetworkError."""
@@ -76,6 +76,105 @@ def decode_many(
     return pictures
 
 
+class Partial:
+    """A file of which regions are decoded: each tile once, when a region first needs it.
+
+    The checksum of the pixels covers the whole picture, so only that of the file's bytes guards a
+    region. A picture whose origin needs corrections is decoded whole.
+    """
+
+    def __init__(
+        self,
+        data: bytes,
+        find_network: FindNetwork,
+        *,
+        threads: int = 1,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        """Decodes nothing yet. Raises as `decode_many` does."""
+        self.container = unpack(data, max_pixels)
+        self.drafts = [canvases(self.container, c) for c in self.container.components]
+        self._find_network, self._threads = find_network, threads
+        for canvas in self._canvases:
+            canvas.wanted.clear()
+
+    @property
+    def _canvases(self) -> list[Canvas]:
+        return [canvas for draft in self.drafts for canvas in draft]
+
+    def region(self, box: Box, progress: Progress | None = None) -> Picture:
+        """The pixels within a box, and all the metadata. Raises as `decode_many` does.
+
+        RegionError if the box is empty or does not lie within the picture.
+        """
+        container = self.container
+        if not _contains((0, 0, container.height, container.width), box):
+            top, left, height, width = box
+            raise RegionError(
+                f"the image is {container.width}x{container.height} and has no region of "
+                f"{width}x{height} at {left},{top}"
+            )
+        parts = [self._part(component, box) for component in container.components]
+        for draft, (_, around, layouts) in zip(self.drafts, parts, strict=True):
+            for canvas, layout in zip(draft, layouts, strict=True):
+                canvas.want(_place(canvas, layout, around))
+        fill(self._canvases, self._find_network, threads=self._threads, progress=progress)
+        for canvas in self._canvases:
+            canvas.known |= canvas.wanted
+            canvas.wanted.clear()
+        planes: dict[int, Bytes] = {}
+        for component, draft, (form, around, layouts) in zip(
+            container.components, self.drafts, parts, strict=True
+        ):
+            samples = [
+                canvas.samples[area(_place(canvas, layout, around))]
+                for canvas, layout in zip(draft, layouts, strict=True)
+            ]
+            restored = transforms.restore(
+                container.mode,
+                component.position,
+                form,
+                samples,
+                component.corrections,
+                around[2:],
+            )
+            inside = box[0] - around[0], box[1] - around[1], box[2], box[3]
+            carried = transforms.carried(container.mode, component.position, form.transform)
+            for place, plane in zip(carried, restored, strict=True):
+                planes[place] = np.ascontiguousarray(plane[area(inside)])
+        ordered = tuple(plane for _, plane in sorted(planes.items()))
+        return Picture(container.mode, ordered, container.metadata)
+
+    def _part(self, component: Component, box: Box) -> tuple[Form, Box, list[PlaneLayout]]:
+        """What a component's pixels within a box are restored from: see `transforms.part`."""
+        shape = self.container.height, self.container.width
+        form, around = component.form, (0, 0, *shape)
+        if not component.corrections:
+            form, around = transforms.part(form, shape, box)
+        layouts = transforms.layouts(self.container.mode, component.position, form, around[2:])
+        return form, around, layouts
+
+
+def _contains(box: Box, other: Box) -> bool:
+    """Whether the other box has pixels, and all of them lie within the first."""
+    return all(
+        other[axis + 2] > 0
+        and box[axis] <= other[axis]
+        and other[axis] + other[axis + 2] <= box[axis] + box[axis + 2]
+        for axis in (0, 1)
+    )
+
+
+def _place(canvas: Canvas, layout: PlaneLayout, around: Box) -> Box:
+    """The samples of a plane that lie over a part of the picture, where they have that layout."""
+    whole = canvas.plane.layout
+    top, left = (
+        (around[axis] + whole.phase[axis] - layout.phase[axis]) // whole.step[axis]
+        for axis in (0, 1)
+    )
+    return top, left, layout.height, layout.width
+
+
 def decode_tile(
     container: Container, component: int, plane: int, tile: int, find_network: FindNetwork
 ) -> Bytes:
@@ -104,6 +203,8 @@ class Canvas:
         self.grid = plane.grid
         self.wanted = set(range(len(self.grid)))
         """The tiles to decode."""
+        self.known: set[int] = set()
+        """Those that were decoded for an earlier region."""
         self.samples = np.empty(plane.layout.shape, np.uint8)
 
     @cached_property
@@ -115,10 +216,11 @@ class Canvas:
         """Want the tiles that hold a part of the plane, and those that they are given."""
         layout = self.plane.layout
         for number, tile in enumerate(self.grid):
-            if _overlap(box, tile):
+            if number not in self.known and _overlap(box, tile):
                 self.wanted.add(number)
-                for canvas in self.earlier:
-                    canvas.want(given.reach(layout, tile, canvas.plane.layout))
+                if self.plane.tiles[number].method == Method.NETWORK:
+                    for canvas in self.earlier:
+                        canvas.want(given.reach(layout, tile, canvas.plane.layout))
 
     def given(self, tile: int) -> Bytes:
         """What a tile is given, once the earlier planes are known."""

@@ -26,7 +26,6 @@ from pixelzip.codec.conditional import Conditional
 from pixelzip.codec.container import (
     MAX_PIXELS,
     MIN_TILE,
-    Box,
     Component,
     Container,
     StoredPlane,
@@ -39,7 +38,7 @@ from pixelzip.codec.container import (
 )
 from pixelzip.codec.errors import LimitError
 from pixelzip.codec.methods import MAX_NETWORK_SIDE, Method, Tile
-from pixelzip.codec.picture import MODES, Bytes, Picture, Plane, is_deep
+from pixelzip.codec.picture import MODES, Box, Bytes, Picture, Plane, is_deep
 from pixelzip.codec.progress import Progress, share
 from pixelzip.codec.transforms import Form, Transform
 from pixelzip.codec.workers import Map, side_by_side

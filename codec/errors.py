@@ -47,5 +47,9 @@ class LimitError(PixelzipError):
     """The image is larger than the declared limit."""
 
 
+class RegionError(PixelzipError):
+    """The region that was asked for does not lie within the image."""
+
+
 class UncachedWarning(RuntimeWarning):
     """Compiled code could not be kept for the next process. Nothing else comes of it."""

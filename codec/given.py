@@ -15,8 +15,8 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelzip.codec.container import Box, area
-from pixelzip.codec.picture import Bytes, PlaneLayout
+from pixelzip.codec.container import area
+from pixelzip.codec.picture import Box, Bytes, PlaneLayout
 
 
 def earlier(layouts: Sequence[PlaneLayout], number: int) -> list[int]:

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
 
+Box = tuple[int, int, int, int]
+"""(top, left, height, width)."""
+
 MODES: dict[str, tuple[int, ...]] = {
     "1": (1,),
     "L": (1,),

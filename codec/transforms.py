@@ -15,7 +15,7 @@ A component of the mode (colour, alpha, low bytes...) becomes *planes*, which th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pixelzip.codec import origins
 from pixelzip.codec.errors import FormatError
 from pixelzip.codec.origins.origin import Samples
-from pixelzip.codec.picture import MODES, Bytes, PlaneLayout, is_deep, kind_of
+from pixelzip.codec.picture import MODES, Box, Bytes, PlaneLayout, is_deep, kind_of
 
 
 class Transform(IntEnum):
@@ -124,6 +124,17 @@ def render(mode: str, form: Form, planes: Sequence[Bytes], shape: tuple[int, int
     if samples.itemsize != 1 + is_deep(mode):
         raise FormatError("the file is damaged: its pixels have an impossible origin")
     return bytes_of(samples) if is_deep(mode) else samples
+
+
+def part(form: Form, shape: tuple[int, int], box: Box) -> tuple[Form, Box]:
+    """What to restore a box of a picture of (height, width) from: a form and a part around it.
+
+    That part is restored as if it were the picture, of the samples that lie over it.
+    """
+    if form.transform != Transform.ORIGIN:
+        return form, box
+    parameters, around = origins.by_number(form.origin).part(form.parameters, shape, box)
+    return replace(form, parameters=parameters), around
 
 
 def corrections_of(pixels: Bytes, rendered: Bytes) -> bytes:

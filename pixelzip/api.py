@@ -45,10 +45,13 @@ from pixelzip.codec.picture import Picture
 
 if TYPE_CHECKING:
     from pixelzip.codec.conditional import Conditional
+    from pixelzip.codec.decode import Partial
     from pixelzip.codec.tiles import Known
 
 ImageLike = Image.Image | NDArray[Any] | str | os.PathLike[str]
 DataLike = bytes | bytearray | memoryview | str | os.PathLike[str]
+Region = tuple[int, int, int, int]
+"""(x, y, width, height) in pixels."""
 
 PHOTO = "photo"
 """The network of the zoo that suits pictures of any size."""
@@ -121,6 +124,7 @@ def compress_many(
 def decompress(
     data: DataLike,
     *,
+    region: Region | None = None,
     networks: Sequence[str] = (),
     threads: int | None = None,
     device: str = DEFAULT_DEVICE,
@@ -128,18 +132,22 @@ def decompress(
 ) -> Image.Image:
     """Decompress a ``.pxz`` file to a Pillow image, metadata in its ``info``.
 
+    ``region`` is (x, y, width, height) in pixels, a crop for which only the tiles that it needs are
+    decoded; the checksum of the file's bytes guards it, that of the pixels only a whole picture.
     ``networks`` are paths of frozen networks to look at besides those of the zoo; ``threads`` and
     ``device`` are those of `compress`. ``max_pixels`` bounds time and memory: a few bytes can stand
     for a large picture of one colour.
 
     Raises FormatError if the file is damaged, LimitError if it has more than ``max_pixels`` pixels,
     UnknownNetworkError if its network is not at hand, DeviceError if there is no such device,
+    RegionError if the region does not lie within the picture,
     UnsupportedImageError if Pillow cannot hold it (16-bit colour: use `decompress_array`).
     """
     with _named(data):
         return pictures.to_pillow(
             decode(
                 _bytes(data),
+                region=region,
                 networks=networks,
                 threads=threads,
                 device=device,
@@ -151,6 +159,7 @@ def decompress(
 def decompress_array(
     data: DataLike,
     *,
+    region: Region | None = None,
     networks: Sequence[str] = (),
     threads: int | None = None,
     device: str = DEFAULT_DEVICE,
@@ -165,6 +174,7 @@ def decompress_array(
         return pictures.to_array(
             decode(
                 _bytes(data),
+                region=region,
                 networks=networks,
                 threads=threads,
                 device=device,
@@ -562,15 +572,22 @@ def _check_label(network: str | None, label: int, device: str) -> None:
 def decode(
     data: bytes,
     *,
+    region: Region | None = None,
     networks: Sequence[str] = (),
     threads: int | None = None,
     device: str = DEFAULT_DEVICE,
     progress: Callable[[float], None] | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Picture:
-    """A file's picture. ``progress`` is called with the fraction done, 0 to 1."""
+    """A file's picture, or a region of it. ``progress`` is called with the fraction done."""
     from pixelzip.codec.decode import decode_many
 
+    if region is not None:
+        partial = open_partly(
+            data, networks=networks, threads=threads, device=device, max_pixels=max_pixels
+        )
+        x, y, width, height = region
+        return partial.region((y, x, height, width), progress)
     (picture,) = decode_many(
         [data],
         _finder(networks, device),
@@ -579,6 +596,25 @@ def decode(
         max_pixels=max_pixels,
     )
     return picture
+
+
+def open_partly(
+    data: bytes,
+    *,
+    networks: Sequence[str] = (),
+    threads: int | None = None,
+    device: str = DEFAULT_DEVICE,
+    max_pixels: int = MAX_PIXELS,
+) -> Partial:
+    """A file of which one region after another is decoded."""
+    from pixelzip.codec.decode import Partial
+
+    return Partial(
+        data,
+        _finder(networks, device),
+        threads=threads or available_threads(),
+        max_pixels=max_pixels,
+    )
 
 
 def available_threads() -> int:

@@ -17,11 +17,14 @@
 
 from __future__ import annotations
 
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from PIL import Image, ImageFile
 
 from pixelzip.codec.errors import FormatError, PixelzipError
+
+if TYPE_CHECKING:
+    from pixelzip.codec.decode import Partial
 
 MAGIC = b"\xf5z"
 """As in `pixelzip.codec.container`, which would make each `Image.open` of anything import numpy."""
@@ -58,18 +61,35 @@ class PxzImageFile(ImageFile.ImageFile):
         self._mode = mode
         self._size = (header.width, header.height)
         self.info = metadata.to_pillow(chunks, mode)
+        self._partial: Partial | None = None
 
     def verify(self) -> None:
         """Decode the pixels and check their checksum; as always in Pillow, open it again after."""
         self._decode()
         super().verify()
 
+    def crop(self, box: tuple[float, float, float, float] | None = None) -> Image.Image:
+        """As of any image; before the image is loaded, only the tiles that it needs are decoded."""
+        left, top, right, bottom = map(round, box or (0, 0, *self.size))
+        inside = 0 <= left < right <= self.width and 0 <= top < bottom <= self.height
+        if self.fp is None or not inside:
+            return super().crop(box)
+        from pixelzip import api, pictures
+
+        try:
+            if self._partial is None:
+                self.fp.seek(0)
+                self._partial = api.open_partly(self.fp.read())
+            return pictures.to_pillow(self._partial.region((top, left, bottom - top, right - left)))
+        except PixelzipError as error:
+            raise _for_pillow(error) from error
+
     def load(self) -> Any:
         if self.fp is not None:
             image = self._decode()
             if self._exclusive_fp:
                 self.fp.close()
-            self.fp = None
+            self.fp = self._partial = None
             self.im = image.im
             self.palette = image.palette
         return super().load()

@@ -131,6 +131,20 @@ def test_opening_reads_the_header_only(image: Image.Image) -> None:
     assert 0 < file.total < 10_000
 
 
+def test_a_crop_decodes_the_tiles_that_it_needs(image: Image.Image, tmp_path: Path) -> None:
+    path = tmp_path / "image.pxz"
+    image.save(path, network="none", tile_size=16)
+    with Image.open(path) as back:
+        assert isinstance(back, plugin.PxzImageFile)
+        for box in ((3, 4, 20, 30), (0, 0, 1, 1), (-5, 40, 90, 60), (7.6, 1, 12.4, 9)):
+            assert back.crop(box).tobytes() == image.crop(box).tobytes()
+            assert back.crop(box).mode == "RGB"
+            if box[0] == 3:
+                assert back.fp is not None  # it is not loaded yet
+        assert back.tobytes() == image.tobytes()
+        assert back.crop((3, 4, 20, 30)).tobytes() == image.crop((3, 4, 20, 30)).tobytes()
+
+
 def test_verify_takes_what_is_sound(image: Image.Image, tmp_path: Path) -> None:
     path = tmp_path / "sound.pxz"
     path.write_bytes(pixelzip.compress(image, network="none"))

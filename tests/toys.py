@@ -15,7 +15,7 @@ from pixelzip.codec import origins
 from pixelzip.codec.conditional import Given, Shape, lagged
 from pixelzip.codec.errors import FormatError
 from pixelzip.codec.origins.origin import Found, Samples
-from pixelzip.codec.picture import Plane, PlaneLayout
+from pixelzip.codec.picture import Box, Plane, PlaneLayout
 
 Bytes = NDArray[np.uint8]
 AROUND = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
@@ -226,6 +226,9 @@ class Halved:
         blue, red = (plane[rows][:, columns, 0] + green - 128 for plane in planes[1:])
         return np.clip(np.stack([red, green, blue], axis=2), 0, 255).astype(np.uint8)
 
+    def part(self, parameters: bytes, shape: tuple[int, int], box: Box) -> tuple[bytes, Box]:
+        return parameters, (0, 0, *shape)
+
     def describe(self, parameters: bytes) -> str:
         return f"a toy, {parameters[0]}"
 
@@ -256,6 +259,9 @@ class Few:
         values = np.frombuffer(parameters[1:], "<u2").astype(np.uint16)
         samples: Samples = values[np.minimum(planes[0], len(values) - 1)]
         return samples
+
+    def part(self, parameters: bytes, shape: tuple[int, int], box: Box) -> tuple[bytes, Box]:
+        return parameters, box
 
     def describe(self, parameters: bytes) -> str:
         return f"a toy of {len(parameters) // 2} values"

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from pixelzip.codec.errors import FormatError
 from pixelzip.codec.origins.origin import Found, Samples
-from pixelzip.codec.picture import Bytes, Kind, Plane, PlaneLayout
+from pixelzip.codec.picture import Box, Bytes, Kind, Plane, PlaneLayout
 
 NUMBER = 3
 
@@ -111,6 +111,11 @@ def render(parameters: bytes, planes: Sequence[Bytes], shape: tuple[int, int]) -
     for channel, table in enumerate(tables):
         out[:, :, channel] = table[np.minimum(numbers[:, :, channel], len(table) - 1)]
     return out
+
+
+def part(parameters: bytes, shape: tuple[int, int], box: Box) -> tuple[bytes, Box]:
+    """Each pixel is rendered by itself."""
+    return parameters, box
 
 
 def describe(parameters: bytes) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelzip.codec.picture import Plane, PlaneLayout
+from pixelzip.codec.picture import Box, Plane, PlaneLayout
 
 Samples = NDArray[Any]
 """(height, width, channels) uint8; uint16 where an origin is one of 16-bit samples."""
@@ -56,6 +56,13 @@ class Origin(Protocol):
         self, parameters: bytes, planes: Sequence[NDArray[np.uint8]], shape: tuple[int, int], /
     ) -> Samples:
         """The pixels of a picture of (height, width), exactly. Any samples are legal."""
+
+    def part(self, parameters: bytes, shape: tuple[int, int], box: Box, /) -> tuple[bytes, Box]:
+        """What to render a box of a picture of (height, width) from: parameters and a larger box.
+
+        They render that part of the picture from the samples that lie over it, and its pixels
+        within ``box`` are those that the whole picture has there.
+        """
 
     def describe(self, parameters: bytes, /) -> str:
         """In words."""

@@ -112,6 +112,18 @@ class Extent(NamedTuple):
         """How many samples there are along an axis of that many pixels."""
         return (self.before + pixels + self.after) // stretch.step
 
+    def cut(self, start: int, stop: int, pixels: int, stretch: Stretch) -> tuple[Extent, int, int]:
+        """Whole pairs around the pixels from ``start`` to ``stop``, and those beside them.
+
+        Their extent and where they begin and end, in an axis of so many pixels.
+        """
+        step = stretch.step
+        start = ((start + self.before) // step - 1) * step - self.before
+        stop = (-(-(stop + self.before) // step) + 1) * step - self.before
+        before = 0 if start > 0 else self.before
+        after = 0 if stop < pixels else self.after
+        return Extent(before, after), max(start, 0), min(stop, pixels)
+
 
 def extents(pixels: int, stretch: Stretch) -> list[Extent]:
     """All ways in which samples can lie about that many pixels, the least overhang first."""

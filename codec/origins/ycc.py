@@ -19,7 +19,7 @@ from pixelzip.codec.origins.conversions import Conversion
 from pixelzip.codec.origins.downsampling import Floats, Mask, fill
 from pixelzip.codec.origins.origin import Found, Samples, strips
 from pixelzip.codec.origins.upsampling import RULES, Extent, Upsampling, extents, upsample
-from pixelzip.codec.picture import Bytes, Plane, PlaneLayout
+from pixelzip.codec.picture import Box, Bytes, Plane, PlaneLayout
 
 NUMBER = 1
 
@@ -88,6 +88,20 @@ def render(parameters: bytes, planes: Sequence[Bytes], shape: tuple[int, int]) -
     conversion, rule, rows, columns = _parse(parameters, shape)
     y, *chroma = (plane[..., 0] for plane in planes)
     return conversion.render(y, *(upsample(c, rule, rows, columns, shape) for c in chroma))
+
+
+def part(parameters: bytes, shape: tuple[int, int], box: Box) -> tuple[bytes, Box]:
+    """The box and a pair of pixels more on each side, which interpolation may want to know."""
+    _, rule, *overhangs = _parse(parameters, shape)
+    cuts = [
+        extent.cut(box[axis], box[axis] + box[axis + 2], shape[axis], stretch)
+        for axis, (extent, stretch) in enumerate(
+            zip(overhangs, (rule.rows, rule.columns), strict=True)
+        )
+    ]
+    (rows, top, bottom), (columns, left, right) = cuts
+    packed = bytes((*parameters[:2], _pack(rows, columns)))
+    return packed, (top, left, bottom - top, right - left)
 
 
 def describe(parameters: bytes) -> str:

@@ -21,6 +21,7 @@ from pixelzip.files import Job
 @options.OUTPUT
 @options.RECURSIVE
 @options.FORCE
+@options.REGION
 @options.DECODING
 @options.WORK
 @many_options
@@ -29,6 +30,7 @@ def decompress(
     output: str | None,
     recursive: bool,
     force: bool,
+    region: tuple[int, int, int, int] | None,
     networks: tuple[str, ...],
     max_pixels: int,
     jobs: int,
@@ -47,11 +49,13 @@ def decompress(
     Examples:
       pixelzip decompress photo.pxz
       pixelzip decompress photo.pxz -o photo.tif
+      pixelzip decompress map.pxz -o corner.png --region 0,0,640,480
       pixelzip decompress --recursive archive -o photos
       pixelzip decompress photo.pxz -o - | display
     """
     make = partial(
         _decompress,
+        region=region,
         networks=networks,
         max_pixels=max_pixels,
         threads=running.threads(threads, jobs),
@@ -68,6 +72,7 @@ def _decompress(
     job: Job,
     progress: Fraction | None,
     *,
+    region: tuple[int, int, int, int] | None,
     networks: tuple[str, ...],
     max_pixels: int,
     threads: int,
@@ -81,6 +86,7 @@ def _decompress(
     source = batch.read(job)
     picture = api.decode(
         source,
+        region=region,
         networks=networks,
         max_pixels=max_pixels,
         threads=threads,

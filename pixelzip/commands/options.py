@@ -64,6 +64,29 @@ MAX_PIXELS = click.option(
     help="Refuse larger pictures, however small their files.",
 )
 
+
+class _Region(click.ParamType[tuple[int, int, int, int]]):
+    """Four numbers with commas between them."""
+
+    name = "region"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, context: click.Context | None
+    ) -> tuple[int, int, int, int]:
+        parts = value.split(",")
+        if len(parts) != 4 or not all(part.strip().isdecimal() for part in parts):
+            self.fail(f"{value!r} is not x,y,width,height in pixels", param, context)
+        x, y, width, height = map(int, parts)
+        return x, y, width, height
+
+
+REGION = click.option(
+    "--region",
+    metavar="X,Y,W,H",
+    type=_Region(),
+    help="Only these pixels; only the tiles that they need are decoded.",
+)
+
 LABEL = click.option(
     "--class",
     "label",
