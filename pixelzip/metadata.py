@@ -46,8 +46,13 @@ KINDS = (
     b"tEXt",
     b"zTXt",
     b"iTXt",
+    b"IDAT",
 )
-"""The PNG chunks that are kept. A kind's number in the file is its position here."""
+"""The PNG chunks that have a number in the file, their position here. ``IDAT`` is empty and stands
+for the pixels where chunks stand after them."""
+
+_OTHER = len(KINDS)
+"""The number of all other chunks, whose bodies begin with their kinds."""
 
 LOOK = (b"PLTE", b"tRNS")
 """The kinds without which the pixels would not look the same; they are never stripped."""
@@ -65,19 +70,34 @@ _NAMES = {
     b"tEXt": "text",
     b"zTXt": "text",
     b"iTXt": "text",
+    b"IDAT": "place of the pixels",
+    b"tIME": "time of change",
+    b"sBIT": "significant bits",
+    b"bKGD": "background",
+    b"hIST": "histogram",
+    b"sPLT": "suggested palette",
+    b"caBX": "C2PA",
 }
 MAX_CHUNKS = 2**14
 """So many chunks at most, or a few bytes could stand for millions of them."""
 
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _LENGTHS = {b"sRGB": 1, b"gAMA": 4, b"cHRM": 32, b"cICP": 4, b"pHYs": 9}
 _TRANSPARENCY_LENGTHS = {"1": 2, "L": 2, "I;16": 2, "RGB": 6, "RGB;16": 6}
 _XMP = b"XML:com.adobe.xmp"
+_IPTC = b"Raw profile type iptc"
+_NAMED_TEXTS = {_XMP: "XMP", _IPTC: "IPTC"}
 _METRE = 0.0254  # metres in an inch
 _EXIF_PREFIX = b"Exif\0\0"
+_PHOTOSHOP = b"Photoshop 3.0\0"
 
-# TIFF keeps its EXIF tags among those that say where and how the pixels lie. These say something
-# about the picture: description, make, model, orientation, software, date, artist, host, copyright.
-_TIFF_TAGS = (270, 271, 272, 274, 305, 306, 315, 316, 33432)
+# TIFF keeps what it says about the picture (EXIF tags, IPTC, places on the Earth...) among
+# tags that say where and how the pixels lie, or have chunks of their own (resolution, XMP, ICC...).
+_TIFF_STRUCTURE = frozenset([
+    *range(254, 260), *range(262, 267), 273, *range(277, 285), *range(288, 294), 296, 317,
+    *range(320, 328), 330, 332, 334, 336, *range(338, 342), 347, *range(512, 522), 529, 530, 531,
+    559, 700, 34675,
+])  # fmt: skip
 _TIFF_DIRECTORIES = (0x8769, 0x8825)  # EXIF and GPS
 
 
@@ -89,6 +109,8 @@ class Chunk:
     * ``zTXt``: keyword, a zero byte, the text;
     * ``iTXt``: keyword, a zero byte, one byte (1: compressed in the PNG), language, a zero byte,
       translated keyword, a zero byte, the text.
+
+    Of ancillary chunks that are not in `KINDS` the bodies are as they stand.
     """
 
     kind: bytes
@@ -97,7 +119,9 @@ class Chunk:
     @property
     def name(self) -> str:
         """What people call it: "ICC profile", "EXIF", "XMP", "text"..."""
-        return "XMP" if self.body.startswith(_XMP + b"\0") else _NAMES[self.kind]
+        if self.kind in _TEXTS and (name := _NAMED_TEXTS.get(self.body.partition(b"\0")[0])):
+            return name
+        return _NAMES.get(self.kind) or f"{self.kind.decode('ascii')} chunk"
 
 
 Metadata = tuple[Chunk, ...]
@@ -112,13 +136,16 @@ def serialise(metadata: Iterable[Chunk]) -> bytes:
     for number, chunk in enumerate(metadata):
         if number >= MAX_CHUNKS or len(out) + len(chunk.body) > MAX_METADATA:
             raise too_much()
-        out.append(KINDS.index(chunk.kind))
-        length = len(chunk.body)
+        number, body = _OTHER, chunk.kind + chunk.body
+        if chunk.kind in KINDS:
+            number, body = KINDS.index(chunk.kind), chunk.body
+        out.append(number)
+        length = len(body)
         while length >= 0x80:
             out.append(length & 0x7F | 0x80)
             length >>= 7
         out.append(length)
-        out += chunk.body
+        out += body
     return bytes(out)
 
 
@@ -138,7 +165,7 @@ def parse(data: bytes, mode: str) -> Metadata:
         if len(chunks) == MAX_CHUNKS:
             raise FormatError("the file is damaged: it has too many pieces of metadata")
         number = data[at]
-        if number >= len(KINDS):
+        if number > _OTHER:
             raise FormatError(f"the file is damaged: there is no metadata of kind {number}")
         length, shift = 0, 0
         while True:
@@ -154,12 +181,24 @@ def parse(data: bytes, mode: str) -> Metadata:
         at += 1
         if at + length > len(data):
             raise FormatError("the file is damaged: its metadata is cut short")
-        chunk = Chunk(KINDS[number], data[at : at + length])
+        body = data[at : at + length]
+        if number == _OTHER:
+            kind, body = body[:4], body[4:]
+            if kind in KINDS or not is_ancillary(kind):
+                raise FormatError("the file is damaged: it has metadata of an impossible kind")
+        else:
+            kind = KINDS[number]
+        chunk = Chunk(kind, body)
         if not is_sound(chunk, mode):
             raise FormatError(f"the file is damaged: its {chunk.name} makes no sense")
         chunks.append(chunk)
         at += length
     return tuple(chunks)
+
+
+def is_ancillary(kind: bytes) -> bool:
+    """Whether a decoder of PNG files may pass over chunks of this kind."""
+    return re.fullmatch(rb"[a-z][A-Za-z]{3}", kind) is not None
 
 
 def is_sound(chunk: Chunk, mode: str) -> bool:
@@ -181,8 +220,10 @@ def is_sound(chunk: Chunk, mode: str) -> bool:
             return 1 <= len(keyword) <= 79 and zero != b"" and fields
         case b"eXIf":
             return body != b""
+        case b"IDAT":
+            return body == b""
         case kind:
-            return len(body) == _LENGTHS[kind]
+            return len(body) == _LENGTHS.get(kind, len(body))
 
 
 def find(metadata: Iterable[Chunk], kind: bytes) -> bytes | None:
@@ -288,6 +329,7 @@ def from_pillow(image: Image.Image, info: Mapping[Any, Any]) -> Metadata:
         chunks.append(Chunk(b"eXIf", exif))
     texts = _texts(image, info)
     chunks += texts
+    chunks += _segments(image)
     xmp = _blob(info.get("xmp"))
     if xmp and not any(chunk.name == "XMP" for chunk in texts):
         chunks.append(Chunk(b"iTXt", _XMP + b"\0\0\0\0" + xmp))
@@ -405,8 +447,8 @@ def descriptive(tags: Image.Exif) -> bytes:
     """
     exif = Image.Exif()
     try:
-        for tag in _TIFF_TAGS:
-            if tag in tags:
+        for tag in tags:
+            if tag not in _TIFF_STRUCTURE and tag not in _TIFF_DIRECTORIES:
                 exif[tag] = tags[tag]
         for directory in _TIFF_DIRECTORIES:
             if entries := tags.get_ifd(directory):
@@ -450,6 +492,24 @@ def _texts(image: Image.Image, info: Mapping[Any, Any]) -> list[Chunk]:
         for chunk in [_text(key, text)]
         if is_sound(chunk, image.mode)
     ]
+
+
+def _segments(image: Image.Image) -> Iterator[Chunk]:
+    """The comments and the IPTC data of a JPEG, the comment of a GIF file."""
+    for name, body in getattr(image, "applist", []):
+        if name == "COM":
+            yield Chunk(b"tEXt", b"Comment\0" + body)
+        elif name == "APP13" and body.startswith(_PHOTOSHOP):
+            yield Chunk(b"zTXt", _IPTC + b"\0" + _as_hex(body.removeprefix(_PHOTOSHOP)))
+    if image.format == "GIF" and (comment := _blob(image.info.get("comment"))):
+        yield Chunk(b"tEXt", b"Comment\0" + comment)
+
+
+def _as_hex(profile: bytes) -> bytes:
+    """A profile as the text that ImageMagick and ExifTool write and read."""
+    digits = profile.hex().encode()
+    lines = [digits[at : at + 72] for at in range(0, len(digits), 72)]
+    return b"\niptc\n%8d\n%s\n" % (len(profile), b"\n".join(lines))
 
 
 def _text(key: str, text: str) -> Chunk:

@@ -189,11 +189,15 @@ def _from_png(
     if strip:
         chunks = [chunk for chunk in chunks if chunk.kind in metadata.LOOK]
     if mode == "L" and depth < 8:
-        # Pillow has spread the grey levels over 8 bits; the transparent one goes with them.
+        # Pillow has spread the grey levels over 8 bits; the transparent one and that of the
+        # background go with them.
         spread = 255 // (2**depth - 1)
         chunks = [
             metadata.Chunk(c.kind, (int.from_bytes(c.body, "big") * spread).to_bytes(2, "big"))
-            if c.kind == b"tRNS" and len(c.body) == 2 and c.body[0] == 0 and c.body[1] < 2**depth
+            if c.kind in (b"tRNS", b"bKGD")
+            and len(c.body) == 2
+            and c.body[0] == 0
+            and c.body[1] < 2**depth
             else c
             for c in chunks
         ]

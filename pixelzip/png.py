@@ -35,6 +35,10 @@ _PASSES = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4),
            (0, 1, 1, 2)]  # fmt: skip
 """Of an interlaced image: each pass's first column and row, and its steps between them."""
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+_OF_THE_FILE = (b"iDOT",)
+"""Chunks that say where in the file the pixels lie."""
+_BEFORE = (b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"sBIT")
+"""Chunks that PNG wants before the palette."""
 _BAND = 1 << 20  # bytes of rows that are filtered at once
 
 
@@ -76,10 +80,15 @@ def take_apart(data: bytes) -> tuple[Header, bytes, list[metadata.Chunk]]:
             )
         if kind in _CRITICAL:
             pixels.append(whole)
-        if kind in metadata.KINDS:
+        if kind == b"IDAT":
+            if all(chunk.kind != kind for chunk in chunks):
+                chunks.append(metadata.Chunk(kind, b""))
+        elif kind == b"PLTE" or (metadata.is_ancillary(kind) and kind not in _OF_THE_FILE):
             chunks.append(metadata.Chunk(kind, body))
     if header is None:
         raise UnsupportedImageError("the file is a damaged PNG: it has no header")
+    if chunks and chunks[-1].kind == b"IDAT":
+        chunks.pop()  # nothing stands after the pixels
     return header, b"".join(pixels), chunks
 
 
@@ -176,20 +185,25 @@ def write(mode: str, samples: Samples, chunks: metadata.Metadata) -> bytes:
     colour_type = _COLOUR_TYPES[mode.partition(";")[0].replace("I", "L")]
     out = bytearray(SIGNATURE)
     out += _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0))
-    # PNG wants what says how to read colours before the palette, and all the rest after it.
-    before = (b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP")
-    for chunk in chunks:
-        if chunk.kind in before:
-            out += _chunk(chunk.kind, metadata.to_png(chunk))
+    kinds = [chunk.kind for chunk in chunks]
+    pixels = kinds.index(b"IDAT") if b"IDAT" in kinds else len(kinds)
+    colours = kinds.index(b"PLTE") if palette and b"PLTE" in kinds else 0
+    first = {*range(colours), *(n for n in range(pixels) if kinds[n] in _BEFORE)}
+    own = (b"PLTE", b"IDAT")
+    written = {
+        number: _chunk(chunk.kind, metadata.to_png(chunk))
+        for number, chunk in enumerate(chunks)
+        if chunk.kind not in own
+    }
+    out += b"".join(written[n] for n in sorted(first & written.keys()))
     if palette:
         out += _chunk(b"PLTE", palette)
-    for chunk in chunks:
-        if chunk.kind not in before and chunk.kind != b"PLTE":
-            out += _chunk(chunk.kind, metadata.to_png(chunk))
+    out += b"".join(body for n, body in written.items() if n < pixels and n not in first)
     for piece in _compressed(
         samples, depth, channels * depth // 8 if mode not in ("1", "P") else 0
     ):
         out += _chunk(b"IDAT", piece)
+    out += b"".join(body for n, body in written.items() if n > pixels)
     return bytes(out + _chunk(b"IEND", b""))
 
 

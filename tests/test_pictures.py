@@ -24,7 +24,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageDraw, ImageFile
+from PIL import Image, ImageCms, ImageDraw, ImageFile, TiffImagePlugin
 from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import IFDRational
 
@@ -153,9 +153,88 @@ def test_strip_keeps_only_the_look(photo: Image.Image) -> None:
     assert chunks_of(pictures.write(picture, ".png")[0]) == [KINDS["colour-key"]]
 
 
-def test_unknown_chunks_are_left_behind(photo: Image.Image) -> None:
-    data = with_chunks(saved(photo), [(b"prVt", b"anything"), (b"tIME", bytes(7))])
-    assert pictures.read(data).metadata == b""
+OTHERS = [
+    (b"sBIT", b"\5\6\5"),
+    (b"bKGD", bytes(6)),
+    (b"tIME", b"\7\xe8\2\x1d\1\2\3"),
+    (b"caBX", b"jumbf"),
+    (b"prVt", b"anything"),
+    (b"sPLT", b"name\0\x08" + bytes(6)),
+]
+
+
+def test_all_other_chunks_return_in_their_places(photo: Image.Image) -> None:
+    """Whatever a PNG says before its pixels and after them comes back just there."""
+    parts = list(pypng.Reader(bytes=with_chunks(saved(photo), OTHERS[:3])).chunks())
+    parts[-1:-1] = [*OTHERS[3:], KINDS["text"]]
+    out = io.BytesIO()
+    pypng.write_chunks(out, parts)
+    picture = pictures.read(out.getvalue())
+    back = list(pypng.Reader(bytes=round_trip(out.getvalue())).chunks())
+    places = [kind for kind, _ in parts]
+    assert list(dict.fromkeys(kind for kind, _ in back)) == places
+    assert dict(back) | {b"IDAT": b""} == dict(parts) | {b"IDAT": b""}
+    names = {chunk.name for chunk in metadata.parse(picture.metadata, "RGB")}
+    assert names >= {"C2PA", "prVt chunk", "time of change", "significant bits"}
+    assert pictures.read(round_trip(out.getvalue())).metadata == picture.metadata
+
+
+def test_chunks_of_a_palette_image_keep_their_side_of_the_palette() -> None:
+    image = Image.new("P", (4, 4))
+    image.putpalette(bytes(12))
+    parts = list(pypng.Reader(bytes=saved(image)).chunks())
+    at = [kind for kind, _ in parts].index(b"PLTE")
+    parts[at:at] = [(b"sBIT", b"\5\6\5"), (b"prVt", b"before")]
+    parts[at + 3 : at + 3] = [(b"bKGD", b"\1"), (b"abCd", b"after")]
+    out = io.BytesIO()
+    pypng.write_chunks(out, parts)
+    back = list(pypng.Reader(bytes=round_trip(out.getvalue())).chunks())
+    assert list(dict.fromkeys(kind for kind, _ in back)) == [kind for kind, _ in parts]
+
+
+def test_the_background_of_few_bit_grey_is_spread_with_it() -> None:
+    out = io.BytesIO()
+    pypng.Writer(2, 1, bitdepth=4, background=(9,)).write(out, [[9, 0]])
+    back = pypng.Reader(bytes=round_trip(out.getvalue()))
+    _, _, rows, about = back.read()
+    assert [list(row) for row in rows] == [[9 * 17, 0]]
+    assert about["background"] == (9 * 17,)
+
+
+def test_comments_and_iptc_return(photo: Image.Image) -> None:
+    resources = b"8BIM\4\4\0\0\0\0\0\x0b\x1c\2\x78\0\6Orchid\0"
+    jpeg = saved(photo, "JPEG", comment=b"first")
+    more = b"".join(
+        b"\xff" + marker + (len(body) + 2).to_bytes(2, "big") + body
+        for marker, body in ((b"\xed", b"Photoshop 3.0\0" + resources), (b"\xfe", b"s\xe9cond"))
+    )
+    picture = pictures.read(jpeg[:2] + more + jpeg[2:])
+    texts = [c for c in metadata.parse(picture.metadata, "RGB") if c.kind in (b"tEXt", b"zTXt")]
+    assert [chunk.name for chunk in texts] == ["IPTC", "text", "text"]
+    assert [chunk.body for chunk in texts[1:]] == [b"Comment\0s\xe9cond", b"Comment\0first"]
+    with Image.open(io.BytesIO(pictures.write(picture, ".png")[0])) as image:
+        _, name, length, *lines = image.text["Raw profile type iptc"].split("\n")
+    assert (name, int(length)) == ("iptc", len(resources))
+    assert bytes.fromhex("".join(lines)) == resources
+    gif = saved(photo.convert("P"), "GIF", comment=b"of a gif")
+    assert b"Comment\0of a gif" in pictures.read(gif).metadata
+
+
+def test_all_tags_of_a_tiff_file_return(photo: Image.Image) -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[269] = "map.tif"  # its document
+    tags[33550] = (0.5, 0.25, 0.0)  # GeoTIFF: the size of a pixel
+    tags[33723] = b"\x1c\2\x78\0\6Orchid"  # IPTC
+    tags[65000] = (1, 2, 70000)
+    tags[33432] = "Tests & Sons"
+    data = saved(photo, "TIFF", tiffinfo=tags, compression="tiff_lzw")
+    picture = pictures.read(data)
+    again, lost = pictures.write(picture, ".tif")
+    assert lost == []
+    with Image.open(io.BytesIO(again)) as back:
+        for tag in (269, 33550, 33432, 33723, 65000):
+            assert back.tag_v2[tag] == tags[tag]
+        assert 282 not in back.tag_v2  # no resolution, as before
 
 
 # What decompress gives a Pillow user is what Pillow itself finds in the original.
@@ -593,6 +672,7 @@ def test_metadata_bytes_are_as_specified() -> None:
         b"tEXt": 9,
         b"zTXt": 10,
         b"iTXt": 11,
+        b"IDAT": 12,
     }
 
 
