@@ -1,16 +1,18 @@
 """Pictures from and to what people have: image files, Pillow images, numpy arrays.
 
 The codec takes a `Picture`: planes of bytes and metadata that it does not read. Everything that
-knows an image format stands here (and, for PNG's own depths, in `pixelzip.png`).
+knows an image format stands here and, where Pillow would cut samples down, in `pixelzip.png`,
+`pixelzip.tiff`, `pixelzip.netpbm` and `pixelzip.isobmff`.
 
 What cannot come back exactly is refused with UnsupportedImageError: animations, CMYK, floats, and
-whatever Pillow would cut down without a word, such as 16-bit colour from formats other than PNG.
+whatever else Pillow would cut down without a word.
 EXIF orientation is kept, not applied: the pixels stay as they are in the file.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import struct
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from pixelzip import metadata, png
+from pixelzip import isobmff, metadata, netpbm, png, tiff
 from pixelzip.codec.container import MAGIC, MAX_PIXELS, MAX_SIDE
 from pixelzip.codec.errors import LimitError, PixelzipError, UnsupportedImageError
 from pixelzip.codec.picture import MODES, Picture
@@ -30,11 +32,19 @@ from pixelzip.codec.picture import MODES, Picture
 Array = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.bool_]
 
 READABLE = {
+    ".avif": "AVIF",
     ".bmp": "BMP",
     ".gif": "GIF",
+    ".heic": "HEIC",
+    ".heif": "HEIC",
+    ".j2k": "JPEG2000",
+    ".jp2": "JPEG2000",
     ".jpeg": "JPEG",
     ".jpg": "JPEG",
+    ".jpx": "JPEG2000",
     ".mpo": "JPEG",
+    ".npy": "NPY",
+    ".pam": "PAM",
     ".pbm": "PPM",
     ".pcx": "PCX",
     ".pgm": "PPM",
@@ -50,13 +60,16 @@ READABLE = {
 """File name suffix -> Pillow's name of each format that is read. The name does not matter when a
 file is read, only its content; a folder is searched by these suffixes."""
 
+_OF_WEBP = ("exif", "icc_profile", "xmp")
+_OURS = frozenset(["HEIC", "NPY", "PAM"])
+
 # Formats that can be written -> the modes that they hold, and the metadata, by the names of
 # `metadata.Chunk.name`. PNG holds all.
 _NPY_MODES = frozenset(MODES) - {"P"}
 _WRITABLE: dict[str, tuple[str, frozenset[str], frozenset[str]]] = {
     ".tif": (
         "TIFF",
-        frozenset(["1", "L", "LA", "P", "RGB", "RGBA", "I;16"]),
+        frozenset(["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "RGB;16", "RGBA;16"]),
         frozenset(["palette", "ICC profile", "EXIF", "XMP", "resolution"]),
     ),
     ".bmp": (
@@ -64,10 +77,16 @@ _WRITABLE: dict[str, tuple[str, frozenset[str], frozenset[str]]] = {
         frozenset(["1", "L", "P", "RGB"]),
         frozenset(["palette", "resolution"]),
     ),
+    ".webp": (
+        "WEBP",
+        frozenset(["RGB", "RGBA"]),
+        frozenset(["ICC profile", "EXIF", "XMP"]),
+    ),
     ".pbm": ("PPM", frozenset(["1"]), frozenset()),
     ".pgm": ("PPM", frozenset(["L", "I;16"]), frozenset()),
-    ".ppm": ("PPM", frozenset(["RGB"]), frozenset()),
-    ".pnm": ("PPM", frozenset(["1", "L", "I;16", "RGB"]), frozenset()),
+    ".ppm": ("PPM", frozenset(["RGB", "RGB;16"]), frozenset()),
+    ".pam": ("PAM", _NPY_MODES, frozenset()),
+    ".pnm": ("PPM", frozenset(["1", "L", "I;16", "RGB", "RGB;16"]), frozenset()),
     ".npy": ("NPY", _NPY_MODES, frozenset()),
 }
 _WRITABLE[".tiff"] = _WRITABLE[".tif"]
@@ -79,16 +98,7 @@ _REFUSED = {
     "F": "floating-point pixels cannot be kept; convert it to 8 or 16 bits first",
     "I": "32-bit integer pixels cannot be kept; convert it to 8 or 16 bits first",
 }
-_TURNED_BACK = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
-"""EXIF orientation to the turn that undoes how such an image is turned upright."""
+_NPY_START = b"\x93NUMPY"
 _JPEG_START = b"\xff\xd8\xff"
 
 
@@ -115,8 +125,22 @@ def read(data: bytes, *, strip: bool = False) -> Picture:
     if data.startswith(png.SIGNATURE):
         header, data, chunks = png.take_apart(data)
     samples: png.Samples
+    if data.startswith(_NPY_START):
+        return from_array(_npy(data))
+    if netpbm_header := netpbm.header_of(data):
+        _check_size(netpbm_header.width, netpbm_header.height)
+        samples = netpbm.read(netpbm_header, data)
+        if netpbm_header.largest == 1:
+            return _picture("1", samples, ())
+        return from_array(samples)
+    if isobmff.is_heic(data):
+        with _decoding():
+            return _from_heic(data, strip)
     with _decoding(), Image.open(io.BytesIO(data), formats=_formats()) as image:
         _check_size(*image.size)
+        if (found := _deep(image, data)) is not None:
+            chunks_of = metadata.look_from_pillow if strip else metadata.from_pillow
+            return _picture(_DEEP_MODES[found.shape[2]], found, chunks_of(image, image.info))
         if header is None or chunks is None:
             return from_pillow(_as_stored(image, strip), strip=strip)
         png.check_rows(header, data)
@@ -131,7 +155,49 @@ def read(data: bytes, *, strip: bool = False) -> Picture:
 def _formats() -> list[str]:
     """All that can be read; first those that Pillow knows without loading all the others."""
     Image.preinit()
-    return sorted(set(READABLE.values()), key=lambda name: (name not in Image.OPEN, name))
+    return sorted(set(READABLE.values()) - _OURS, key=lambda name: (name not in Image.OPEN, name))
+
+
+def _deep(image: Image.Image, data: bytes) -> NDArray[np.uint16] | None:
+    """The samples of 16 bits that Pillow would cut; None of an image that has none such."""
+    if isinstance(image, TiffImageFile):
+        if tiff.is_premultiplied(image):
+            raise UnsupportedImageError(
+                "colours that are multiplied by alpha cannot be kept; convert it to plain alpha"
+            )
+        if tiff.is_deep(image) and getattr(image, "n_frames", 1) == 1:
+            return tiff.read(data)
+    if image.format not in ("AVIF", "JPEG2000") or image.mode == "I;16":
+        return None
+    depth = isobmff.depth_of(data, image.format)
+    return isobmff.read_deep(data, image.format, depth) if depth > 8 else None
+
+
+def _from_heic(data: bytes, strip: bool) -> Picture:
+    image, samples = isobmff.read_heic(data, _check_size)
+    chunks_of = metadata.look_from_pillow if strip else metadata.from_pillow
+    chunks = chunks_of(image, image.info)
+    if samples is not None:
+        return _picture(_DEEP_MODES[samples.shape[2]], samples, chunks)
+    return _picture(*_samples(image), chunks)
+
+
+def _npy(data: bytes) -> NDArray[Any]:
+    """The array of a .npy file, which is no longer than it says, and holds no objects."""
+    file = io.BytesIO(data)
+    try:
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[np.lib.format.read_magic(file)]
+        shape, is_fortran, dtype = read_header(file)
+        array = np.frombuffer(data, dtype, math.prod(shape), file.tell())
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
+        raise UnsupportedImageError("the file is a damaged array") from error
+    if file.tell() + array.nbytes != len(data):
+        raise UnsupportedImageError("the file is a damaged array: bytes follow it")
+    array = array.reshape(shape, order="F" if is_fortran else "C")
+    return array.astype(dtype.newbyteorder("="))
 
 
 @contextmanager
@@ -170,10 +236,9 @@ def _check_size(width: int, height: int) -> None:
 
 def _as_stored(image: Image.Image, strip: bool) -> Image.Image:
     """Pillow turns a TIFF file's pixels upright and forgets how they lay: lay them back."""
-    if not isinstance(image, TiffImageFile) or image.tag_v2.get(274, 1) not in _TURNED_BACK:
+    if not isinstance(image, TiffImageFile) or (turn_back := tiff.turned_back(image)) is None:
         return image
     _check_keepable(image)
-    turn_back = _TURNED_BACK[image.tag_v2[274]]
     exif = b"" if strip else metadata.descriptive(image.getexif())
     stored = image.transpose(turn_back)
     stored.info["exif"] = exif
@@ -230,6 +295,8 @@ def _check_keepable(image: Image.Image) -> None:
     bits: tuple[int, ...] = ()
     if isinstance(image, TiffImageFile):
         bits = image.tag_v2.get(258, ())
+        if isinstance(bits, int):
+            bits = (bits,)
     elif image.format == "PPM" and image.tile and image.tile[0].codec_name.startswith("ppm"):  # type: ignore[attr-defined]
         bits = (int(image.tile[0].args[-1]).bit_length(),)  # type: ignore[attr-defined]
         if image.mode == "I":
@@ -238,7 +305,7 @@ def _check_keepable(image: Image.Image) -> None:
             )
     if max(bits, default=0) > 8 and image.mode in MODES and image.mode != "I;16":
         raise UnsupportedImageError(
-            f"{max(bits)}-bit colours are read from PNG files only; convert the image to PNG first"
+            f"{max(bits)}-bit samples of this kind cannot be read; convert the image to PNG first"
         )
 
 
@@ -351,16 +418,30 @@ def write(picture: Picture, suffix: str) -> tuple[bytes, list[str]]:
         what += " with transparency" if "transparency" in lost else ""
         raise UnsupportedImageError(f"{suffix} cannot hold {what}; use .png")
     out = io.BytesIO()
+    samples = _joined(picture)
     if format_ == "NPY":
         np.save(out, to_array(picture), allow_pickle=False)
+    elif format_ == "PAM":
+        out.write(netpbm.write_pam(picture.mode, samples))
+    elif format_ == "PPM" and picture.mode == "RGB;16":
+        out.write(netpbm.write_ppm(samples))
+    elif format_ == "TIFF" and samples.dtype == np.uint16 and samples.shape[2] > 1:
+        info = metadata.to_pillow(chunks, picture.mode)
+        dots = metadata.dots_per_inch(*info["dpi"]) if "dpi" in info else None
+        out.write(tiff.write(samples.astype(np.uint16), _tiff_tags(info), info, dots))
     else:
         image = to_pillow(picture)
         info = image.info
+        if format_ == "WEBP" and picture.mode == "RGBA" and picture.planes[1].min() == 255:
+            lost.append("opaque alpha")
         options: dict[str, Any] = {}
         if kept and "dpi" in info:
             options["dpi"] = metadata.dots_per_inch(*info["dpi"])
         if format_ == "TIFF":
             options |= {"exif": _tiff_tags(info), "icc_profile": info.get("icc_profile")}
+        if format_ == "WEBP":
+            options |= {"lossless": True, "exact": True, "quality": 100}
+            options |= {name: info[name] for name in _OF_WEBP if name in info}
         image.info = {}
         image.save(out, format_, **options)
     return out.getvalue(), sorted(set(lost))

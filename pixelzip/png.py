@@ -138,6 +138,11 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
         at += len(whole)
 
 
+def end_of(data: bytes) -> int:
+    """Where a PNG ends; other bytes may follow it."""
+    return len(SIGNATURE) + sum(len(whole) for _, _, whole in _chunks(data))
+
+
 def read_deep(header: Header, pixels: bytes) -> NDArray[np.uint16]:
     """The samples of a PNG with 16 bits per sample of grey and alpha, RGB or RGBA.
 

@@ -1,0 +1,99 @@
+"""AVIF, HEIC and JPEG 2000 files: how deep their samples are, and how to get them whole.
+
+Pillow reads AVIF and JPEG 2000 of 8 bits, and cuts deeper colour to 8. With imagecodecs (the extra
+``pixelzip[deep]``) these are read as they are; HEIC is read with pillow-heif (``pixelzip[heif]``).
+Samples of 9 to 15 bits become the high ones of 16, as Pillow does with grey JPEG 2000.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pixelzip.codec.errors import UnsupportedImageError
+
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_SIZ = b"\xff\x4f\xff\x51"  # the beginning of a JPEG 2000 codestream
+_DEEP = {"RGB;16": 3, "RGBA;16": 4}  # as pillow-heif calls them
+
+
+def is_heic(data: bytes) -> bool:
+    """Whether a file's content is a HEIC image."""
+    brands = data[8 : min(int.from_bytes(data[:4], "big"), 256)]
+    return data[4:8] == b"ftyp" and data[8:12] in _HEIC and b"avif" not in brands
+
+
+def count_heic(data: bytes) -> int:
+    """How many images a HEIC file holds. Raises ImportError if pillow-heif is not there."""
+    import pillow_heif
+
+    return len(pillow_heif.open_heif(data))
+
+
+def depth_of(data: bytes, format_: str) -> int:
+    """The bits of a sample of an AVIF or JPEG 2000 file, by Pillow's name of the format.
+
+    Raises UnsupportedImageError if its samples may be negative.
+    """
+    if format_ == "AVIF":
+        at = data.find(b"av1C")
+        flags = data[at + 6] if 0 <= at < len(data) - 6 else 0
+        return (12 if flags & 0x20 else 10) if flags & 0x40 else 8
+    at = data.find(_SIZ)
+    if at < 0 or len(data) < at + 42:
+        return 8
+    count = int.from_bytes(data[at + 40 : at + 42], "big")
+    depths = data[at + 42 : at + 42 + 3 * count : 3]
+    if any(depth & 0x80 for depth in depths):
+        raise UnsupportedImageError("signed samples cannot be kept; convert it to 8 or 16 bits")
+    return max((depth + 1 for depth in depths), default=8)
+
+
+def read_deep(data: bytes, format_: str, depth: int) -> NDArray[np.uint16]:
+    """The samples of a file of more than 8 bits: (height, width, channels).
+
+    Raises UnsupportedImageError if imagecodecs is not there, or gives no such samples.
+    """
+    try:
+        import imagecodecs
+    except ImportError as error:
+        raise UnsupportedImageError(
+            f'{depth}-bit colours of this format need a library: pip install "pixelzip[deep]"'
+        ) from error
+    read = imagecodecs.avif_decode if format_ == "AVIF" else imagecodecs.jpeg2k_decode
+    samples = np.asarray(read(data))
+    if samples.ndim == 2:
+        samples = samples[..., np.newaxis]
+    if samples.dtype != np.uint16 or samples.ndim != 3 or samples.shape[2] > 4 or depth > 16:
+        raise UnsupportedImageError(
+            f"{depth}-bit colours of this format cannot be read; convert the image to PNG first"
+        )
+    return samples << np.uint16(16 - depth)
+
+
+def read_heic(
+    data: bytes, check_size: Callable[[int, int], None]
+) -> tuple[Image.Image, NDArray[np.uint16] | None]:
+    """The primary image of a HEIC file, its metadata in ``info``; and its samples, if of 16 bits.
+
+    ``check_size`` is told its size before it is decoded. Raises UnsupportedImageError if
+    pillow-heif is not there.
+    """
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise UnsupportedImageError(
+            'HEIC images need a library: pip install "pixelzip[heif]"'
+        ) from error
+    heif = pillow_heif.open_heif(data, convert_hdr_to_8bit=False)
+    check_size(*heif.size)
+    if heif.mode not in _DEEP:
+        image: Image.Image = heif.to_pillow()
+        return image, None
+    samples = np.asarray(heif).reshape(heif.size[1], heif.size[0], -1).astype(np.uint16)
+    image = Image.new("RGB", (1, 1))
+    image.info = dict(heif.info)
+    return image, samples

@@ -1,0 +1,232 @@
+"""Formats that Pillow cuts down or does not know: every bit of their samples comes in and out."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import imagecodecs
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
+
+from pixelzip import leftovers, netpbm, pictures
+from pixelzip.codec.errors import LimitError, UnsupportedImageError
+
+DEEP = {1: "I;16", 2: "LA;16", 3: "RGB;16", 4: "RGBA;16"}
+
+
+def noise(*shape: int, dtype: type = np.uint16) -> NDArray[np.uint16]:
+    random = np.random.default_rng(sum(shape))
+    return random.integers(0, np.iinfo(dtype).max + 1, shape).astype(dtype)
+
+
+def assert_reads(data: bytes, samples: NDArray[np.generic]) -> None:
+    found = pictures.to_array(pictures.read(data))
+    assert found.dtype == samples.dtype
+    np.testing.assert_array_equal(found, samples)
+
+
+def tiff_by_hand(samples: NDArray[np.uint16], order: str, orientation: int = 1) -> bytes:
+    """An uncompressed RGB or RGBA TIFF file in a byte order, "<" or ">"."""
+    height, width, channels = samples.shape
+    entries = [
+        (256, 3, 1, width), (257, 3, 1, height), (258, 3, channels, 200), (259, 3, 1, 1),
+        (262, 3, 1, 2), (273, 4, 1, 208), (274, 3, 1, orientation), (277, 3, 1, channels),
+        (278, 3, 1, height), (279, 4, 1, samples.size * 2),
+    ]  # fmt: skip
+    if channels == 4:
+        entries.append((338, 3, 1, 2))
+    data = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8)
+    data += struct.pack(order + "H", len(entries))
+    for tag, kind, count, value in entries:
+        packed = struct.pack(order + ("H2x" if kind == 3 and count == 1 else "I"), value)
+        data += struct.pack(order + "HHI", tag, kind, count) + packed
+    data = (data + bytes(4)).ljust(200, b"\0") + struct.pack(
+        order + f"{channels}H", *[16] * channels
+    )
+    return data.ljust(208, b"\0") + samples.astype(order + "u2").tobytes()
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_deep_tiff_files_are_read(channels: int, order: str, orientation: int) -> None:
+    samples = noise(5, 7, channels)
+    assert_reads(tiff_by_hand(samples, order, orientation), samples)
+
+
+@given(st.integers(1, 80), st.integers(1, 30), st.sampled_from([3, 4]))
+@settings(max_examples=20)
+def test_deep_tiff_files_are_written(height: int, width: int, channels: int) -> None:
+    samples = noise(height, width, channels)
+    data, lost = pictures.write(pictures.from_array(samples), ".tif")
+    assert lost == []
+    np.testing.assert_array_equal(imagecodecs.imread(data), samples)
+    assert_reads(data, samples)
+
+
+def test_deep_tiff_files_keep_their_metadata() -> None:
+    text = PngInfo()
+    text.add_text("Author", "me")
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[271], exif[274] = "Tests & Sons", 6
+    out = io.BytesIO()
+    Image.new("RGB", (2, 2)).save(out, "PNG", icc_profile=profile, dpi=(300, 300), exif=exif)
+    metadata = pictures.read(out.getvalue()).metadata
+    planes = pictures.from_array(noise(4, 6, 3)).planes
+    data, _ = pictures.write(pictures.Picture("RGB;16", planes, metadata), ".tif")
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.info["icc_profile"] == profile
+        assert image.info["dpi"] == (300, 300)
+        assert image.tag_v2[271] == "Tests & Sons"
+    assert pictures.read(data).metadata
+    np.testing.assert_array_equal(pictures.to_array(pictures.read(data)), noise(4, 6, 3))
+
+
+def test_premultiplied_alpha_is_refused() -> None:
+    data = tiff_by_hand(noise(4, 4, 4), "<")
+    extra = struct.pack("<HHIH", 338, 3, 1, 2)
+    assert extra in data
+    with pytest.raises(UnsupportedImageError, match="multiplied by alpha"):
+        pictures.read(data.replace(extra, struct.pack("<HHIH", 338, 3, 1, 1)))
+
+
+@pytest.mark.parametrize("channels", DEEP)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("suffix", [".pam", ".npy"])
+def test_pam_and_npy_go_out_and_in(channels: int, dtype: type, suffix: str) -> None:
+    samples = noise(5, 3, channels, dtype=dtype)
+    flat = samples[..., 0] if channels == 1 else samples
+    data, _ = pictures.write(pictures.from_array(flat), suffix)
+    assert_reads(data, flat)
+
+
+def test_bilevel_pam_and_npy() -> None:
+    flat = np.eye(5, 9, dtype=bool)
+    for suffix in (".pam", ".npy"):
+        data, _ = pictures.write(pictures.from_array(flat), suffix)
+        assert_reads(data, flat)
+    header = b"P7\nWIDTH 2\nHEIGHT 1\nDEPTH 1\nMAXVAL 1\nTUPLTYPE BLACKANDWHITE\nENDHDR\n"
+    assert_reads(header + b"\0\1", np.array([[False, True]]))  # as the specification says it
+    with pytest.raises(UnsupportedImageError, match="larger than it says"):
+        pictures.read(header + b"\0\2")
+
+
+def test_deep_ppm() -> None:
+    samples = noise(3, 2, 3)
+    data, _ = pictures.write(pictures.from_array(samples), ".ppm")
+    assert data.startswith(b"P6\n2 3\n65535\n")
+    assert_reads(data, samples)
+    assert_reads(b"P6 # a comment\n2\t3 #more\n 65535 " + samples.astype(">u2").tobytes(), samples)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"P6 2 1 65535\n" + bytes(11),
+        b"P7\nWIDTH 2\nHEIGHT 1\nDEPTH 3\nMAXVAL 255\nTUPLTYPE RGB\nENDHDR\n" + bytes(5),
+        b"P7\nWIDTH 2\n",
+        b"P7\nWIDTH -2\nHEIGHT 1\nDEPTH 3\nMAXVAL 255\nTUPLTYPE RGB\nENDHDR\n",
+        b"P7\nWIDTH 0\nHEIGHT 1\nDEPTH 3\nMAXVAL 255\nTUPLTYPE RGB\nENDHDR\n",
+        b"P7\nWIDTH 2\nHEIGHT 1\nDEPTH 5\nMAXVAL 255\nTUPLTYPE CMYKA\nENDHDR\n" + bytes(50),
+        b"\x93NUMPY\x01\x00\x10\x00{'a': nonsense}\n",
+        b"\x93NUMPY\x01\x00",
+        b"\x93NUMPY\x09\x00" + bytes(50),
+    ],
+)
+def test_damaged_arrays_and_netpbm_files(data: bytes) -> None:
+    with pytest.raises(UnsupportedImageError):
+        pictures.read(data)
+
+
+def test_an_array_is_not_believed_to_be_longer_than_it_is() -> None:
+    out = io.BytesIO()
+    np.save(out, np.zeros((2, 2), np.uint8))
+    for size in ("(2**40, 2)", "(99999999, 9)", "(2, 1)"):
+        shape = size.replace("2**40", str(2**40)).encode()
+        data = out.getvalue().replace(b"(2, 2)", shape)
+        short = data[:8] + (len(data) - 14).to_bytes(2, "little") + data[10:]
+        with pytest.raises(UnsupportedImageError):
+            pictures.read(short)
+    np.save(huge := io.BytesIO(), np.array([None]), allow_pickle=True)
+    with pytest.raises(UnsupportedImageError):
+        pictures.read(huge.getvalue())
+    pam = b"P7\nWIDTH 99999\nHEIGHT 99999\nDEPTH 1\nMAXVAL 255\nTUPLTYPE GRAYSCALE\nENDHDR\n"
+    with pytest.raises(LimitError):
+        pictures.read(pam)
+    assert netpbm.header_of(b"P6 2 2 255\n" + bytes(12)) is None  # Pillow's
+
+
+def test_fortran_order_and_other_byte_order() -> None:
+    for array in (np.asfortranarray(noise(4, 5, 3)), noise(4, 5).astype(">u2")):
+        out = io.BytesIO()
+        np.save(out, array)
+        assert_reads(out.getvalue(), array.astype(np.uint16))
+
+
+@pytest.mark.parametrize("format_", ["AVIF", "JPEG2000"])
+def test_eight_bit_avif_and_jpeg_2000_are_read(format_: str) -> None:
+    image = Image.fromarray(noise(40, 30, 3, dtype=np.uint8))
+    out = io.BytesIO()
+    image.save(out, format_)
+    with Image.open(io.BytesIO(out.getvalue())) as decoded:
+        assert_reads(out.getvalue(), np.asarray(decoded))
+
+
+def test_deep_jpeg_2000_and_avif_are_read() -> None:
+    samples = noise(20, 30, 3)
+    jp2 = imagecodecs.jpeg2k_encode(samples, level=0, reversible=True)
+    assert_reads(jp2, samples)
+    grey = imagecodecs.jpeg2k_encode(samples[..., 0].copy(), level=0, reversible=True)
+    assert_reads(grey, samples[..., 0])
+    avif = imagecodecs.avif_encode(samples >> 6, bitspersample=10, level=100)
+    assert_reads(avif, imagecodecs.avif_decode(avif) << 6)
+
+
+def test_deep_heic_is_read() -> None:
+    heif = pytest.importorskip("pillow_heif")
+    image = Image.fromarray(noise(64, 64, 3, dtype=np.uint8))
+    out = io.BytesIO()
+    heif.from_pillow(image).save(out, quality=100, chroma=444)
+    assert_reads(out.getvalue(), np.asarray(heif.open_heif(out.getvalue())))
+
+
+def test_webp_says_that_it_drops_alpha_that_is_opaque() -> None:
+    opaque = np.full((4, 5, 4), 255, np.uint8)
+    assert pictures.write(pictures.from_array(opaque), ".webp")[1] == ["opaque alpha"]
+
+
+# What is left behind is named.
+
+
+def test_the_second_image_and_what_follows_are_named() -> None:
+    image = Image.fromarray(noise(16, 16, 3, dtype=np.uint8))
+    out = io.BytesIO()
+    image.save(out, "MPO", save_all=True, append_images=[image])
+    assert "second image of an MPO" in leftovers.left_behind(out.getvalue())
+    out = io.BytesIO()
+    image.save(out, "JPEG", comment=b"kept", exif=Image.Exif(), progressive=True)
+    jpeg = out.getvalue()
+    assert leftovers.left_behind(jpeg) == ()
+    assert leftovers.left_behind(jpeg + b"video") == ("bytes after the image",)
+    segment = b"\xff\xeb\0\x08JPanyc"
+    assert leftovers.left_behind(jpeg[:2] + segment + jpeg[2:]) == ("C2PA",)
+    other = b"\xff\xec\0\x08Ducky\0"
+    assert leftovers.left_behind(jpeg[:2] + other + jpeg[2:]) == ("APP12 segment",)
+
+
+def test_nothing_is_left_behind_of_plain_files() -> None:
+    image = Image.fromarray(noise(16, 16, 3, dtype=np.uint8))
+    for format_ in ("PNG", "TIFF", "WEBP", "BMP", "AVIF"):
+        out = io.BytesIO()
+        image.save(out, format_)
+        assert leftovers.left_behind(out.getvalue()) == ()
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    assert leftovers.left_behind(out.getvalue() + b"more") == ("bytes after the image",)
