@@ -25,11 +25,13 @@ MODES: dict[str, tuple[int, ...]] = {
     "LA;16": (1, 1, 1, 1),
     "RGB;16": (3, 3),
     "RGBA;16": (3, 1, 3, 1),
+    "CMYK": (3, 1),
 }
 """Mode to the channels of each of its components, in the order in which they are stored.
 
 A mode's number in the file is its position here. The 16-bit modes hold all the high bytes before
-all the low bytes: ``RGBA;16`` is colour high, alpha high, colour low, alpha low.
+all the low bytes: ``RGBA;16`` is colour high, alpha high, colour low, alpha low. ``CMYK`` holds
+what each ink leaves of the light, so it looks as RGB does: 255 less cyan, magenta, yellow; black.
 """
 
 

@@ -4,7 +4,7 @@ The codec takes a `Picture`: planes of bytes and metadata that it does not read.
 knows an image format stands here and, where Pillow would cut samples down, in `pixelzip.png`,
 `pixelzip.tiff`, `pixelzip.netpbm` and `pixelzip.isobmff`.
 
-What cannot come back exactly is refused with UnsupportedImageError: animations, CMYK, floats, and
+What cannot come back exactly is refused with UnsupportedImageError: animations, floats, and
 whatever else Pillow would cut down without a word.
 EXIF orientation is kept, not applied: the pixels stay as they are in the file.
 """
@@ -65,11 +65,11 @@ _OURS = frozenset(["HEIC", "NPY", "PAM"])
 
 # Formats that can be written -> the modes that they hold, and the metadata, by the names of
 # `metadata.Chunk.name`. PNG holds all.
-_NPY_MODES = frozenset(MODES) - {"P"}
+_NPY_MODES = frozenset(MODES) - {"P", "CMYK"}
 _WRITABLE: dict[str, tuple[str, frozenset[str], frozenset[str]]] = {
     ".tif": (
         "TIFF",
-        frozenset(["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "RGB;16", "RGBA;16"]),
+        frozenset(["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "RGB;16", "RGBA;16", "CMYK"]),
         frozenset(["palette", "ICC profile", "EXIF", "XMP", "resolution"]),
     ),
     ".bmp": (
@@ -94,7 +94,6 @@ _WRITABLE[".tiff"] = _WRITABLE[".tif"]
 _ARRAY_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 _DEEP_MODES = {1: "I;16", 2: "LA;16", 3: "RGB;16", 4: "RGBA;16"}
 _REFUSED = {
-    "CMYK": "CMYK colours cannot be kept; convert it to RGB first",
     "F": "floating-point pixels cannot be kept; convert it to 8 or 16 bits first",
     "I": "32-bit integer pixels cannot be kept; convert it to 8 or 16 bits first",
 }
@@ -273,7 +272,7 @@ def _from_png(
 def from_pillow(
     image: Image.Image, *, strip: bool = False, extra: Mapping[str, Any] | None = None
 ) -> Picture:
-    """The picture in a Pillow image of mode 1, L, LA, P, RGB, RGBA or I;16.
+    """The picture in a Pillow image of mode 1, L, LA, P, RGB, RGBA, CMYK or I;16.
 
     ``extra`` adds to the metadata in ``image.info``, under the same names. Raises
     UnsupportedImageError if the image cannot be kept, LimitError if it is too large.
@@ -321,6 +320,8 @@ def _samples(image: Image.Image) -> tuple[str, png.Samples]:
         reason = f"images of mode {image.mode} cannot be kept; convert it to RGB or L first"
         raise UnsupportedImageError(_REFUSED.get(image.mode, reason))
     pixels = np.asarray(image).astype(np.uint8)
+    if image.mode == "CMYK":
+        pixels = 255 - pixels
     return image.mode, pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
 
 
@@ -343,7 +344,8 @@ def to_pillow(picture: Picture) -> Image.Image:
     elif samples.dtype == np.uint16:
         raise deep_error(mode)
     else:
-        image = Image.frombytes(mode, (width, height), samples.tobytes())
+        shown = 255 - samples if mode == "CMYK" else samples
+        image = Image.frombytes(mode, (width, height), shown.tobytes())
     if palette := metadata.find(chunks, b"PLTE"):
         image.putpalette(palette, "RGB")
     image.info.update(metadata.to_pillow(chunks, mode))
@@ -387,9 +389,11 @@ def to_array(picture: Picture) -> Array:
     """The samples: (height, width) of one channel, else (height, width, channels).
 
     uint8, or uint16 for 16-bit modes, or bool for a 1-bit image. Of a palette image they are the
-    indices.
+    indices, of a CMYK image cyan, magenta, yellow and black.
     """
     samples = _joined(picture)
+    if picture.mode == "CMYK":
+        samples = 255 - samples
     flat = samples[..., 0] if samples.shape[2] == 1 else samples
     return flat.astype(np.bool_) if picture.mode == "1" else flat
 
@@ -409,6 +413,8 @@ def write(picture: Picture, suffix: str) -> tuple[bytes, list[str]]:
     """
     check_writable(suffix)
     chunks = metadata.parse(picture.metadata, picture.mode)
+    if suffix.lower() == ".png" and picture.mode == "CMYK":
+        raise UnsupportedImageError(f"{suffix} cannot hold an image of mode CMYK; use .tif")
     if suffix.lower() == ".png":
         return png.write(picture.mode, _joined(picture), chunks), []
     format_, modes, kept = _WRITABLE[suffix.lower()]

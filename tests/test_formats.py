@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
+import pixelzip
 from pixelzip import leftovers, netpbm, pictures
 from pixelzip.codec.errors import LimitError, UnsupportedImageError
 
@@ -200,6 +201,24 @@ def test_deep_heic_is_read() -> None:
 def test_webp_says_that_it_drops_alpha_that_is_opaque() -> None:
     opaque = np.full((4, 5, 4), 255, np.uint8)
     assert pictures.write(pictures.from_array(opaque), ".webp")[1] == ["opaque alpha"]
+
+
+def test_cmyk_returns() -> None:
+    inks = noise(20, 30, 4, dtype=np.uint8)
+    image = Image.frombytes("CMYK", (30, 20), inks.tobytes())
+    for format_ in ("TIFF", "JPEG"):
+        out = io.BytesIO()
+        image.save(out, format_, dpi=(300, 300))
+        picture = pictures.read(out.getvalue())
+        with Image.open(io.BytesIO(out.getvalue())) as decoded:
+            back = pictures.to_pillow(picture)
+            assert (back.mode, back.tobytes()) == ("CMYK", decoded.tobytes())
+            np.testing.assert_array_equal(pictures.to_array(picture), np.asarray(decoded))
+            with Image.open(io.BytesIO(pictures.write(picture, ".tif")[0])) as written:
+                assert (written.mode, written.tobytes()) == ("CMYK", decoded.tobytes())
+    assert pixelzip.decompress(pixelzip.compress(image, network="none")).tobytes() == inks.tobytes()
+    white = pictures.from_pillow(Image.new("CMYK", (2, 2)))
+    assert all((plane == 255).all() for plane in white.planes)  # as white is in RGB
 
 
 # What is left behind is named.

@@ -360,7 +360,7 @@ def test_limits() -> None:
 
 @pytest.mark.parametrize(
     ("mode", "shape"),
-    [("CMYK", (2, 2, 4)), ("RGB", (2, 2, 4)), ("RGBA", (2, 2, 3)), ("L", (0, 2, 1))],
+    [("CMY", (2, 2, 3)), ("RGB", (2, 2, 4)), ("RGBA", (2, 2, 3)), ("L", (0, 2, 1))],
 )
 def test_pictures_that_cannot_be(mode: str, shape: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match=r"mode|plane|pixel"):

@@ -244,7 +244,7 @@ def test_inspect_says_figures_to_programs(run: Run, tmp_path: Path) -> None:
     assert record["least_bits"] == pytest.approx(bits.min())
     assert record["most_bits"] == pytest.approx(bits.max())
     assert 0 < 8 * record["payload_bytes"] - record["total_bits"] < 40
-    assert record["bytes_in"] - record["payload_bytes"] == 10
+    assert record["bytes_in"] - record["payload_bytes"] == 12
 
 
 def test_inspect_works_in_a_pipe(run: Run) -> None:
