@@ -741,7 +741,7 @@ def test_pieces_of_metadata_are_few(photo: Image.Image) -> None:
 
 def test_a_few_bytes_of_metadata_are_not_millions_of_pieces() -> None:
     picture = Picture("L", (np.zeros((2, 2, 1), np.uint8),), b"\x08\x01x" * (MAX_METADATA // 3))
-    data = encode(picture, None)
+    data = encode(picture, {})
     assert len(data) < 20_000
 
     def refused() -> None:
