@@ -35,8 +35,10 @@ from pixelzip import metadata, pictures
 from pixelzip.codec import transforms
 from pixelzip.codec.container import MAX_PIXELS, header_of, unpack
 from pixelzip.codec.errors import (
+    FormatError,
     LimitError,
     PixelzipError,
+    RegionError,
     UnsuitableNetworkError,
     UnsupportedImageError,
 )
@@ -228,6 +230,8 @@ class Info:
     width: int
     height: int
     mode: str
+    frames: int
+    """1 unless it is an animation; the height is that of a frame."""
     bytes: int
     sub_pixels: int
     bits_per_dim: float
@@ -271,7 +275,7 @@ def peek(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Header:
         chunks = metadata.parse(header.metadata, header.mode)
     return Header(
         width=header.width,
-        height=header.height,
+        height=_frame_height(header.height, metadata.frames(chunks)),
         mode=header.mode,
         networks=tuple(map(_network_name, header.networks)),
         metadata=_names(chunks),
@@ -290,6 +294,7 @@ def info(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Info:
         data = _bytes(data)
         container = unpack(data, max_pixels)
         chunks = metadata.parse(container.metadata, container.mode)
+        frames = metadata.frames(chunks)
         planes = [plane for component in container.components for plane in component.planes]
         sets = [colours_of(plane) for plane in planes if plane.colours]
     dims = sub_pixels(container.mode, container.width, container.height)
@@ -314,8 +319,9 @@ def info(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Info:
     aside = sum(len(c.corrections) + len(c.form.parameters) for c in container.components)
     return Info(
         width=container.width,
-        height=container.height,
+        height=_frame_height(container.height, frames),
         mode=container.mode,
+        frames=frames,
         bytes=len(data),
         sub_pixels=dims,
         bits_per_dim=len(data) * 8 / dims,
@@ -586,6 +592,8 @@ def decode(
         partial = open_partly(
             data, networks=networks, threads=threads, device=device, max_pixels=max_pixels
         )
+        if metadata.frames(metadata.parse(partial.container.metadata, partial.container.mode)) > 1:
+            raise RegionError("the image is an animation, which is decoded whole")
         x, y, width, height = region
         return partial.region((y, x, height, width), progress)
     (picture,) = decode_many(
@@ -678,6 +686,12 @@ def _network_name(fingerprint: bytes) -> str:
     start = fingerprint.hex()
     names = [card["name"] for card in zoo.describe() if card["fingerprint"].startswith(start)]
     return names[0] if names else start
+
+
+def _frame_height(height: int, frames: int) -> int:
+    if height % frames:
+        raise FormatError("the file is damaged: its frames are not of one size")
+    return height // frames
 
 
 def _names(chunks: metadata.Metadata) -> tuple[str, ...]:

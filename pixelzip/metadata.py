@@ -47,15 +47,24 @@ KINDS = (
     b"zTXt",
     b"iTXt",
     b"IDAT",
+    b"",
+    b"acTL",
 )
 """The PNG chunks that have a number in the file, their position here. ``IDAT`` is empty and stands
-for the pixels where chunks stand after them."""
+for the pixels where chunks stand after them; `_OTHER` stands for all other chunks; ``acTL`` says
+that the picture is the frames of an animation, one below the other."""
 
-_OTHER = len(KINDS)
-"""The number of all other chunks, whose bodies begin with their kinds."""
+_OTHER = KINDS.index(b"")
+"""The number of all other chunks, whose bodies in the file begin with their kinds."""
 
-LOOK = (b"PLTE", b"tRNS")
+LOOK = (b"PLTE", b"tRNS", b"acTL")
 """The kinds without which the pixels would not look the same; they are never stripped."""
+
+OF_ANIMATIONS = (
+    b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"pHYs", b"eXIf", b"tEXt", b"zTXt", b"iTXt",
+    b"tIME",
+)  # fmt: skip
+"""The kinds that can be kept whatever the samples of the frames were."""
 
 _NAMES = {
     b"PLTE": "palette",
@@ -71,6 +80,7 @@ _NAMES = {
     b"zTXt": "text",
     b"iTXt": "text",
     b"IDAT": "place of the pixels",
+    b"acTL": "animation",
     b"tIME": "time of change",
     b"sBIT": "significant bits",
     b"bKGD": "background",
@@ -109,6 +119,9 @@ class Chunk:
     * ``zTXt``: keyword, a zero byte, the text;
     * ``iTXt``: keyword, a zero byte, one byte (1: compressed in the PNG), language, a zero byte,
       translated keyword, a zero byte, the text.
+
+    * ``acTL``: how often it plays (0: for ever), 4 bytes, and the duration of each frame in
+      seconds: numerator and denominator, 2 bytes each.
 
     Of ancillary chunks that are not in `KINDS` the bodies are as they stand.
     """
@@ -165,7 +178,7 @@ def parse(data: bytes, mode: str) -> Metadata:
         if len(chunks) == MAX_CHUNKS:
             raise FormatError("the file is damaged: it has too many pieces of metadata")
         number = data[at]
-        if number > _OTHER:
+        if number >= len(KINDS):
             raise FormatError(f"the file is damaged: there is no metadata of kind {number}")
         length, shift = 0, 0
         while True:
@@ -222,6 +235,8 @@ def is_sound(chunk: Chunk, mode: str) -> bool:
             return body != b""
         case b"IDAT":
             return body == b""
+        case b"acTL":
+            return len(body) >= 8 and len(body) % 4 == 0
         case kind:
             return len(body) == _LENGTHS.get(kind, len(body))
 
@@ -229,6 +244,12 @@ def is_sound(chunk: Chunk, mode: str) -> bool:
 def find(metadata: Iterable[Chunk], kind: bytes) -> bytes | None:
     """The body of the first chunk of a kind."""
     return next((chunk.body for chunk in metadata if chunk.kind == kind), None)
+
+
+def frames(metadata: Iterable[Chunk]) -> int:
+    """How many frames the picture consists of: 1 unless it is an animation."""
+    animation = find(metadata, b"acTL")
+    return 1 if animation is None else len(animation) // 4 - 1
 
 
 # From and to the chunks of a PNG file.

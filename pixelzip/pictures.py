@@ -4,8 +4,9 @@ The codec takes a `Picture`: planes of bytes and metadata that it does not read.
 knows an image format stands here and, where Pillow would cut samples down, in `pixelzip.png`,
 `pixelzip.tiff`, `pixelzip.netpbm` and `pixelzip.isobmff`.
 
-What cannot come back exactly is refused with UnsupportedImageError: animations, floats, and
-whatever else Pillow would cut down without a word.
+An animation is a tall picture of its frames, each as it is shown: one below the other. What cannot
+come back exactly is refused with UnsupportedImageError: pages, floats, and whatever else Pillow
+would cut down without a word.
 EXIF orientation is kept, not applied: the pixels stay as they are in the file.
 """
 
@@ -17,6 +18,7 @@ import struct
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -26,7 +28,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from pixelzip import isobmff, metadata, netpbm, png, tiff
 from pixelzip.codec.container import MAGIC, MAX_PIXELS, MAX_SIDE
-from pixelzip.codec.errors import LimitError, PixelzipError, UnsupportedImageError
+from pixelzip.codec.errors import FormatError, LimitError, PixelzipError, UnsupportedImageError
 from pixelzip.codec.picture import MODES, Picture
 
 Array = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.bool_]
@@ -87,7 +89,7 @@ _WRITABLE: dict[str, tuple[str, frozenset[str], frozenset[str]]] = {
     ".ppm": ("PPM", frozenset(["RGB", "RGB;16"]), frozenset()),
     ".pam": ("PAM", _NPY_MODES, frozenset()),
     ".pnm": ("PPM", frozenset(["1", "L", "I;16", "RGB", "RGB;16"]), frozenset()),
-    ".npy": ("NPY", _NPY_MODES, frozenset()),
+    ".npy": ("NPY", _NPY_MODES, frozenset(["animation"])),
 }
 _WRITABLE[".tiff"] = _WRITABLE[".tif"]
 
@@ -137,6 +139,12 @@ def read(data: bytes, *, strip: bool = False) -> Picture:
             return _from_heic(data, strip)
     with _decoding(), Image.open(io.BytesIO(data), formats=_formats()) as image:
         _check_size(*image.size)
+        if header is not None and chunks is not None and _is_animation(image):
+            png.check_rows(header, data)
+            if header.depth == 16:
+                raise UnsupportedImageError("an animation of 16 bits a sample cannot be kept")
+            kept = [c for c in chunks if c.kind in metadata.OF_ANIMATIONS and not strip]
+            return _animation(image, metadata.all_from_png(kept))
         if (found := _deep(image, data)) is not None:
             chunks_of = metadata.look_from_pillow if strip else metadata.from_pillow
             return _picture(_DEEP_MODES[found.shape[2]], found, chunks_of(image, image.info))
@@ -278,10 +286,56 @@ def from_pillow(
     UnsupportedImageError if the image cannot be kept, LimitError if it is too large.
     """
     _check_size(*image.size)
+    if _is_animation(image):
+        known = () if strip else metadata.from_pillow(image, dict(image.info) | dict(extra or {}))
+        return _animation(image, [c for c in known if c.kind in metadata.OF_ANIMATIONS])
     _check_keepable(image)
     mode, samples = _samples(image)
     chunks = metadata.look_from_pillow if strip else metadata.from_pillow
     return _picture(mode, samples, chunks(image, dict(image.info) | dict(extra or {})))
+
+
+def _is_animation(image: Image.Image) -> bool:
+    return image.format in ("GIF", "PNG", "PXZ", "WEBP") and getattr(image, "n_frames", 1) > 1
+
+
+def _animation(image: Image.Image, chunks: Iterable[metadata.Chunk]) -> Picture:
+    """The frames of an animation as they are shown, with their durations."""
+    if image.info.get("default_image"):
+        raise UnsupportedImageError("the image that stands in for the animation cannot be kept")
+    count = getattr(image, "n_frames", 1)
+    _check_size(image.width, image.height * count)
+    samples = np.empty((image.height * count, image.width, 4), np.uint8)
+    durations, place = b"", image.tell()
+    for number, frame in enumerate(np.split(samples, count)):
+        image.seek(number)
+        frame[:] = np.asarray(image.convert("RGBA"))
+        durations += _duration(image.info.get("duration", 0))
+    plays = image.info.get("loop", 1)
+    if image.format == "GIF" and plays and "loop" in image.info:
+        plays += 1  # it says how often it is repeated
+    image.seek(place)
+    animation = metadata.Chunk(b"acTL", plays.to_bytes(4, "big") + durations)
+    if (samples[..., 3] == 255).all():
+        return _picture("RGB", samples[..., :3], [animation, *chunks])
+    return _picture("RGBA", samples, [animation, *chunks])
+
+
+def _duration(milliseconds: float) -> bytes:
+    """Seconds as a fraction of two bytes each: see `metadata.Chunk`."""
+    seconds = Fraction(milliseconds).limit_denominator(2**24) / 1000
+    seconds = seconds.limit_denominator(65535)
+    if seconds.numerator > 65535:
+        raise UnsupportedImageError(f"a frame of {float(seconds)} seconds cannot be kept")
+    return struct.pack(">HH", seconds.numerator, seconds.denominator)
+
+
+def frame_height(picture: Picture) -> int:
+    """The height of a picture, or of each frame of an animation. FormatError if it is damaged."""
+    count = metadata.frames(metadata.parse(picture.metadata, picture.mode))
+    if picture.height % count:
+        raise FormatError("the file is damaged: its frames are not of one size")
+    return picture.height // count
 
 
 def _check_keepable(image: Image.Image) -> None:
@@ -335,6 +389,8 @@ def to_pillow(picture: Picture) -> Image.Image:
     height, width = picture.planes[0].shape[:2]
     chunks = metadata.parse(picture.metadata, mode)
     samples = _joined(picture)
+    if metadata.frames(chunks) > 1:
+        return Image.open(io.BytesIO(png.write(mode, samples, chunks)))
     if mode == "1":
         image = Image.frombytes(
             "1", (width, height), np.packbits(samples[..., 0], axis=1).tobytes()
@@ -388,13 +444,17 @@ def from_array(array: NDArray[Any]) -> Picture:
 def to_array(picture: Picture) -> Array:
     """The samples: (height, width) of one channel, else (height, width, channels).
 
+    Of an animation, all its frames: (frames, height, width) or (frames, height, width, channels).
+
     uint8, or uint16 for 16-bit modes, or bool for a 1-bit image. Of a palette image they are the
     indices, of a CMYK image cyan, magenta, yellow and black.
     """
     samples = _joined(picture)
     if picture.mode == "CMYK":
         samples = 255 - samples
-    flat = samples[..., 0] if samples.shape[2] == 1 else samples
+    if (height := frame_height(picture)) < picture.height:
+        samples = samples.reshape(-1, height, *samples.shape[1:])
+    flat = samples[..., 0] if samples.shape[-1] == 1 else samples
     return flat.astype(np.bool_) if picture.mode == "1" else flat
 
 
@@ -419,6 +479,8 @@ def write(picture: Picture, suffix: str) -> tuple[bytes, list[str]]:
         return png.write(picture.mode, _joined(picture), chunks), []
     format_, modes, kept = _WRITABLE[suffix.lower()]
     lost = [chunk.name for chunk in chunks if chunk.name not in kept]
+    if "animation" in lost:
+        raise UnsupportedImageError(f"{suffix} cannot hold an animation; use .png")
     what = f"an image of mode {picture.mode}"
     if picture.mode not in modes or "transparency" in lost:
         what += " with transparency" if "transparency" in lost else ""

@@ -59,8 +59,14 @@ class PxzImageFile(ImageFile.ImageFile):
         if mode.endswith(";16") and mode != "I;16":
             raise _for_pillow(pictures.deep_error(mode))
         self._mode = mode
-        self._size = (header.width, header.height)
+        self.n_frames = metadata.frames(chunks)
+        self.is_animated = self.n_frames > 1
+        if header.height % self.n_frames:
+            raise SyntaxError("the file is damaged: its frames are not of one size")
+        self._size = (header.width, header.height // self.n_frames)
         self.info = metadata.to_pillow(chunks, mode)
+        self._frame = 0
+        self._film: Image.Image | None = None
         self._partial: Partial | None = None
 
     def verify(self) -> None:
@@ -72,7 +78,7 @@ class PxzImageFile(ImageFile.ImageFile):
         """As of any image; before the image is loaded, only the tiles that it needs are decoded."""
         left, top, right, bottom = map(round, box or (0, 0, *self.size))
         inside = 0 <= left < right <= self.width and 0 <= top < bottom <= self.height
-        if self.fp is None or not inside:
+        if self.fp is None or not inside or self.is_animated:
             return super().crop(box)
         from pixelzip import api, pictures
 
@@ -90,9 +96,31 @@ class PxzImageFile(ImageFile.ImageFile):
             if self._exclusive_fp:
                 self.fp.close()
             self.fp = self._partial = None
-            self.im = image.im
-            self.palette = image.palette
+            if self.is_animated:
+                self._film = image
+                self.seek(self._frame)
+            else:
+                self.im = image.im
+                self.palette = image.palette
         return super().load()
+
+    def tell(self) -> int:
+        """The number of the frame."""
+        return self._frame
+
+    def seek(self, frame: int) -> None:
+        """Go to a frame of an animation. EOFError if there is none."""
+        if not 0 <= frame < self.n_frames:
+            raise EOFError("no more images in this file")
+        self._frame = frame
+        if self._film is not None:
+            self._film.seek(frame)
+            self.im = self._film.convert(self.mode).im
+            self.info |= {
+                name: self._film.info[name]
+                for name in ("duration", "loop")
+                if name in self._film.info
+            }
 
     def _decode(self) -> Image.Image:
         from pixelzip import api

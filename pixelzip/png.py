@@ -15,14 +15,14 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from pixelzip import metadata
-from pixelzip.codec.errors import UnsupportedImageError
+from pixelzip.codec.errors import FormatError, UnsupportedImageError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -35,6 +35,7 @@ _PASSES = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4),
            (0, 1, 1, 2)]  # fmt: skip
 """Of an interlaced image: each pass's first column and row, and its steps between them."""
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+_ANIMATED = (b"acTL", b"fcTL", b"fdAT")
 _OF_THE_FILE = (b"iDOT",)
 """Chunks that say where in the file the pixels lie."""
 _BEFORE = (b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"sBIT")
@@ -61,8 +62,8 @@ class Header:
 def take_apart(data: bytes) -> tuple[Header, bytes, list[metadata.Chunk]]:
     """The header, a PNG of nothing but the pixels, and the chunks of metadata as they stand.
 
-    The chunks are still compressed: see `metadata.from_png`. Raises UnsupportedImageError if the
-    file is damaged or animated.
+    The chunks are still compressed: see `metadata.from_png`. Of an animated file the PNG holds all
+    that its frames need. Raises UnsupportedImageError if the file is damaged.
     """
     header: Header | None = None
     pixels = [SIGNATURE]
@@ -73,16 +74,13 @@ def take_apart(data: bytes) -> tuple[Header, bytes, list[metadata.Chunk]]:
                 raise UnsupportedImageError("the file is a damaged PNG: it has a wrong header")
             width, height, depth, colour_type, *_, interlaced = struct.unpack(">IIBBBBB", body)
             header = Header(width, height, depth, colour_type, interlaced != 0)
-        elif kind == b"acTL" and len(body) == 8 and body[:4] != b"\0\0\0\1":
-            frames = int.from_bytes(body[:4], "big")
-            raise UnsupportedImageError(
-                f"the image is animated ({frames} frames); keep one frame of it"
-            )
-        if kind in _CRITICAL:
+        if kind in _CRITICAL or kind in _ANIMATED or kind == b"tRNS":
             pixels.append(whole)
         if kind == b"IDAT":
             if all(chunk.kind != kind for chunk in chunks):
                 chunks.append(metadata.Chunk(kind, b""))
+        elif kind in _ANIMATED:
+            pass
         elif kind == b"PLTE" or (metadata.is_ancillary(kind) and kind not in _OF_THE_FILE):
             chunks.append(metadata.Chunk(kind, body))
     if header is None:
@@ -97,15 +95,28 @@ def check_rows(header: Header, pixels: bytes) -> None:
 
     ``pixels`` is the PNG that `take_apart` gives.
     """
-    missing = _rows_length(header)
-    inflater = zlib.decompressobj()
+    missing, inflater = _rows_length(header), zlib.decompressobj()
+    begun = False
     try:
         for kind, body, _ in _chunks(pixels):
-            while kind == b"IDAT" and body and missing > 0 and not inflater.eof:
+            if kind == b"fcTL" and len(body) == 26:
+                if begun:
+                    _check_no_more(missing)
+                    width, height = struct.unpack(">II", body[4:12])
+                    missing = _rows_length(replace(header, width=width, height=height))
+                    inflater = zlib.decompressobj()
+                continue
+            body = body[4:] if kind == b"fdAT" else body
+            begun |= kind == b"IDAT"
+            while kind in (b"IDAT", b"fdAT") and body and missing > 0 and not inflater.eof:
                 missing -= len(inflater.decompress(body, _BAND))
                 body = inflater.unconsumed_tail
     except zlib.error as error:
         raise UnsupportedImageError("the file is a damaged PNG: its pixels are damaged") from error
+    _check_no_more(missing)
+
+
+def _check_no_more(missing: int) -> None:
     if missing > 0:
         raise UnsupportedImageError("the file is a damaged PNG: some of its rows are missing")
 
@@ -180,21 +191,27 @@ def _unpacked(pixels: bytes, rawmode: str) -> NDArray[np.uint8]:
 
 def write(mode: str, samples: Samples, chunks: metadata.Metadata) -> bytes:
     """A PNG file of a picture of this mode (see `pixelzip.codec.container.MODES`)."""
-    height, width, channels = samples.shape
+    height, _, channels = samples.shape
+    frame_height, width = height // metadata.frames(chunks), samples.shape[1]
     depth = 16 if samples.dtype == np.uint16 else 1 if mode == "1" else 8
     palette = metadata.find(chunks, b"PLTE") or b""
+    if height % metadata.frames(chunks):
+        raise FormatError("the file is damaged: its frames are not of one size")
     if mode == "P":
         # Every index needs an entry, and few entries need fewer bits.
         palette = palette.ljust(3 * (int(samples.max()) + 1), b"\0")
         depth = next(bits for bits in (1, 2, 4, 8) if len(palette) <= 3 << bits)
     colour_type = _COLOUR_TYPES[mode.partition(";")[0].replace("I", "L")]
     out = bytearray(SIGNATURE)
-    out += _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0))
+    out += _chunk(
+        b"IHDR", struct.pack(">IIBBBBB", width, frame_height, depth, colour_type, 0, 0, 0)
+    )
     kinds = [chunk.kind for chunk in chunks]
     pixels = kinds.index(b"IDAT") if b"IDAT" in kinds else len(kinds)
     colours = kinds.index(b"PLTE") if palette and b"PLTE" in kinds else 0
     first = {*range(colours), *(n for n in range(pixels) if kinds[n] in _BEFORE)}
-    own = (b"PLTE", b"IDAT")
+    own = (b"PLTE", b"IDAT", b"acTL")
+    animation = metadata.find(chunks, b"acTL")
     written = {
         number: _chunk(chunk.kind, metadata.to_png(chunk))
         for number, chunk in enumerate(chunks)
@@ -204,12 +221,32 @@ def write(mode: str, samples: Samples, chunks: metadata.Metadata) -> bytes:
     if palette:
         out += _chunk(b"PLTE", palette)
     out += b"".join(body for n, body in written.items() if n < pixels and n not in first)
-    for piece in _compressed(
-        samples, depth, channels * depth // 8 if mode not in ("1", "P") else 0
-    ):
-        out += _chunk(b"IDAT", piece)
+    step = channels * depth // 8 if mode not in ("1", "P") else 0
+    if animation is None:
+        out += b"".join(_chunk(b"IDAT", piece) for piece in _compressed(samples, depth, step))
+    else:
+        out += b"".join(_animated(samples, depth, step, animation))
     out += b"".join(body for n, body in written.items() if n > pixels)
     return bytes(out + _chunk(b"IEND", b""))
+
+
+def _animated(samples: Samples, depth: int, step: int, animation: bytes) -> Iterator[bytes]:
+    """The chunks of the frames, which lie one below the other; see `metadata.Chunk`."""
+    plays, durations = animation[:4], animation[4:]
+    height, width = len(samples) // (len(durations) // 4), samples.shape[1]
+    frames = [samples[top : top + height] for top in range(0, len(samples), height)]
+    yield _chunk(b"acTL", struct.pack(">I", len(frames)) + plays)
+    number = 0
+    for at, frame in enumerate(frames):
+        place = struct.pack(">5I", number, width, height, 0, 0)
+        yield _chunk(b"fcTL", place + durations[4 * at : 4 * at + 4] + b"\0\0")
+        number += 1
+        for piece in _compressed(frame, depth, step):
+            if at == 0:
+                yield _chunk(b"IDAT", piece)
+            else:
+                yield _chunk(b"fdAT", number.to_bytes(4, "big") + piece)
+                number += 1
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
