@@ -816,7 +816,7 @@ def test_pipes_in_folders_and_without_writers(run: Run, photo: Path) -> None:
 
 def test_a_refused_input_is_in_nobodys_way(run: Run, photo: Path) -> None:
     frames = [Image.new("L", (8, 8), level) for level in (0, 255)]
-    frames[0].save(photo.with_name("anim.gif"), save_all=True, append_images=frames[1:])
+    frames[0].save(photo.with_name("anim.gif"), "TIFF", save_all=True, append_images=frames[1:])
     for name in ("anim.png", "anim.tif"):
         with Image.open(photo) as image:
             image.save(photo.with_name(name))
