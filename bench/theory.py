@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pixelzip import api
-from pixelzip.codec import tiles
 from pixelzip.codec.container import tile_grid
 from pixelzip.codec.encode import DEFAULT_TILE
+from pixelzip.codec.errors import UnsuitableNetworkError
 from pixelzip.codec.picture import Picture
 from pixelzip.models.freezing.freeze import load_checkpoint
 
@@ -33,18 +33,10 @@ def frozen_bits(network: str, picture: Picture, threads: int) -> float | None:
     Each tile has the class that suits it best, if the network has classes. Grey is luma, of which
     another network may take care.
     """
-    if picture.mode not in _MODES:
+    try:
+        return float(api.score(picture, network, threads).sum(dtype=np.float64))
+    except UnsuitableNetworkError:
         return None
-    networks = api.Networks(network, api.DEFAULT_DEVICE)
-    total = 0.0
-    for channels, kind in ((1, "luma"), (3, "colour")):
-        if areas := _tiles(picture, channels):
-            conditional = networks.get(kind) or networks.get("colour")
-            if conditional is None or not conditional.codes(channels):
-                return None
-            scores = tiles.score_tiles(conditional, areas, threads=threads)
-            total += sum(float(bits.sum(dtype=np.float64)) for bits in scores)
-    return total
 
 
 def file_bits(data: bytes, networks: Sequence[str], threads: int) -> float:

@@ -8,9 +8,10 @@
     print(pixelzip.info(data).bits_per_dim)
     images = pixelzip.sample("photo", 4)       # what the network takes for a picture
 
-Wherever a picture goes in, it is a path, a Pillow image, or an array of (height, width) or (height,
-width, channels); a ``.pxz`` file is bytes or a path. Errors are subclasses of
-`pixelzip.PixelzipError`, apart from the usual OSError of a file that cannot be read.
+Wherever a picture goes in, it is a path, a Pillow image, an array of (height, width) or (height,
+width, channels), or a torch tensor of (channels, height, width); a ``.pxz`` file is bytes or a
+path. Errors are subclasses of `pixelzip.PixelzipError`, apart from the usual OSError of a file that
+cannot be read.
 
 *bits/dim* is always the bits of the whole file divided by its sub-pixels: width x height x samples
 of a pixel. A 16-bit sample counts as one sub-pixel, and so does a palette index.
@@ -43,7 +44,7 @@ from pixelzip.codec.errors import (
     UnsupportedImageError,
 )
 from pixelzip.codec.methods import MAX_NETWORK_SIDE
-from pixelzip.codec.picture import Picture
+from pixelzip.codec.picture import Picture, kind_of
 
 if TYPE_CHECKING:
     from pixelzip.codec.conditional import Conditional
@@ -208,6 +209,26 @@ def decompress_many(
     return [pictures.to_pillow(picture) for picture in decoded]
 
 
+def decompress_arrays(
+    files: Iterable[DataLike],
+    *,
+    networks: Sequence[str] = (),
+    threads: int | None = None,
+    device: str = DEFAULT_DEVICE,
+    max_pixels: int = MAX_PIXELS,
+) -> list[pictures.Array]:
+    """As `decompress_many`, to arrays: see `decompress_array`."""
+    from pixelzip.codec.decode import decode_many
+
+    decoded = decode_many(
+        [_bytes(data) for data in files],
+        _finder(networks, device),
+        threads=threads or available_threads(),
+        max_pixels=max_pixels,
+    )
+    return [pictures.to_array(picture) for picture in decoded]
+
+
 @dataclass(frozen=True)
 class Part:
     """A plane as it is stored: colour, alpha, low bytes, luma..."""
@@ -333,6 +354,25 @@ def info(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Info:
         metadata=_names(chunks),
         metadata_bytes=len(container.metadata),
     )
+
+
+def ideal_bits(
+    image: ImageLike,
+    *,
+    network: str = PHOTO,
+    threads: int | None = None,
+    device: str = DEFAULT_DEVICE,
+) -> NDArray[np.float32]:
+    """The bits that each pixel of an image takes under a network: (height, width), in theory.
+
+    That is the negative logarithm of its probability to the base 2, all its sub-pixels summed, cut
+    into tiles as files are. Nothing is coded, and no origin or simpler form is looked for. With
+    ``photo`` and ``tiny``, grey is coded by ``luma``.
+
+    Raises UnsuitableNetworkError if the network does not code such pixels, and what `compress`
+    raises of images and networks.
+    """
+    return score(to_picture(image, strip=True), network, threads, device)
 
 
 def cost_map(
@@ -513,8 +553,45 @@ def to_picture(image: ImageLike, *, strip: bool = False) -> Picture:
         return pictures.from_pillow(image, strip=strip)
     if isinstance(image, np.ndarray):
         return pictures.from_array(image)
+    if type(image).__module__ == "torch":
+        return pictures.from_array(_of_tensor(image))
+    if not isinstance(image, str | os.PathLike):
+        raise UnsupportedImageError(
+            f"{type(image).__name__} is no image: give a path, a Pillow image, an array of "
+            "(height, width) or (height, width, channels), or a tensor of (channels, height, width)"
+        )
     with _named(image):
         return pictures.read(Path(image).read_bytes(), strip=strip)
+
+
+def score(
+    picture: Picture, network: str, threads: int | None = None, device: str = DEFAULT_DEVICE
+) -> NDArray[np.float32]:
+    """A picture's bits under a network: see `ideal_bits`."""
+    from pixelzip.codec import tiles
+    from pixelzip.codec.container import area, tile_grid
+    from pixelzip.codec.encode import DEFAULT_TILE
+
+    bits = np.zeros((picture.height, picture.width), np.float32)
+    grid = tile_grid(picture.height, picture.width, DEFAULT_TILE)
+    networks = Networks(network, device)
+    for position, plane in enumerate(picture.planes):
+        coded = plane[..., :1] if transforms.is_grey(plane) else plane
+        kind = "colour" if coded.shape[2] == 3 else "luma"
+        conditional = networks.get(kind) or networks.get("colour")
+        suits = conditional is not None and conditional.codes(coded.shape[2])
+        if conditional is None or not suits or kind_of(picture.mode, position) == "labels":
+            raise UnsuitableNetworkError(
+                f"the network {network} does not code images of mode {picture.mode}"
+            )
+        scores = tiles.score_tiles(
+            conditional,
+            [np.ascontiguousarray(coded[area(box)]) for box in grid],
+            threads=threads or available_threads(),
+        )
+        for box, own in zip(grid, scores, strict=True):
+            bits[area(box)] += own
+    return bits
 
 
 def encode(
@@ -692,6 +769,12 @@ def _frame_height(height: int, frames: int) -> int:
     if height % frames:
         raise FormatError("the file is damaged: its frames are not of one size")
     return height // frames
+
+
+def _of_tensor(tensor: Any) -> NDArray[Any]:
+    """torch has channels first."""
+    array: NDArray[Any] = tensor.detach().cpu().numpy()
+    return np.moveaxis(array, 0, 2) if array.ndim == 3 else array
 
 
 def _names(chunks: metadata.Metadata) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ MODULES = {
     "verify": "verify",
     "info": "info",
     "inspect": "inspect",
+    "bits": "bits",
     "networks": "networks",
     "manifest": "manifest",
     "sample": "sampling",

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import sys
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -44,6 +46,23 @@ class Entry(TypedDict):
 def names() -> list[str]:
     """The networks that ship with pixelzip."""
     return sorted(path.stem for path in _FOLDER.glob("*.safetensors"))
+
+
+def folders() -> list[Path]:
+    """Where networks of one's own are looked for: as PIXELZIP_NETWORKS says, then the user's."""
+    named = os.environ.get("PIXELZIP_NETWORKS", "").split(os.pathsep)
+    if sys.platform == "win32":
+        data = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        data = Path.home() / "Library" / "Application Support"
+    else:
+        data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return [*map(Path, filter(None, named)), Path(data, "pixelzip", "networks")]
+
+
+def _own() -> list[Path]:
+    """The files of networks in these folders."""
+    return [path for folder in folders() for path in sorted(folder.glob("*.safetensors"))]
 
 
 def describe() -> list[Entry]:
@@ -95,26 +114,31 @@ def _header(path: Path) -> dict[str, Any]:
 def load(
     name_or_path: str, *, carrier: str | None = None, device: str = "cpu"
 ) -> Frozen | Integers:
-    """A network of the zoo by its name, or any frozen network by its path.
+    """A network of the zoo by its name, any frozen network by its path, or one's own by its name.
 
     Raises UnknownNetworkError if there is no such network, NetworkFileError if its file is
     damaged, DeviceError if there is no such device. ``carrier`` and ``device`` are those of
     `pixelzip.models.frozen.backends.make`; they change the speed and never the result.
     """
-    return _load(name_or_path, carrier, device)
+    return _load(_path(name_or_path), carrier, device)
+
+
+def _path(name_or_path: str) -> Path:
+    if name_or_path in names():
+        return _FOLDER / f"{name_or_path}.safetensors"
+    own = [path for path in _own() if path.stem == name_or_path]
+    for path in (Path(name_or_path), *own):
+        if path.is_file():
+            return path
+    known = ", ".join(names()) or "none"
+    raise UnknownNetworkError(
+        f"there is no network {name_or_path!r}: give the name of one that ships"
+        f" ({known}) or the path of a frozen network"
+    )
 
 
 @lru_cache(maxsize=8)
-def _load(name_or_path: str, carrier: str | None, device: str) -> Frozen | Integers:
-    path = _FOLDER / f"{name_or_path}.safetensors"
-    if name_or_path not in names():
-        path = Path(name_or_path)
-        if not path.is_file():
-            known = ", ".join(names()) or "none"
-            raise UnknownNetworkError(
-                f"there is no network {name_or_path!r}: give the name of one that ships"
-                f" ({known}) or the path of a frozen network"
-            )
+def _load(path: Path, carrier: str | None, device: str) -> Frozen | Integers:
     if _header(path).get("__metadata__", {}).get("format") == PROGRAMS:
         from pixelzip.models.programs import integers
 
@@ -128,7 +152,7 @@ def _load(name_or_path: str, carrier: str | None, device: str) -> Frozen | Integ
 def find(
     fingerprint: bytes, extra: Sequence[str] = (), *, device: str = "cpu"
 ) -> Frozen | Integers:
-    """The network whose fingerprint begins so, in the zoo or among the paths in ``extra``.
+    """The network whose fingerprint begins so, in the zoo, the paths in ``extra`` or `folders`.
 
     Raises UnknownNetworkError if none does, and what `load` raises.
     """
@@ -139,7 +163,19 @@ def find(
         network = load(path, device=device)
         if network.fingerprint.startswith(fingerprint):
             return network
+    for path in map(str, filter(partial(_begins, fingerprint), _own())):
+        network = load(path, device=device)
+        if network.fingerprint.startswith(fingerprint):
+            return network
     raise UnknownNetworkError(
         f"the file needs the network {fingerprint.hex()}, which is not here:"
         " install the version of pixelzip that made the file, or pass the network's file"
     )
+
+
+def _begins(fingerprint: bytes, path: Path) -> bool:
+    """Whether a file says that its network has a fingerprint that begins so."""
+    try:
+        return _describe(path)["fingerprint"].startswith(fingerprint.hex())
+    except (NetworkFileError, ValueError, KeyError, TypeError, AttributeError):
+        return False  # of another kind
