@@ -60,6 +60,11 @@ class ImageFigures:
         """Bits of the whole file over sub-pixels."""
         return 8 * self.bytes / self.subpixels
 
+    @property
+    def growth(self) -> float | None:
+        """How much looking for origins makes the file larger, as a fraction; mostly negative."""
+        return None if self.plain_bytes is None else self.bytes / self.plain_bytes - 1
+
 
 @dataclass(frozen=True)
 class Gap:
@@ -109,6 +114,12 @@ class CodecFigures:
         """How many images had which origin, the most frequent first."""
         found = Counter(image.origin for image in self.images if image.origin is not None)
         return dict(found.most_common())
+
+    @property
+    def worst_origin(self) -> ImageFigures | None:
+        """The image whose file an origin saves least in, or makes largest; None without any."""
+        found = [i for i in self.images if i.origin is not None and i.plain_bytes is not None]
+        return max(found, key=lambda image: image.growth or 0, default=None)
 
     @property
     def theoretical_bits_per_dim(self) -> float | None:
@@ -214,6 +225,7 @@ class Results:
             "bits_per_dim": codec.bits_per_dim,
             "plain_bits_per_dim": codec.plain_bits_per_dim,
             "origins": codec.origins,
+            "worst_origin": asdict(codec.worst_origin) if codec.worst_origin else None,
             "payload_bits_per_dim": codec.payload_bits_per_dim,
             "theoretical_bits_per_dim": codec.theoretical_bits_per_dim,
             "float_bits_per_dim": codec.float_bits_per_dim,

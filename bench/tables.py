@@ -37,8 +37,8 @@ class Table:
 
 
 def all_tables(results: Results) -> list[Table]:
-    """Sizes, speeds, origins and gaps."""
-    tables = sizes(results), speeds(results), origins(results), gaps(results)
+    """Sizes, speeds, origins, the worst of them, and gaps."""
+    tables = sizes(results), speeds(results), origins(results), worst(results), gaps(results)
     return [table for table in tables if table]
 
 
@@ -85,6 +85,18 @@ def origins(results: Results) -> Table | None:
     ]
     columns = ("codec", "computed from", "images")
     return Table("Origins found", columns, tuple(rows)) if rows else None
+
+
+def worst(results: Results) -> Table | None:
+    """Of each network's files that have an origin, the one that gains least; None without any."""
+    rows = [
+        (codec.name, image.name, f"{image.bytes:,}", f"{image.plain_bytes:,}", f"{growth:+.2%}")
+        for codec in results.codecs
+        for image in [codec.worst_origin]
+        if image is not None and (growth := image.growth) is not None
+    ]
+    columns = ("codec", "image", "bytes, on", "bytes, off", "difference")
+    return Table("Origins on against off: worst file", columns, tuple(rows)) if rows else None
 
 
 def gaps(results: Results) -> Table | None:

@@ -21,7 +21,7 @@ Words = NDArray[np.uint16]
 
 _SMALL = 64 * 64
 """Pixels of a picture in which even looking closely would cost more than coding."""
-_SAMPLE = 2000
+_SAMPLE = 600
 """So many pixels, and so many colours, tell how crowded the cube is."""
 _REACH = 3
 """A network's guess at a pixel is taken to reach this far in each direction, falling off by ..."""
@@ -132,10 +132,12 @@ def find(pixels: Pixels) -> Colours | None:
     height, width, _ = pixels.shape
     if height < 2 or width < 2:
         return None
+    if height * width <= _SMALL:
+        packed = pixels.reshape(-1, 3) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+        if 2 * len(np.unique(packed)) > len(packed):
+            return None  # a colour of a sparse set costs more than two of its pixels gain
     blue = _blues(pixels)
     count = int(np.bitwise_count(blue).sum(dtype=np.int64))
-    if height * width <= _SMALL and 2 * count > height * width:
-        return None  # a colour of a sparse set costs more than two of its pixels gain
     places = np.linspace(0, (height - 1) * (width - 1) - 1, _SAMPLE).astype(np.intp)
     row, column = np.divmod(places, width - 1)
     colours, errors = _guess(pixels, row + 1, column + 1)
@@ -189,7 +191,9 @@ def _random_cost(blue: Words, count: int) -> float:
 
 def _choose(blue: Words, count: int) -> Pixels:
     """Some of the ``count`` colours of a set (n, 3), evenly spaced."""
-    there = np.unpackbits(blue.astype("<u2").view(np.uint8), bitorder="little")
+    words = np.flatnonzero(blue)
+    some = blue.reshape(-1)[words].astype("<u2").view(np.uint8).reshape(-1, 2)
+    word, bit = np.nonzero(np.unpackbits(some, axis=1, bitorder="little"))
     places = np.linspace(0, count - 1, min(count, _SAMPLE)).astype(np.intp)
-    numbers = np.flatnonzero(there)[places]
+    numbers = 16 * words[word[places]] + bit[places]
     return np.stack([numbers >> 16, numbers >> 8 & 255, numbers & 255], axis=1).astype(np.uint8)

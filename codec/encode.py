@@ -59,16 +59,20 @@ _INDEX_COST = 3
 """About the bytes that the index spends on a tile."""
 _FLAT = 0.1
 """Bits/dim below which the fallback is good enough to spare the network the work."""
-_OPTIMISM = 0.85
-"""The fallback ends at no less than this fraction of its estimate ..."""
-_SMOOTH = 1.5
-"""... except below so many bits/dim, where a sample tells little: there it is always tried ..."""
+_OPTIMISM = ((0.5, 0.0), (3, 0.75), (5, 0.85), (np.inf, 0.89))
+"""The fallback ends at no less than this fraction of an estimate below so many bits/dim: the fewer
+these are, the less a sample tells ..."""
 _LARGE = 2**22
 _LARGE_OPTIMISM = 0.4
-"""... unless that takes seconds, in an area of more bytes than _LARGE; there this counts."""
+"""... except that trying takes seconds in an area of more bytes than _LARGE; there this counts."""
+_REPEATS = 0.7
+"""Where a whole is estimated at less than this fraction of its tiles, they repeat each other."""
 
 _FEW_CORRECTIONS = 32
 """So many pixels to a byte of corrections, or more, say that an origin is no accident."""
+
+_RICH = 2.5
+"""So many bits/dim, or more, are left to a network; then fewer samples are fewer bytes."""
 
 _SURE = 64 * 64
 """Pictures of at most so many pixels are coded in every way that there is; of larger ones ..."""
@@ -215,6 +219,15 @@ class _Area:
         return height, width, channels
 
     @property
+    def floor(self) -> float:
+        """Bytes that the fallback hardly goes below."""
+        rate = self.estimate * 8 / self.pixels.size
+        fraction = next(fraction for limit, fraction in _OPTIMISM if rate < limit)
+        if self.pixels.size > _LARGE:
+            fraction = max(fraction, _LARGE_OPTIMISM)
+        return self.estimate * fraction
+
+    @property
     def cost(self) -> float:
         """Bytes of the smallest tile so far."""
         return np.inf if self.best is None else len(self.best.payload)
@@ -228,10 +241,7 @@ class _Area:
         """Try what needs no network, unless it can hardly beat what there is or ``rival`` bytes."""
         if self.best is not None and self.best.method != Method.NETWORK:
             return
-        smooth = self.estimate * 8 < _SMOOTH * self.pixels.size
-        large = self.pixels.size > _LARGE
-        fraction = _OPTIMISM if not smooth else _LARGE_OPTIMISM if large else 0
-        if self.estimate * fraction < min(self.cost, rival):
+        if self.floor < min(self.cost, rival):
             self.offer(self.packed())
             if self.cost >= self.pixels.size:
                 self.best = methods.encode(Method.RAW, self.pixels)
@@ -271,13 +281,29 @@ class _Plane:
         """Bytes besides its tiles."""
         return 0 if self.colours is None else len(self.colours.data)
 
-    def settle(self) -> StoredPlane:
-        """The smaller of the tiles and the whole, once the tiles are settled."""
-        total = sum(tile.cost + _INDEX_COST for tile in self.tiles) if self.tiles else np.inf
-        total += self.aside
+    @property
+    def cost(self) -> float:
+        """Bytes of its tiles, or of the whole where it has none."""
+        if not self.tiles:
+            return self.whole.cost + self.aside
+        return sum(tile.cost + _INDEX_COST for tile in self.tiles) + self.aside
+
+    def settle(self, rival: float = np.inf) -> StoredPlane:
+        """The smaller of the tiles and the whole, once the tiles are settled.
+
+        More than ``rival`` bytes are of no use, once there is something.
+        """
+        total = self.cost if self.tiles else np.inf
         # Where the fallback has won the tiles, it may do far better with all of them at once.
         won = all(tile.best and tile.best.method != Method.NETWORK for tile in self.tiles)
-        self.whole.fall_back(np.inf if won else total)
+        if not won:
+            apart = sum(tile.estimate for tile in self.tiles)
+            if self.whole.estimate > _REPEATS * apart:  # a sample of the whole tells less
+                self.whole.estimate = max(self.whole.estimate, apart)
+            rival = min(rival, total)
+        elif self.tiles or self.whole.best is None:
+            rival = np.inf
+        self.whole.fall_back(rival)
         chosen = [self.whole] if self.whole.cost < total else self.tiles
         tiles = tuple(one.best for one in chosen if one.best is not None)
         coded = any(tile.method == Method.NETWORK for tile in tiles)
@@ -298,9 +324,15 @@ class _Candidate:
     planes: list[_Plane] = field(default_factory=list)
     corrections: bytes = b""
 
-    def settle(self) -> Component:
-        """What it comes to."""
-        planes = tuple(plane.settle() for plane in self.planes)
+    @property
+    def cost(self) -> float:
+        """Bytes of what is there so far."""
+        return sum(plane.cost for plane in self.planes) + len(self.corrections)
+
+    def settle(self, rival: float = np.inf) -> Component:
+        """What it comes to; more than ``rival`` bytes are of no use."""
+        spare = rival - self.cost if np.isfinite(self.cost) else np.inf
+        planes = tuple(plane.settle(plane.cost + spare) for plane in self.planes)
         return Component(self.position, self.form, planes, self.corrections)
 
 
@@ -451,6 +483,12 @@ def _explains_holes(candidate: _Candidate) -> bool:
     return chroma and len(candidate.corrections) * _FEW_CORRECTIONS <= pixels
 
 
+def _has_fewer_samples(candidate: _Candidate) -> bool:
+    """Whether it explains nearly all pixels by luma and chroma with fewer samples than they."""
+    halved = any(plane.layout.step != (1, 1) for plane in candidate.planes)
+    return halved and _explains_holes(candidate)
+
+
 def _sparse(candidate: _Candidate) -> _Candidate | None:
     """A component as it is but for the colours that do not occur; None if that is not worth it."""
     for plane in candidate.planes:
@@ -458,8 +496,8 @@ def _sparse(candidate: _Candidate) -> _Candidate | None:
             pixels = plane.whole.pixels
             found = colours.find(pixels)
             if found is not None:
-                sparse = _Plane(Plane(pixels, "colour"), [])
-                sparse.network, sparse.colours = plane.network, found
+                sparse = plane.with_network(plane.network)
+                sparse.colours = found
                 return replace(candidate, planes=[sparse])
     return None
 
@@ -472,7 +510,11 @@ def _is_constant(pixels: Bytes) -> bool:
 
 
 def _narrow_down(choice: _Choice, picture: Picture, threads: int) -> None:
-    """Drop the ways that a sample shows to be out."""
+    """Drop the ways that a sample shows to be out, or that need none."""
+    wholes = [plane.whole for one in choice[0] for plane in one.planes]
+    if all(whole.estimate * 8 > _RICH * whole.pixels.size for whole in wholes):
+        fewer = [way for way in choice if all(_has_fewer_samples(one) for one in way)]
+        choice[:] = fewer[:1] or choice
     if len(choice) > 1:
         boxes = _patches(picture.height, picture.width)
         sizes = [[_expect(one, boxes, threads) for one in way] for way in choice]
@@ -511,8 +553,7 @@ def _expect(candidate: _Candidate, boxes: Sequence[Box], threads: int) -> tuple[
             rate, fallback = whole.cost, whole.cost
         else:
             rate = plane.aside + _rate(plane, boxes, threads) if plane.network else np.inf
-            smooth = whole.estimate * 8 < _SMOOTH * whole.pixels.size
-            fallback = 0 if smooth else whole.estimate * _OPTIMISM
+            fallback = whole.floor
         least += min(rate, fallback)
         most += min(rate, whole.estimate or np.inf)
     return least, most
@@ -630,7 +671,8 @@ def _finish(picture: Picture, draft: Sequence[_Choice]) -> bytes:
     """Choose the smallest way to store each component, and lay out the file."""
     chosen: list[tuple[_Candidate, Component]] = []
     for choice in draft:
-        ways = [[(candidate, candidate.settle()) for candidate in way] for way in choice]
+        least = min(sum(candidate.cost for candidate in way) for way in choice)
+        ways = [[(one, one.settle(least)) for one in way] for way in choice]
         chosen += min(ways, key=lambda way: sum(_cost(component) for _, component in way))
     chosen.sort(key=lambda pair: pair[1].position)
     joined = _join(picture, [component for _, component in chosen])

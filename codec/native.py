@@ -39,12 +39,16 @@ def library(name: str) -> ctypes.CDLL | None:
 
 def array(dtype: type[np.generic]) -> Any:
     """The type of an argument that is an array; None is NULL."""
-    pointer = np.ctypeslib.ndpointer(dtype, flags="C_CONTIGUOUS")
+    wanted = np.dtype(dtype)
 
     def from_param(cls: Any, given: Any) -> Any:
-        return None if given is None else pointer.from_param(given)
+        if given is None:
+            return None
+        if given.dtype != wanted or not given.flags.c_contiguous:
+            raise TypeError(f"an array of {given.dtype}, and {wanted} side by side are wanted")
+        return ctypes.c_void_p(given.__array_interface__["data"][0])
 
-    return type("Array", (pointer,), {"from_param": classmethod(from_param)})
+    return type("Array", (), {"from_param": classmethod(from_param)})
 
 
 def fill_tables(function: Any) -> None:
@@ -62,6 +66,7 @@ def coding() -> ctypes.CDLL | None:
     fill_tables(found.coding_tables)
     fill_tables(found.masked_tables)
     octets, integers, floats = array(np.uint8), array(np.int32), array(np.float32)
+    doubles = array(np.float64)
     states, words, sets = array(np.uint64), array(np.uint32), array(np.uint16)
     size, number, message = ctypes.c_int64, ctypes.c_int, ctypes.c_char_p
     bits = [states, words, size]
@@ -82,8 +87,20 @@ def coding() -> ctypes.CDLL | None:
         ("corrections_code", number, [*bits, octets, octets, size, size, number]),
         ("colours_code", number, [*bits, sets, size]),
         ("colours_mark", None, [octets, size, sets]),
+        ("conversion_render", None, [integers, number, *[octets] * 3, size, octets]),
+        ("conversion_invert", None, [integers, number, doubles, octets, size, octets, octets]),
+        ("shrinking_sweep", size, [
+            integers, integers, octets, array(np.int64), integers, number, array(np.int8), number,
+            number, number, number, states,
+        ]),
+        ("stretching_sums", number, [
+            floats, size, size, integers, integers, ctypes.c_float, octets, octets, floats,
+        ]),
+        ("stretching_adjoint", number, [floats, size, size, size, integers, floats]),
+        ("filters_apply", None, [octets, size, size, size, octets, octets]),
+        ("filters_choose", None, [octets, size, size, size, octets]),
         ("filters_undo", None, [octets, size, size, size, octets]),
-    ):
+    ):  # fmt: skip
         function = getattr(found, name)
         function.restype, function.argtypes = result, arguments
     return found

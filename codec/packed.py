@@ -356,7 +356,12 @@ _BAND = 2**20
 
 def _filter(rows: Bytes, step: int, kinds: Bytes) -> Bytes:
     """Residuals of rows (R, N), each under its own filter (R,)."""
-    out = np.empty_like(rows)
+    out = np.empty(rows.shape, np.uint8)
+    library = native.coding()
+    if library is not None:
+        rows = np.ascontiguousarray(rows)
+        library.filters_apply(rows, *rows.shape, step, kinds, out)
+        return out
     for here, there in _bands(rows):
         predicted = here[1:].copy()
         for kind in np.unique(kinds[there]):
@@ -369,6 +374,11 @@ def _filter(rows: Bytes, step: int, kinds: Bytes) -> Bytes:
 def _choose_filters(rows: Bytes, step: int) -> Bytes:
     """For each row (R, N) the filter whose residuals, as signed bytes, have the least sum."""
     kinds = np.empty(len(rows), np.uint8)
+    library = native.coding()
+    if library is not None:
+        rows = np.ascontiguousarray(rows)
+        library.filters_choose(rows, *rows.shape, step, kinds)
+        return kinds
     for here, there in _bands(rows):
         costs = [
             np.abs(

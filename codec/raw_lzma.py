@@ -35,9 +35,9 @@ def compress(data: bytes, props: int, *, patient: bool = True) -> bytes:
 
 def hasty_length(data: bytes) -> int:
     """The length of the data when compressed in haste: for comparing, not for keeping."""
-    filters = [
-        {**_filter(properties(), 2**22), "mode": lzma.MODE_FAST, "mf": lzma.MF_HC3, "depth": 4}
-    ]
+    window = max(4096, min(2**22, 1 << (len(data) - 1).bit_length()))
+    haste = {"mode": lzma.MODE_FAST, "mf": lzma.MF_HC3, "depth": 4}
+    filters = [{**_filter(properties(), window), **haste}]
     return len(lzma.compress(data, format=lzma.FORMAT_RAW, filters=filters))
 
 

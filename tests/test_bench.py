@@ -126,8 +126,8 @@ def test_speeds_are_also_ratios(measured: tuple[Path, dict[str, Any]]) -> None:
     spent = sum(image["encode_seconds"] for image in photo["per_image"])
     assert photo["encode_mps"] == pytest.approx((32 * 32 + 24 * 20) / 1e6 / spent)
     assert photo["encode_seconds_per_image"] == pytest.approx(spent / 2)
-    # The network's process holds PyTorch; the peers' processes must not.
-    assert png["peak_megabytes"] < 0.7 * photo["peak_megabytes"]
+    # Neither process holds PyTorch, which alone takes twice as much.
+    assert png["peak_megabytes"] < photo["peak_megabytes"] < 150
 
 
 def test_a_row_for_each_image(measured: tuple[Path, dict[str, Any]]) -> None:
@@ -327,6 +327,7 @@ def test_the_page_says_where_networks_lose() -> None:
     assert "- Smaller files than Ours: X by 5.0 %.\n" in text
     assert "- Faster to decode than Ours: all others.\n" in text
     assert "| Ours | a scan | 1 |\n" in text
+    assert "| Ours | a | 8,000 | 9,500 | -15.79% |\n" in text
     assert "| **Ours** | 2.133 | 2.533 | 2.133 | 0.0100 | 0.0100 |\n" in text
 
 

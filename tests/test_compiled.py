@@ -16,6 +16,8 @@ from test_corrections import pairs
 from pixelzip.codec import bits, cdf, colour_bits, corrections, native, packed
 from pixelzip.codec.colours import Colours
 from pixelzip.codec.errors import FormatError
+from pixelzip.codec.origins import conversions, downsampling
+from pixelzip.codec.origins.upsampling import RULES, extents, upsample
 
 Bytes = NDArray[np.uint8]
 Result = TypeVar("Result")
@@ -111,7 +113,62 @@ def test_filters(shape: tuple[int, int], step: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     rows = rng.integers(0, 256, shape, np.uint8)
     kinds = rng.integers(0, packed.Filter.ADAPTIVE, len(rows), np.uint8)
-    residuals = packed._filter(rows, step, kinds)
+    chosen, likewise = both(lambda: packed._choose_filters(rows, step))
+    np.testing.assert_array_equal(chosen, likewise)
+    residuals, same = both(lambda: packed._filter(rows, step, kinds))
+    np.testing.assert_array_equal(residuals, same)
     found, same = both(lambda: packed._unfilter(residuals, step, kinds))
     np.testing.assert_array_equal(found, rows)
     np.testing.assert_array_equal(same, rows)
+
+
+@pytest.mark.parametrize("number", range(conversions.COUNT))
+def test_conversions(number: int, crops: dict[str, Bytes]) -> None:
+    conversion = conversions.conversion(number)
+    rng = np.random.default_rng(number)
+    samples = rng.integers(0, 256, (3, 20, 500), np.uint8)
+    pixels, same = both(lambda: conversion.render(*samples))
+    np.testing.assert_array_equal(pixels, same)
+    noise = rng.integers(0, 256, (5000, 3), np.uint8)
+    photograph = crops["palms-96x64"].reshape(-1, 3)
+    for some in (pixels.reshape(-1, 3), noise, photograph):
+        found, again = both(lambda: conversion.invert(some))  # noqa: B023
+        np.testing.assert_array_equal(found[1], again[1])
+        np.testing.assert_array_equal(found[0], again[0])
+        y, c1, c2 = found[0][:, found[1]]
+        np.testing.assert_array_equal(conversion.render(y, c1, c2), some[found[1]])
+
+
+@pytest.mark.parametrize("number", range(len(RULES)))
+def test_the_search_for_samples(number: int, crops: dict[str, Bytes]) -> None:
+    """Of planes that were stretched, and of pixels that no samples stretch to."""
+    rule, rng = RULES[number], np.random.default_rng(number)
+    height, width = 47, 62
+    rows, columns = extents(height, rule.rows)[-1], extents(width, rule.columns)[-1]
+    size = rows.samples(height, rule.rows), columns.samples(width, rule.columns)
+    planes = [crops["palms-96x64"][: size[0], : size[1], c] for c in (0, 2)]
+    chroma = np.stack([upsample(p, rule, rows, columns, (height, width)) for p in planes])
+    known = rng.random((height, width)) < 0.95
+    chroma[:, 20:23, 30:35] ^= rng.integers(0, 5, (3, 5), np.uint8)
+    found, same = both(lambda: downsampling.shrink(chroma, known, rule, rows, columns))
+    np.testing.assert_array_equal(found, same)
+
+
+@pytest.mark.parametrize("number", range(len(RULES)))
+def test_stretching_in_floats(number: int) -> None:
+    rule, rng = RULES[number], np.random.default_rng(number)
+    height, width = 23, 30
+    rows, columns = extents(height, rule.rows)[-1], extents(width, rule.columns)[-1]
+    chroma = rng.integers(0, 256, (2, height, width), np.uint8)
+    frame = downsampling._Frame(chroma, rng.random((height, width)) < 0.8, rule, rows, columns)
+    size = 2, rows.samples(height, rule.rows), columns.samples(width, rule.columns)
+    samples = (255 * rng.random(size)).astype(np.float32)
+    for work in (
+        lambda: frame.stretch(samples),
+        lambda: frame.misses(samples),
+        lambda: downsampling._adjoint(frame.misses(samples), rule),
+        lambda: downsampling._adjoint(frame.known.astype(np.float32), rule),
+    ):
+        one, other = both(work)
+        assert one.dtype == other.dtype == np.float32
+        np.testing.assert_array_equal(one, other)

@@ -148,6 +148,57 @@ def test_what_was_drawn_over_a_jpeg_is_corrected(crops: Crops) -> None:
     assert bits.sum() / 8 == pytest.approx(pixelzip.info(data).payload_bytes, abs=9)
 
 
+@pytest.mark.parametrize("subsampling", [0, 2])
+def test_one_retouched_pixel_does_not_hide_an_origin(crops: Crops, subsampling: int) -> None:
+    file = io.BytesIO()
+    Image.fromarray(crops["palms-96x64"]).save(file, "JPEG", quality=90, subsampling=subsampling)
+    pixels = np.array(Image.open(file))
+    before = pixelzip.compress(pixels, network="tiny")
+    pixels[31, 47] = 255, 0, 255
+    data = pixelzip.compress(pixels, network="tiny")
+    np.testing.assert_array_equal(pixelzip.decompress_array(data), pixels)
+    assert pixelzip.info(data).origins == pixelzip.info(before).origins != ()
+    assert len(data) < len(before) + 60
+
+
+def test_origins_make_no_file_larger(crops: Crops, photo_path: Path) -> None:
+    """Pictures with an origin and without, whole, cut, turned, scaled, as JPEG."""
+    with Image.open(photo_path) as photo:
+        halved = photo.resize((384, 256), Image.Resampling.LANCZOS)
+        pictures = {
+            "crop": np.asarray(photo)[101:164, 203:290],
+            "turned": np.rot90(np.asarray(photo)[100:132, 40:72]),
+            "halved": np.asarray(halved)[60:140, 100:200],
+            "blurred": np.asarray(halved.resize((24, 16)).resize((120, 80))),
+            "few levels": np.asarray(halved)[:50, :50] & 0xF0,
+        } | crops
+    for name in ("halved", "blurred"):
+        for quality in (50, 95):
+            file = io.BytesIO()
+            Image.fromarray(pictures[name]).save(file, "JPEG", quality=quality)
+            pictures[f"{name}, {quality}"] = np.asarray(Image.open(file))
+    every = [np.ascontiguousarray(pixels) for pixels in pictures.values()]
+    sizes = zip(
+        pixelzip.compress_many(every), pixelzip.compress_many(every, origin="none"), strict=True
+    )
+    larger = {n: s for n, s in zip(pictures, sizes, strict=True) if len(s[0]) > len(s[1])}
+    assert not larger
+
+
+def test_a_small_picture_is_looked_at_once(crops: Crops, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though two networks are tried; and only what the smaller file needs stands in it."""
+    looked: list[int] = []
+    find = origins.ycc.find
+    monkeypatch.setattr(origins.ycc, "find", lambda pixels: looked.append(1) or find(pixels))
+    pixels = np.asarray(
+        Image.fromarray(crops["bikes-96x64"]).resize((40, 30), Image.Resampling.LANCZOS)
+    )
+    data = pixelzip.compress(pixels)
+    assert looked == [1]
+    alone = [pixelzip.compress(pixels, network=name) for name in ("photo", "tiny")]
+    assert data == min(alone, key=len)
+
+
 # Sets of colours.
 
 

@@ -19,6 +19,7 @@ from functools import cache, cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelzip.codec import native
 from pixelzip.codec.origins.origin import strips
 
 Bytes = NDArray[np.uint8]
@@ -44,7 +45,11 @@ class Conversion:
 
     def render(self, y: Bytes, c1: Bytes, c2: Bytes) -> Bytes:
         """Samples of any one shape, uint8 -> pixels, that shape and 3 channels, uint8."""
-        pixels = np.empty((*y.shape, 3), np.uint8)
+        pixels, library = np.empty((*y.shape, 3), np.uint8), native.coding()
+        if library is not None:
+            planes = [np.ascontiguousarray(plane) for plane in (y, c1, c2)]
+            library.conversion_render(self._tables, self.shift, *planes, y.size, pixels)
+            return pixels
         if y.ndim < 2:
             self._render(y, c1, c2, pixels)
             return pixels
@@ -79,6 +84,11 @@ class Conversion:
         return (luma / 255, rest[0] / 255, rest[1] / 255, rest[2] / 255, rest[3] / 255)
 
     @cached_property
+    def _tables(self) -> Ints:
+        """(5, 256), as the compiled library wants them."""
+        return np.stack([self.luma, self.red, self.green1, self.green2, self.blue])
+
+    @cached_property
     def _chroma2(self) -> NDArray[np.uint16]:
         return _solve(self.luma, self.red, self.shift)
 
@@ -93,7 +103,7 @@ class Conversion:
         return np.concatenate([self.green1, none]), np.concatenate([self.green2, none])
 
     @cached_property
-    def _weights(self) -> NDArray[np.float32]:
+    def _weights(self) -> NDArray[np.float64]:
         """(4,) such that y is about weights @ (red, green, blue, 1)."""
         a, r, g1, g2, b = self.slopes
         # Each of (red, green, blue) << shift is a*y + its chroma term; eliminate the chroma.
@@ -105,7 +115,7 @@ class Conversion:
         chroma = np.array([[0, r], [g1, g2], [b, 0]]) @ [128.0, 128.0]
         half = ((1 << self.shift) - 1) / 2
         constant = inverse @ (half - np.array(middle) + chroma)
-        return np.append(inverse * (1 << self.shift), constant).astype(np.float32)
+        return np.append(inverse * (1 << self.shift), constant)
 
     def invert(self, pixels: Bytes) -> tuple[Bytes, NDArray[np.bool_]]:
         """The samples that give each pixel.
@@ -114,15 +124,25 @@ class Conversion:
         render to it; where not, they mean nothing. Colours with a channel at 0 or 255 have many
         inverses: one of those without clipping is returned, if there is any.
         """
+        library = native.coding()
+        if library is not None:
+            pixels, count = np.ascontiguousarray(pixels), len(pixels)
+            samples, known = np.empty((3, count), np.uint8), np.empty(count, np.bool_)
+            library.conversion_invert(
+                self._tables, self.shift, self._weights, pixels, count, samples,
+                known.view(np.uint8),
+            )  # fmt: skip
+            return samples, known
         r, g, b = (pixels[:, k].astype(np.int32) for k in range(3))
-        guess = self._guess(r, g, b)
+        w = self._weights
+        guess = np.rint(r * w[0] + g * w[1] + b * w[2] + w[3]).astype(np.int32)
         r <<= 8
         b <<= 8
         samples = np.zeros((3, len(pixels)), np.uint8)
         known = np.zeros(len(pixels), np.bool_)
         left = np.arange(len(pixels))
         green1, green2 = self._green
-        for offset in _OFFSETS:
+        for offset in (0, -1, 1, -2, 2):
             if not len(left):
                 break
             whole = len(left) == len(pixels)
@@ -136,24 +156,6 @@ class Conversion:
             known[hit] = True
             left = left[~fits]
         return samples, known
-
-    def explains(self, pixels: Bytes) -> NDArray[np.bool_]:
-        """(n, 3) uint8 -> (n,): whether `invert` finds samples; faster for a few pixels."""
-        r, g, b = (pixels[:, k].astype(np.int32) for k in range(3))
-        y = np.minimum(np.maximum(self._guess(r, g, b) + _OFFSETS[:, None], 0), 255)
-        c1, c2 = self._chroma1[(b << 8) + y], self._chroma2[(r << 8) + y]
-        green1, green2 = self._green
-        fits = (self.luma[y] + green1[c1] + green2[c2]) >> self.shift == g
-        return np.asarray(fits.any(0))
-
-    def _guess(self, r: Ints, g: Ints, b: Ints) -> Ints:
-        w = self._weights
-        guess: Ints = np.rint(r * w[0] + g * w[1] + b * w[2] + w[3]).astype(np.int32)
-        return guess
-
-
-_OFFSETS = np.array([0, -1, 1, -2, 2], np.int32)
-"""Of luma from a guess at it, the likeliest first."""
 
 
 def _solve(luma: Ints, chroma: Ints, shift: int) -> NDArray[np.uint16]:

@@ -9,12 +9,13 @@ what was found, and keeps the pixels that differ.
 from __future__ import annotations
 
 import itertools
-from functools import cache, cached_property, lru_cache
+from functools import cache, lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelzip.codec import native
 from pixelzip.codec.origins.upsampling import (
     AT_FIRST,
     AT_SECOND,
@@ -65,6 +66,12 @@ OUTLIER = 10
 
 CERTAIN = 0.004
 """A rule that so few pixels contradict is not compared with others."""
+
+PROMISING = 0.02
+"""One that so few pixels contradict when it is solved roughly is solved better at once."""
+
+_PATIENCE, _STUCK = 3, 0.97
+"""A search is over if so many rounds leave more than this share of the pixels wrong."""
 
 
 def fill(values: Floats, known: Mask) -> Floats:
@@ -125,8 +132,24 @@ def _own(a: NDArray[Any], rule: Upsampling) -> Any:
     return _pairs(rows, 1, rule.columns, *_ANCHORS.get(rule.columns, (1, 1)))
 
 
+def _weights(rule: Upsampling) -> Ints:
+    """As the compiled library wants them: of rows, then columns."""
+    return np.array(
+        [w for s in (rule.rows, rule.columns) for w in (s.step, *s.first, *s.second)], np.int32
+    )
+
+
 def _adjoint(a: NDArray[Any], rule: Upsampling) -> Any:
     """For each sample, the sum over all pixels that it is part of, by its weights in them."""
+    library = native.coding()
+    if library is not None:
+        *planes, height, width = a.shape
+        rows, columns = height // rule.rows.step, width // rule.columns.step
+        out = np.empty((*planes, rows, columns), np.float32)
+        a, count = np.ascontiguousarray(a, np.float32), int(np.prod(planes))
+        if not library.stretching_adjoint(a, count, rows, columns, _weights(rule), out):
+            raise MemoryError("there is not enough memory to look for an origin")
+        return out
     for axis, stretch in ((0, rule.rows), (1, rule.columns)):
         if stretch.step == 1:
             continue
@@ -155,14 +178,32 @@ class _Frame:
 
     def stretch(self, samples: NDArray[Any]) -> NDArray[Any]:
         """Samples of any type -> the sums that are shifted to make pixels, bias included."""
+        if samples.dtype == np.float32 and native.coding() is not None:
+            return self.sums(samples)
         total = double(double(samples, 0, self.rule.rows), 1, self.rule.columns)
         if total is samples:
             total = samples.copy()
         add_bias(total, self.rule)
         return total
 
+    def sums(self, samples: Floats, pixels: Bytes | None = None) -> Floats:
+        """As `stretch`; or as `misses`, with the frame's pixels."""
+        library = native.coding()
+        assert library is not None
+        rows, columns = samples.shape[1:]
+        out = np.empty((2, *self.known.shape), np.float32)
+        samples, bias = np.ascontiguousarray(samples), np.array(self.rule.bias, np.int32)
+        if not library.stretching_sums(
+            samples, rows, columns, _weights(self.rule), bias, 1 << self.rule.shift, pixels,
+            None if pixels is None else self.known.view(np.uint8), out,
+        ):  # fmt: skip
+            raise MemoryError("there is not enough memory to look for an origin")
+        return out
+
     def misses(self, samples: Floats) -> Floats:
         """How far the known pixels are from what the samples stretch to, before rounding."""
+        if native.coding() is not None:
+            return self.sums(samples, self.chroma)
         scale = np.float32(1 << self.rule.shift)
         made = (self.stretch(samples) - (scale - 1) / 2) / scale
         found: Floats = (self.chroma - made) * self.known
@@ -222,10 +263,10 @@ def _windows(stretch: Stretch, samples: int, block: int) -> tuple[Ints, Index]:
 
 
 @cache
-def _moves(rows: int, columns: int) -> NDArray[np.int32]:
-    """(n, rows, columns): every way to change each sample of a block by -1, 0 or 1; first: none."""
+def _moves(rows: int, columns: int) -> NDArray[np.int8]:
+    """(n, samples of a block): every way to change each by -1, 0 or 1; the first one: none."""
     every = sorted(itertools.product((0, -1, 1), repeat=rows * columns), key=np.count_nonzero)
-    return np.array(every, np.int32).reshape(-1, rows, columns)
+    return np.array(every, np.int8)
 
 
 _NEAREST = 8
@@ -234,6 +275,9 @@ _NEAREST = 8
 _MARGIN = 8
 """Pixels about the frame, so that no window leaves the arrays."""
 
+_SEED = 88172645463325252
+"""Of the noise: any number."""
+
 
 class _Search:
     """Integer samples, and the moves that bring them closer to satisfying every known pixel."""
@@ -241,7 +285,7 @@ class _Search:
     def __init__(self, frame: _Frame, samples: NDArray[np.int32]) -> None:
         self.rule = frame.rule
         self.stretches = (frame.rule.rows, frame.rule.columns)
-        self.samples = samples
+        self.samples = np.ascontiguousarray(samples)
         margins = (_MARGIN, _MARGIN), (_MARGIN, _MARGIN)
         goal = frame.chroma.astype(np.int32) << self.rule.shift
         self.extents = frame.extents
@@ -249,68 +293,31 @@ class _Search:
         self.excess = _pad(frame.stretch(samples) - goal, *margins)
         self.known = _pad(frame.known, *margins)
         self.most = (1 << self.rule.shift) - 1
+        self.random = np.array([_SEED], np.uint64)
 
-    @cached_property
-    def rng(self) -> np.random.Generator:
-        """Where noise comes from; slow to load."""
-        return np.random.default_rng(0)
-
-    def wrong(self) -> Mask:
-        """(2, frame height + margins, ...): the known pixels that are missed."""
-        wrong: Mask = self.known & ((self.excess < 0) | (self.excess > self.most))
-        return wrong
-
-    def sweep(self, block: tuple[int, int], noise: float, most: int) -> int:
+    def sweep(self, block: tuple[int, int], noise: int, limit: int) -> int:
         """Tries all moves of a block of samples at each wrong pixel; how many those were.
 
-        Does nothing if they are more than ``most``. A single sample is tried where it is a wrong
-        pixel's near one and where it is its far one, a larger block where it holds both.
+        Does nothing if they are more than ``limit``. A single sample is tried where it is a wrong
+        pixel's near one and where it is its far one, a larger block where it holds both. ``noise``
+        is added to the cost of a move, about so many 256ths, and leads out of dead ends.
         """
-        stretches, sizes = self.stretches, self.samples.shape[1:]
-        plane, *pixel = np.nonzero(self.wrong())
-        if not 0 < len(plane) <= most or sizes[0] < block[0] or sizes[1] < block[1]:
-            return len(plane)
-        axes = []
-        for stretch, size, length, at in zip(stretches, sizes, block, pixel, strict=True):
-            at = at - _MARGIN
-            if stretch.step == 1:
-                starts = at[None]
-            elif length == 1:
-                starts = np.stack([at // 2, at // 2 + at % 2 * 2 - 1])
-            else:
-                starts = ((at + 1) // 2 - length // 2)[None]
-            axes.append((np.clip(starts, 0, size - length), *_windows(stretch, size, length)))
-        (top, row_weights, row_kinds), (left, column_weights, column_kinds) = axes
-        moves = _moves(*block)
-        change = np.einsum("mab,iar,jbc->ijmrc", moves, row_weights, column_weights, dtype=np.int32)
-        key = np.unique((plane * sizes[0] + top[:, None]) * sizes[1] + left[None])
-        plane, i, j = key // (sizes[0] * sizes[1]), key // sizes[1] % sizes[0], key % sizes[1]
-        # Blocks whose windows don't overlap move together.
-        apart = [-(-change.shape[k] // s.step) for k, s in zip((3, 4), stretches, strict=True)]
-        for row, column in itertools.product(range(apart[0]), range(apart[1])):
-            chosen = np.flatnonzero((i % apart[0] == row) & (j % apart[1] == column))
-            for part in _parts(chosen, 2048):
-                changes = change[row_kinds[i[part]], column_kinds[j[part]]]
-                self._move(plane[part], i[part], j[part], changes, moves, noise)
-        return len(plane)
+        weights, moves, library = _weights(self.rule), _moves(*block), native.coding()
+        if library is None:
+            from pixelzip.codec.loops import shrinking  # slow to load
 
-    def _move(
-        self, plane: Index, i: Index, j: Index, changes: Ints, moves: Ints, noise: float
-    ) -> None:
-        """Makes the best move of each of n blocks; changes: (n, moves, rows, columns) of pixels."""
-        rows, columns = self._window(i, j, changes.shape[2:])
-        place = (plane[:, None, None], rows, columns)
-        excess = self.excess[place][:, None] + changes
-        missed = np.maximum(np.maximum(-excess, excess - self.most), 0)
-        missed *= self.known[rows, columns][:, None]
-        cost = missed.sum((2, 3)).astype(np.float32)
-        if noise:
-            cost += self.rng.exponential(noise, cost.shape)
-        best = cost.argmin(1)
-        self.excess[place] += changes[np.arange(len(best)), best]
-        rows = i[:, None, None] + np.arange(moves.shape[1])[:, None]
-        columns = j[:, None, None] + np.arange(moves.shape[2])
-        self.samples[plane[:, None, None], rows, columns] += moves[best]
+            found = shrinking.sweep(
+                self.samples, self.excess, self.known, _MARGIN, limit, weights[:5], weights[5:],
+                self.most, moves, *block, noise, self.random,
+            )  # fmt: skip
+            return int(found)
+        sizes = np.array([*self.samples.shape[1:], *self.known.shape, _MARGIN, limit])
+        count: int = library.shrinking_sweep(
+            self.samples, self.excess, self.known.view(np.uint8), sizes,
+            weights, self.most, moves, len(moves), *block, noise,
+            self.random,
+        )  # fmt: skip
+        return count
 
     def _window(self, i: Index, j: Index, shape: tuple[int, ...]) -> tuple[Index, Index]:
         """Rows (n, rows, 1) and columns (n, 1, columns) of pixels about blocks of samples."""
@@ -431,11 +438,13 @@ def shrink(
     search = _Search(frame, np.rint(samples).astype(np.int32))
     for _ in range(3 if rounds > 0 else 1 + rounds):
         search.sweep((1, 1), 0, known.size)
-    # Four samples that make pixels together. Noise leads out of dead ends.
+    # Four samples that make pixels together.
     block = {(2, 2): (2, 2), (2, 1): (4, 1), (1, 2): (1, 4), (1, 1): (1, 1)}[rule.steps]
-    noise = (1 << rule.shift) / 8
+    noise = 22 << rule.shift  # about an eighth of what a pixel's sum may be off, on average
+    wrong: list[int] = []
     for _ in range(rounds):
-        if not search.sweep(block, noise, known.size // 8):
+        wrong.append(search.sweep(block, noise, known.size // 8))
+        if not wrong[-1] or (len(wrong) > _PATIENCE and wrong[-1] > _STUCK * wrong[-1 - _PATIENCE]):
             break
     if bounds is not None:
         search.settle(bounds)
@@ -480,21 +489,32 @@ def _choose(chroma: Bytes, known: Mask) -> tuple[int, int, int]:
         missed = _missed(chroma, known, samples, rule, *loose)
         return float(missed.sum()) / max(2 * int(known.sum()), 1)
 
-    rough = []
-    for number in _ORDER:
-        rule = RULES[number]
-        for row, column in itertools.product(down[rule.rows], across[rule.columns]):
-            score = contradicted(number, row, column, roughly=True)
-            if score < CERTAIN:
-                return number, row, column
-            rough.append((score, number, row, column))
     best = (1.0, 0, 0, 0)
-    rough.sort(key=lambda found: (_ORDER_OF_STEPS.index(RULES[found[1]].steps), found))
-    for _, same in itertools.groupby(rough, key=lambda found: RULES[found[1]].steps):
-        for score, number, row, column in itertools.islice(same, 2):
+    for steps in _ORDER_OF_STEPS:
+        rough: list[tuple[float, int, int, int]] = []
+        phases: dict[tuple[Stretch, Stretch], tuple[int, int]] = {}
+        for number in (n for n in _ORDER if RULES[n].steps == steps):
+            rule = RULES[number]
+            kinds = rule.rows, rule.columns
+            options = itertools.product(down[rule.rows], across[rule.columns])
+            for row, column in [phases[kinds]] if kinds in phases else options:
+                score = contradicted(number, row, column, roughly=True)
+                if CERTAIN <= score < PROMISING:
+                    score = min(score, contradicted(number, row, column, roughly=False))
+                if score < CERTAIN:
+                    return number, row, column
+                rough.append((score, number, row, column))
+            # Rules that only round otherwise have their pairs at the same places.
+            same = sorted(found for found in rough if found[1] == number)
+            if len(same) > 1 and same[0][0] < _CLEARLY * same[1][0]:
+                phases[kinds] = same[0][2:]
+        rough.sort()
+        for score, number, row, column in rough[:2]:
             rule = RULES[number]
             if score < ROUGHLY_GOOD:
                 score = contradicted(number, row, column, roughly=False)
+            if score < CERTAIN:
+                return number, row, column
             if score < (GOOD / 4 if COPY in (rule.rows, rule.columns) else GOOD):
                 best = min(best, (score, number, row, column))
         if best[0] < GOOD / 3:
@@ -570,6 +590,8 @@ def _loose(
     )
 
 
+_CLEARLY = 0.6
+"""Pairs that begin elsewhere are contradicted by so many times as many pixels, or they are not."""
 _STRIP = 24
 
 

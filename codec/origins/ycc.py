@@ -203,7 +203,9 @@ def _conversion_of(pixels: Bytes) -> int | None:
         some = some[np.unique(code, return_index=True)[1]]
         if len(some) < _LEAST_COLOURS:
             return None
-        shares = [conversions.conversion(n).explains(some).mean() for n in range(conversions.COUNT)]
+        shares = [
+            conversions.conversion(n).invert(some)[1].mean() for n in range(conversions.COUNT)
+        ]
         best = int(np.argmax(shares))
         if shares[best] < (_COVERED if count == 2048 else _COVERED - 0.15):
             return None

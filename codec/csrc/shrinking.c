@@ -1,0 +1,172 @@
+/* The encoder's search for the samples of a stretched plane: see pixelzip.codec.origins.downsampling.
+ *
+ * Each known pixel bounds a weighted sum of samples. Its *excess* is what the sum is above the lower
+ * bound: from 0 to `most` if the samples make the pixel. */
+
+#include "export.h"
+
+#include <stdint.h>
+
+enum { LONGEST = 4, MOST_SAMPLES = 4, WINDOW = 2 * LONGEST + 2 };
+
+/* How an axis is stretched: pixels for a sample, and their weights of the near and the far one. */
+struct stretch {
+    int32_t step, first[2], second[2];
+};
+
+struct search {
+    int32_t *samples, *excess;
+    const uint8_t *known;
+    int64_t rows, columns; /* of samples */
+    int64_t height, width; /* of pixels, with a margin on each side */
+    int64_t margin;
+    struct stretch down, across;
+    int32_t most;
+};
+
+static int is_wrong(const struct search *search, int plane, int64_t at)
+{
+    int32_t excess = search->excess[plane * search->height * search->width + at];
+    return search->known[at] & ((excess < 0) | (excess > search->most));
+}
+
+static int64_t wrong_pixels(const struct search *search)
+{
+    int64_t count = 0, size = search->height * search->width;
+    for (int plane = 0; plane < 2; plane++)
+        for (int64_t at = 0; at < size; at++)
+            count += is_wrong(search, plane, at);
+    return count;
+}
+
+/* Weights of `length` samples from `start` on in the pixels about them. Returns how many pixels there
+ * are; the first one is the last before the samples' own, if there is a far sample at all. */
+static int weigh(const struct stretch *stretch, int64_t start, int length, int64_t count,
+    int32_t weights[LONGEST][WINDOW])
+{
+    int window = stretch->step == 1 ? length : 2 * length + 2;
+    for (int k = 0; k < length; k++) {
+        int64_t sample = start + k;
+        for (int i = 0; i < window; i++)
+            weights[k][i] = stretch->step == 1 && i == k;
+        if (stretch->step == 1)
+            continue;
+        int32_t *own = weights[k] + 2 * k;
+        own[0] = stretch->second[1];
+        own[1] = stretch->first[0] + (sample == 0 ? stretch->first[1] : 0);
+        own[2] = stretch->second[0] + (sample == count - 1 ? stretch->second[1] : 0);
+        own[3] = stretch->first[1];
+    }
+    return window;
+}
+
+/* About exponentially distributed, 1.5 in 256ths on average. */
+static int32_t chance(uint64_t *state)
+{
+    int32_t zeros = 0;
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    uint64_t random = *state * UINT64_C(2685821657736338717);
+    for (uint64_t bits = random >> 8; (bits & 1) == 0 && zeros < 24; bits >>= 1)
+        zeros++;
+    return 256 * zeros + (int32_t)(random >> 56);
+}
+
+/* Make the best of some moves of a block of samples. `moves` is (count, samples of the block). */
+static void improve(const struct search *search, int plane, int64_t i, int64_t j, int rows,
+    int columns, const int8_t *moves, int count, int32_t noise, uint64_t *random)
+{
+    int32_t down[LONGEST][WINDOW], across[LONGEST][WINDOW];
+    int32_t change[MOST_SAMPLES][WINDOW * WINDOW], excess[WINDOW * WINDOW], moved[WINDOW * WINDOW];
+    int height = weigh(&search->down, i, rows, search->rows, down);
+    int width = weigh(&search->across, j, columns, search->columns, across);
+    int64_t top = search->margin + search->down.step * i - (search->down.step > 1);
+    int64_t left = search->margin + search->across.step * j - (search->across.step > 1);
+    const uint8_t *known = search->known + top * search->width + left;
+    int32_t *here = search->excess + plane * search->height * search->width;
+    here += top * search->width + left;
+    int area = height * width, samples = rows * columns, best = 0;
+    int32_t mask[WINDOW * WINDOW];
+    for (int r = 0; r < height; r++)
+        for (int c = 0; c < width; c++) {
+            int at = r * width + c;
+            mask[at] = -(int32_t)known[r * search->width + c];
+            excess[at] = here[r * search->width + c];
+            for (int k = 0; k < samples; k++)
+                change[k][at] = down[k / columns][r] * across[k % columns][c];
+        }
+    int64_t least = INT64_MAX;
+    for (int move = 0; move < count; move++) {
+        const int8_t *steps = moves + move * samples;
+        int64_t cost = 0;
+        for (int at = 0; at < area; at++)
+            moved[at] = excess[at];
+        for (int k = 0; k < samples; k++)
+            for (int at = 0; at < area && steps[k] != 0; at++)
+                moved[at] += steps[k] * change[k][at];
+        for (int at = 0; at < area; at++) {
+            int32_t below = -moved[at], above = moved[at] - search->most;
+            int32_t missed = below > above ? below : above;
+            cost += (missed > 0 ? missed : 0) & mask[at];
+        }
+        cost = 256 * cost + (noise ? (int64_t)noise * chance(random) / 256 : 0);
+        if (cost < least) {
+            least = cost;
+            best = move;
+        }
+    }
+    const int8_t *steps = moves + best * samples;
+    for (int k = 0; k < samples; k++) {
+        int64_t at = (plane * search->rows + i + k / columns) * search->columns + j + k % columns;
+        search->samples[at] += steps[k];
+        for (int at = 0; at < area && steps[k] != 0; at++)
+            here[at / width * search->width + at % width] += steps[k] * change[k][at];
+    }
+}
+
+/* Where the blocks begin that are tried for pixel `at` of an axis; returns how many those are. */
+static int starts(
+    const struct stretch *stretch, int64_t at, int length, int64_t count, int64_t *found)
+{
+    found[0] = found[1] = at;
+    if (stretch->step == 2) {
+        found[0] = length == 1 ? at / 2 : (at + 1) / 2 - length / 2;
+        found[1] = at / 2 + at % 2 * 2 - 1;
+    }
+    for (int k = 0; k < 2; k++) {
+        found[k] = found[k] > count - length ? count - length : found[k];
+        found[k] = found[k] < 0 ? 0 : found[k];
+    }
+    return stretch->step == 2 && length == 1 ? 2 : 1;
+}
+
+/* Try all moves of a block of samples at each wrong pixel; returns how many those were. Does nothing
+ * if they are more than `limit`.
+ *
+ * `sizes`: rows and columns of samples, height and width of pixels, margin, limit. `weights`: for
+ * rows, then columns: step, first (near, far), second (near, far). */
+EXPORT int64_t shrinking_sweep(int32_t *samples, int32_t *excess, const uint8_t *known,
+    const int64_t *sizes, const int32_t *weights, int32_t most, const int8_t *moves, int count,
+    int rows, int columns, int32_t noise, uint64_t *random)
+{
+    struct search search = {samples, excess, known, sizes[0], sizes[1], sizes[2], sizes[3], sizes[4],
+        {weights[0], {weights[1], weights[2]}, {weights[3], weights[4]}},
+        {weights[5], {weights[6], weights[7]}, {weights[8], weights[9]}}, most};
+    int64_t wrong = wrong_pixels(&search), margin = search.margin;
+    if (wrong == 0 || wrong > sizes[5] || search.rows < rows || search.columns < columns)
+        return wrong;
+    for (int plane = 0; plane < 2; plane++)
+        for (int64_t y = margin; y < search.height - margin; y++)
+            for (int64_t x = margin; x < search.width - margin; x++) {
+                int64_t at = y * search.width + x, tops[2], lefts[2];
+                if (!is_wrong(&search, plane, at))
+                    continue;
+                int down = starts(&search.down, y - margin, rows, search.rows, tops);
+                int across = starts(&search.across, x - margin, columns, search.columns, lefts);
+                for (int k = 0; k < down * across && is_wrong(&search, plane, at); k++)
+                    improve(&search, plane, tops[k / across], lefts[k % across], rows, columns,
+                        moves, count, noise, random);
+            }
+    return wrong;
+}

@@ -1,0 +1,116 @@
+/* Planes that were stretched, in floats: for the encoder's first guess at their samples, see
+ * pixelzip.codec.origins.downsampling. Each operation is rounded as numpy rounds it. */
+
+#include "export.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+
+/* How an axis is stretched: pixels for a sample, and their weights of the near and the far one. */
+struct axis {
+    int32_t step, first[2], second[2];
+};
+
+/* The near and the far sample of a pixel, and their weights. */
+struct pair {
+    int64_t near, far;
+    float weight, far_weight;
+};
+
+static struct pair pair_of(const struct axis *axis, int64_t at, int64_t count)
+{
+    if (axis->step == 1)
+        return (struct pair){at, at, 1, 0};
+    int64_t near = at / 2, far = at % 2 ? near + 1 : near - 1;
+    const int32_t *weights = at % 2 ? axis->second : axis->first;
+    far = far < 0 ? 0 : far > count - 1 ? count - 1 : far;
+    return (struct pair){near, far, (float)weights[0], (float)weights[1]};
+}
+
+static float sum_of(float near, float far, float weight, float far_weight)
+{
+    float sum = near * weight;
+    if (far_weight != 0)
+        sum = sum + far * far_weight;
+    return sum;
+}
+
+/* (2, rows, columns) samples -> (2, height, width), the whole frame: the sums with their bias; or, if
+ * there are pixels, how far those that are known are from what the sums make, before rounding.
+ *
+ * `weights`: for rows, then columns: step, first (near, far), second (near, far). `bias`: of the
+ * first and second row of a pair, first and second column. Returns 0 if there is not enough memory. */
+EXPORT int stretching_sums(const float *samples, int64_t rows, int64_t columns,
+    const int32_t *weights, const int32_t *bias, float scale, const uint8_t *pixels,
+    const uint8_t *known, float *out)
+{
+    struct axis down = {weights[0], {weights[1], weights[2]}, {weights[3], weights[4]}};
+    struct axis across = {weights[5], {weights[6], weights[7]}, {weights[8], weights[9]}};
+    int64_t height = down.step * rows, width = across.step * columns;
+    float middle = (scale - 1) / 2, *line = malloc(sizeof *line * (size_t)columns);
+    struct pair *pairs = malloc(sizeof *pairs * (size_t)width);
+    if (!line || !pairs) {
+        free(line), free(pairs);
+        return 0;
+    }
+    for (int64_t x = 0; x < width; x++)
+        pairs[x] = pair_of(&across, x, columns);
+    for (int64_t row = 0; row < 2 * height; row++, out += width) {
+        int64_t y = row % height;
+        struct pair pair = pair_of(&down, y, rows);
+        const float *plane = samples + row / height * rows * columns;
+        const float *near = plane + pair.near * columns, *far = plane + pair.far * columns;
+        for (int64_t x = 0; x < columns; x++)
+            line[x] = sum_of(near[x], far[x], pair.weight, pair.far_weight);
+        for (int64_t x = 0; x < width; x++) {
+            float sum = sum_of(line[pairs[x].near], line[pairs[x].far], pairs[x].weight,
+                pairs[x].far_weight);
+            sum = sum + (float)bias[2 * (y % 2) + x % 2];
+            if (pixels) {
+                float made = (sum - middle) / scale;
+                sum = ((float)pixels[row * width + x] - made) * (float)known[y * width + x];
+            }
+            out[x] = sum;
+        }
+    }
+    free(line), free(pairs);
+    return 1;
+}
+
+/* The sum over the pixels that sample k of an axis is part of. `stride` is that of the axis. */
+static float part_sum(
+    const struct axis *axis, const float *values, int64_t stride, int64_t k, int64_t count)
+{
+    const float *own = values + 2 * k * stride;
+    float sum = own[0] * (float)axis->first[0] + own[stride] * (float)axis->second[0];
+    if (k > 0)
+        sum = sum + own[-stride] * (float)axis->second[1];
+    if (k < count - 1)
+        sum = sum + own[2 * stride] * (float)axis->first[1];
+    return sum;
+}
+
+/* (planes, height, width) values of a frame's pixels -> (planes, rows, columns): for each sample the
+ * sum over all that it is part of, by its weights in them. Returns 0 for lack of memory. */
+EXPORT int stretching_adjoint(const float *values, int64_t planes, int64_t rows, int64_t columns,
+    const int32_t *weights, float *out)
+{
+    struct axis down = {weights[0], {weights[1], weights[2]}, {weights[3], weights[4]}};
+    struct axis across = {weights[5], {weights[6], weights[7]}, {weights[8], weights[9]}};
+    int64_t width = across.step * columns;
+    float *line = malloc(sizeof *line * (size_t)width);
+    if (!line)
+        return 0;
+    for (int64_t row = 0; row < planes * rows; row++) {
+        int64_t k = row % rows;
+        const float *plane = values + row / rows * rows * down.step * width;
+        for (int64_t x = 0; x < width; x++)
+            line[x] = down.step == 1 ? plane[k * width + x]
+                                     : part_sum(&down, plane + x, width, k, rows);
+        for (int64_t j = 0; j < columns; j++)
+            out[row * columns + j] = across.step == 1 ? line[j]
+                                                      : part_sum(&across, line, 1, j, columns);
+    }
+    free(line);
+    return 1;
+}
