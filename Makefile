@@ -64,7 +64,8 @@ types: $(READY)
 $(READY): pyproject.toml bench/ \
 		pixelzip pixelzip/commands pixelzip/fleet \
 		codec codec/jpeg codec/loops codec/origins \
-		models models/freezing models/frozen models/networks models/programs models/training models/zoo \
+		models models/freezing models/frozen models/gpu models/networks models/programs \
+		models/training models/zoo \
 		$(wildcard codec/csrc/* models/frozen/csrc/*)
 	rm -rf build  # an install over an older tree leaves copies where links belong
 	rm -f codec/*.so models/frozen/*.so  # nor does it see that only compilers' flags have changed

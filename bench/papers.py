@@ -193,7 +193,6 @@ def tables(found: Found) -> dict[str, str]:
     coded = [(name, run, run.coding()) for name, run in _named(found)]
     with_files = [(name, run, coding) for name, run, coding in coded if coding is not None]
     made["speed"] = _speed(with_files) + _note(with_files)
-    made["decoding"] = _decoding(with_files)
     made["precision"] = _precision(found)
     made["training"] = _training(found)
     return made
@@ -293,19 +292,6 @@ def _note(coded: Sequence[tuple[str, Measured, Coding]]) -> str:
     return (
         f"\nFiles in which a simpler form was smaller than the network's: {', '.join(simpler)}.\n"
     )
-
-
-def _decoding(coded: Sequence[tuple[str, Measured, Coding]]) -> str:
-    """What decoding spends its time on, in percent; the largest part of each network is bold."""
-    lines: list[tuple[str, ...]] = []
-    for name, _, coding in coded:
-        total = sum(coding.kinds.values())
-        cells = []
-        for kind in runs.ALL_KINDS:
-            part = f"{100 * coding.kinds[kind] / total:.0f}" if total else ""
-            cells.append(f"**{part}**" if part and kind == coding.slowest else part)
-        lines.append((name, *cells))
-    return Table("", ("% of decoding", *runs.ALL_KINDS), tuple(lines)).markdown()
 
 
 def _precision(found: Found) -> str:

@@ -11,8 +11,8 @@ import csv
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -27,15 +27,11 @@ from pixelzip import api
 from pixelzip.bench.datasets import DatasetError
 from pixelzip.bench.run import LossError, machine
 from pixelzip.bench.tables import count
-from pixelzip.codec import cdf, coder, tiles
+from pixelzip.codec import tiles
 from pixelzip.codec.conditional import Conditional
 from pixelzip.codec.container import unpack
 from pixelzip.models.freezing.freeze import freeze_checkpoint, load_checkpoint
 from pixelzip.models.networks import architectures
-from pixelzip.models.programs import integers
-from pixelzip.models.programs.arithmetic import Compiled, Matrix
-from pixelzip.models.programs.heads import Head
-from pixelzip.models.programs.integers import Integers
 from pixelzip.models.training.images import Images
 
 Pixels = NDArray[np.uint8]
@@ -48,28 +44,6 @@ ALONE = 3
 """So many images are also coded each on its own."""
 BATCH = 16
 """The float network sees so many images at once."""
-
-KINDS: tuple[tuple[str, Any, str], ...] = (
-    ("gathers", Compiled, "places"),
-    ("gathers", Compiled, "gather"),
-    ("sums and scales", Compiled, "widen"),
-    ("sums and scales", Compiled, "add"),
-    ("activations", Compiled, "activate"),
-    ("gates", Compiled, "gate"),
-    ("LSTM cells", Compiled, "lstm"),
-    ("head", Head, "begin"),
-    ("head", Head, "learn"),
-    ("head", Head, "parameters"),
-    ("CDFs", cdf, "high_table"),
-    ("CDFs", cdf, "low_table"),
-    ("range decoder", coder.Decoder, "decode"),
-)
-"""What decoding consists of, and the functions that do it. None of them calls another one."""
-PRODUCTS = "products"
-"""The kind that each matrix does itself."""
-REST = "bookkeeping"
-"""All other time: which positions come next, and Python itself."""
-ALL_KINDS = (PRODUCTS, *dict.fromkeys(kind for kind, _, _ in KINDS), REST)
 
 
 @dataclass(frozen=True)
@@ -94,14 +68,6 @@ class Coding:
     encode_alone: float
     """One image at a time: the median of a few."""
     decode_alone: float
-    kinds: dict[str, float]
-    """Seconds of decoding by kind of work, all images together, in one thread. Empty for networks
-    that are not programs."""
-
-    @property
-    def slowest(self) -> str | None:
-        """The kind of work that decoding spends most time on."""
-        return max(self.kinds, key=self.kinds.__getitem__, default=None)
 
 
 @dataclass(frozen=True)
@@ -285,7 +251,6 @@ def coding(path: Path, bits: int, images: Pixels, threads: int) -> Coding:
         decode=decode,
         encode_alone=median(seconds for seconds, _ in alone),
         decode_alone=median(seconds for _, seconds in alone),
-        kinds=decoding(path, payloads, images) if isinstance(conditional, Integers) else {},
     )
 
 
@@ -312,54 +277,3 @@ def _compare(network: str, images: Iterable[Pixels], restored: Iterable[object])
 def _planes(images: Pixels) -> list[Pixels]:
     """One array for each image; grey ones without an axis of channels."""
     return list(images[..., 0] if images.shape[3] == 1 else images)
-
-
-# Where the time goes.
-
-
-def decoding(path: Path, payloads: Sequence[bytes], images: Pixels) -> dict[str, float]:
-    """The seconds an image takes to decode, by kind of work: all payloads together, one thread."""
-    seconds = dict.fromkeys(ALL_KINDS, 0.0)
-    shapes = [image.shape[:2] for image in images]
-    with _watched(seconds):
-        network = integers.make(path.stem, integers.read(path))
-        seconds.update(dict.fromkeys(seconds, 0.0))  # loading does not count
-        started = time.perf_counter()
-        tiles.decode_tiles(network, payloads, shapes, images.shape[3])
-        total = time.perf_counter() - started
-    seconds[REST] = total - sum(seconds.values())
-    return {kind: spent / len(payloads) for kind, spent in seconds.items()}
-
-
-@contextmanager
-def _watched(seconds: dict[str, float]) -> Iterator[None]:
-    """Add the time of each kind of work to ``seconds``."""
-
-    def timed(kind: str, work: Callable[..., Any]) -> Callable[..., Any]:
-        def clocked(*arguments: Any) -> Any:
-            started = time.perf_counter()
-            try:
-                return work(*arguments)
-            finally:
-                seconds[kind] += time.perf_counter() - started
-
-        return clocked
-
-    def matrix(*arguments: Any) -> Matrix:
-        found: Matrix = make(*arguments)
-        found.multiply = timed(PRODUCTS, found.multiply)
-        return found
-
-    make = Compiled.matrix
-    watched: list[tuple[Any, str, Any]] = [
-        (owner, name, timed(kind, getattr(owner, name))) for kind, owner, name in KINDS
-    ]
-    watched.append((Compiled, "matrix", matrix))
-    kept = [(owner, name, getattr(owner, name)) for owner, name, _ in watched]
-    try:
-        for owner, name, work in watched:
-            setattr(owner, name, work)
-        yield
-    finally:
-        for owner, name, work in kept:
-            setattr(owner, name, work)

@@ -76,14 +76,7 @@ class Decoder:
     def __init__(self, payload: bytes) -> None:
         """FormatError for a payload that no encoder writes."""
         check_end(payload)
-        self._payload, self._state = payload, np.zeros(3, np.uint64)
-        library = native.coding()
-        if library is not None:
-            library.decoder_start(payload, len(payload), self._state)
-        else:
-            from pixelzip.codec.loops import frequencies as loops
-
-            loops.decoder_start(np.frombuffer(payload, np.uint8), self._state)
+        self._payload, self._state = payload, start(payload)
 
     def decode(self, table: NDArray[np.float32]) -> NDArray[np.int32]:
         """(n, 18) frequencies less one -> the n nibbles. FormatError if none can be there."""
@@ -109,10 +102,22 @@ class Decoder:
         check_finished(self._payload, self._state)
 
 
+def start(payload: bytes) -> NDArray[np.uint64]:
+    """A decoder's state (3,) at the start: offset, range, and how many bytes it asked for."""
+    state, library = np.zeros(3, np.uint64), native.coding()
+    if library is not None:
+        library.decoder_start(payload, len(payload), state)
+    else:
+        from pixelzip.codec.loops import frequencies as loops
+
+        loops.decoder_start(np.frombuffer(payload, np.uint8), state)
+    return state
+
+
 def check_finished(payload: bytes, state: NDArray[np.uint64]) -> None:
     """FormatError unless an encoder of what was read would have written this payload.
 
-    ``state`` is the decoder's (3,): offset, range, and how many bytes it asked for.
+    ``state`` is the decoder's, see `start`.
     """
     offset, width, position = map(int, state)
     tail = payload[position - _STATE_BYTES :]  # what offset counts from lower to

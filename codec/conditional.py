@@ -59,10 +59,6 @@ class Conditional(Protocol):
         """32 bytes that name the network's integers: the dialect of the file."""
 
     @property
-    def forkable(self) -> bool:
-        """Whether a forked process can go on using it: not on a GPU."""
-
-    @property
     def given(self) -> int:
         """How many samples of earlier planes it wants to know at each pixel, at most: 0 or 5."""
 

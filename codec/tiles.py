@@ -26,7 +26,7 @@ from pixelzip.codec.colours import Colours, Several
 from pixelzip.codec.conditional import Conditional, Given, Shape, WholeTiles
 from pixelzip.codec.errors import FormatError
 from pixelzip.codec.progress import Progress
-from pixelzip.codec.workers import share_out, side_by_side
+from pixelzip.codec.workers import side_by_side
 
 _ROWS_IN_STEP = 8192
 """Tiles with so many rows in all step together. More would make the fronts' activations outgrow the
@@ -110,11 +110,11 @@ def _encode(
         tally.add(tile.shape[0] * tile.shape[1])
     else:
         scored = _score_bands(conditional, tile, label, given, colours, tally)
-        message = coder.encode(_in_order(scored, order_of((tile.shape[0], tile.shape[1]))))
+        message = coder.encode(in_order(scored, order_of((tile.shape[0], tile.shape[1]))))
     return bytes([label]) + message if conditional.classes else message
 
 
-def _in_order(scored: NDArray[Any], order: Order) -> NDArray[Any]:
+def in_order(scored: NDArray[Any], order: Order) -> NDArray[Any]:
     """What is (pixels, channels, 2 nibbles, ...) in raster order, nibble by nibble as decoded."""
     pixels, ends = order
     scored = scored[pixels]
@@ -147,7 +147,7 @@ def score_tiles(
     def nibbles_of(shape: tuple[int, int, int]) -> NDArray[np.intp]:
         """The numbers of a tile's nibbles, (pixel, channel, nibble), in the order of decoding."""
         numbers = np.arange(2 * math.prod(shape)).reshape(-1, shape[2], 2)
-        return _in_order(numbers, front_order(conditional.steps(shape[:2])))
+        return in_order(numbers, front_order(conditional.steps(shape[:2])))
 
     def score(number: int, tally: _Tally) -> NDArray[np.float32]:
         tried = _all_labels(conditional) if labels is None else [labels[number]]
@@ -318,7 +318,7 @@ def _find_out(
             )
         return found
 
-    return _in_groups(find_out, _groups(shapes, threads), conditional)
+    return _in_groups(find_out, _groups(shapes, threads))
 
 
 def _in_step(group: Sequence[int], shapes: Sequence[Shape]) -> Iterator[Sequence[int]]:
@@ -351,16 +351,17 @@ def _in_parallel(
         tally = _Tally(rounds * sum(shapes[i][0] * shapes[i][1] for i in group), progress)
         return [work(i, tally) for i in group]
 
-    return _in_groups(do, _groups(shapes, threads), conditional)
+    return _in_groups(do, _groups(shapes, threads))
 
 
 def _in_groups(
     work: Callable[[Sequence[int]], list[Result]],
     groups: Sequence[Sequence[int]],
-    conditional: Conditional,
 ) -> list[Result]:
     """Do each group's tiles, ``work(numbers)``; return the results in the tiles' order."""
-    shares = share_out(work, groups, fork=conditional.forkable)
+    # Even a single group gets a thread: what it sets for its thread must not outlive it.
+    with ThreadPoolExecutor(len(groups)) as pool:
+        shares = list(pool.map(work, groups))
     by_number = {
         number: result
         for group, results in zip(groups, shares, strict=True)

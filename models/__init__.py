@@ -7,14 +7,8 @@ package knows no image file and no container: it meets the codec at one interfac
 * `networks`: the float networks, a module each; `training` them; `freezing` them;
 * `frozen`: the engine of ``photo``'s kind, and what all frozen networks' files share;
 * `programs`: the engine of the papers' networks;
+* `gpu`: what both need torch for, on GPUs;
 * `zoo`: the frozen networks that ship.
 
-Coding needs the last three only.
+Coding needs the last four only.
 """
-
-import os
-
-# MKL keeps freed memory in a list for each thread, and a forked process has been seen to follow a
-# broken one for ever. Without them it asks the system, which costs next to nothing here. It has to
-# be said before its first matrix product.
-os.environ.setdefault("MKL_DISABLE_FAST_MM", "1")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pixelzip.models.freezing import freeze
 from pixelzip.models.networks import architectures
 from pixelzip.models.networks.architectures import Config
-from pixelzip.models.programs.integers import Part
+from pixelzip.models.programs.program import Part
 
 SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "pixelcnn": ("pixelcnn", {"channels": 9, "layers": 2, "top": 24}),

@@ -20,7 +20,7 @@ from PIL import Image
 import pixelzip
 from pixelzip.codec.tiles import decode_tiles, encode_tiles
 from pixelzip.models import zoo
-from pixelzip.models.frozen import carriers
+from pixelzip.models.gpu import carriers
 from pixelzip.models.programs.integers import Integers
 
 

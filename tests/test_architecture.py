@@ -145,6 +145,8 @@ import pixelzip
 from pathlib import Path
 from PIL import Image
 from pixelzip.cli import cli
+from pixelzip.codec import tiles
+from pixelzip.models import zoo
 
 root = Path(sys.argv[1])
 small, large = (root / "tests" / "images" / f"{name}.png" for name in
@@ -181,6 +183,15 @@ Image.open("grey.pxz").load()
 Image.fromarray(retouched()).save("retouched.png")
 pixelzip.decompress_many(pixelzip.compress_many([small, large, "palette.png"]))
 pixelzip.sample("tiny", 1, width=8, height=8)
+binary = np.eye(9, 7, dtype=np.uint8) * 255
+for name in zoo.names():
+    if not zoo.load(name).given:
+        data = pixelzip.compress(binary, network=name)
+        assert np.array_equal(pixelzip.decompress_array(data), binary)
+        pixelzip.sample(name, 1, width=8, height=8)
+        payload = tiles.encode_tiles(zoo.load(name), [binary[:, :, None]])
+        (back,) = tiles.decode_tiles(zoo.load(name), payload, [(9, 7)], 1)
+        assert np.array_equal(back[:, :, 0], binary)
 for command in (["compress", "palette.png", "retouched.png"], ["info", "retouched.pxz"],
                 ["decompress", "grey.pxz", "palette.pxz", "retouched.pxz", "--force"]):
     cli(command, standalone_mode=False)
@@ -189,13 +200,31 @@ assert not {"torch", "numba"} & set(sys.modules)
 
 
 def test_coding_on_a_cpu_needs_neither_torch_nor_numba(tmp_path: Path) -> None:
-    """With photo, tiny, luma and chroma; from Python, from the command line, as Pillow's plugin."""
+    """With every network of the zoo; from Python, from the command line, as Pillow's plugin."""
     command = [sys.executable, "-c", CODING, str(ROOT)]
     done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "grey.png").exists()
+
+
+WITH_TORCH = {"freezing", "gpu", "networks", "training"}
+
+
+@pytest.mark.parametrize("module", [m for m in sources() if folder_of(m) != "bench"])
+def test_where_torch_is_imported(module: str) -> None:
+    """In training, in freezing, and for GPUs; `architectures` counts parameters with it."""
+    tree = ast.parse(sources()[module].read_text())
+    named = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            named += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            named.append(node.module or "")
+    if any(name.split(".")[0] == "torch" for name in named):
+        assert module.split(".")[1] == "models"
+        assert module.split(".")[2] in WITH_TORCH
 
 
 def test_wheel_holds_everything_under_one_name(tmp_path: Path) -> None:

@@ -35,14 +35,15 @@ from pixelzip.codec.conditional import WholeTiles
 from pixelzip.codec.errors import DeviceError, FormatError, PixelzipError
 from pixelzip.models import zoo
 from pixelzip.models.freezing import freeze
-from pixelzip.models.frozen import backends, carriers, file, kernels, native
+from pixelzip.models.frozen import backends, file, kernels, native
 from pixelzip.models.frozen import network as frozen
 from pixelzip.models.frozen.architecture import GIVEN, PhotoConfig
 from pixelzip.models.frozen.file import LIMIT
 from pixelzip.models.frozen.network import Frozen
 from pixelzip.models.frozen.reference import Reference
-from pixelzip.models.frozen.twins import Twins
 from pixelzip.models.frozen.walk import Walked
+from pixelzip.models.gpu import carriers
+from pixelzip.models.gpu.photo import Twins
 
 Crops = dict[str, NDArray[np.uint8]]
 Network = tuple[dict[str, NDArray[Any]], PhotoConfig]

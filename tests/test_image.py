@@ -34,7 +34,6 @@ class Neighbours:
     """A conditional without a network: a linear guess, and how far off it was a channel ago."""
 
     fingerprint = bytes(range(100, 132))
-    forkable = True
     classes = 0
     given = 0
 

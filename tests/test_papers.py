@@ -13,10 +13,8 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixelzip import api
 from pixelzip.bench import papers, runs
 from pixelzip.bench.runs import Coding, Measured
-from pixelzip.codec import tiles
 from pixelzip.models.networks import architectures
 
 STEPS = 7
@@ -59,7 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, rows: Path) -> Path:
 def page(folder: Path) -> Path:
     """A page with a place for each table, and old text in it."""
     path = folder / "page.md"
-    names = [*papers.COMPARISONS, "speed", "decoding", "precision", "training"]
+    names = [*papers.COMPARISONS, "speed", "precision", "training"]
     marks = "".join(f"<!-- table:{name} -->\nold\n<!-- end -->\n" for name in names)
     path.write_text(f"# Page\n\n{marks}\nAfter.\n")
     return path
@@ -68,9 +66,7 @@ def page(folder: Path) -> Path:
 def measured(run: str, theory: float = 3.5, **others: object) -> Measured:
     """Made-up figures."""
     sizes = theory + 0.01, theory + 0.02, theory + 0.1
-    coding = Coding(16, 1.5, *sizes, 9, 0.011, 0.022, 0.033, 0.044,
-                    {"products": 3.0, "gathers": 1.0, runs.REST: 0.0})  # fmt: skip
-    coding = replace(coding, kinds=dict.fromkeys(runs.ALL_KINDS, 0.0) | coding.kinds)
+    coding = Coding(16, 1.5, *sizes, 9, 0.011, 0.022, 0.033, 0.044)
     machine = {
         "date": "today", "processor": "some", "cores": 2, "system": "Linux", "python": "3",
         "threads": 2, "repeat": 1, "versions": {}, "git": None,
@@ -119,23 +115,6 @@ def test_a_run_is_measured_once(folder: Path, rows: Path, monkeypatch: pytest.Mo
     assert CliRunner().invoke(papers.main, [*command, "--again"]).exit_code != 0
 
 
-def test_decoding_is_split_into_kinds(folder: Path, rows: Path) -> None:
-    """All that is watched is back in place afterwards, and the parts add up to the whole."""
-    before = [getattr(owner, name) for _, owner, name in runs.KINDS]
-    run = folder / "pixelcnn"
-    images = np.asarray(Image.open(rows)).reshape(-1, 32, 32, 3)[:, :16, :16]
-    network = api.load_network(str(runs.frozen(run, 16)))
-    assert network is not None
-    payloads = tiles.encode_tiles(network, list(images))
-    spent = runs.decoding(run / "frozen.safetensors", payloads, images)
-    assert [getattr(owner, name) for _, owner, name in runs.KINDS] == before
-    assert set(spent) == set(runs.ALL_KINDS)
-    done = {kind for kind, seconds in spent.items() if seconds > 0}
-    wanted = {runs.PRODUCTS, runs.REST, "gathers", "head", "CDFs", "range decoder"}
-    assert wanted <= done
-    assert spent["LSTM cells"] == spent["gates"] == 0
-
-
 def test_the_tables_say_what_was_measured() -> None:
     found = {"row-none": measured("row-none", 3.4), "row-skip": measured("row-skip", 3.6)}
     made = papers.tables(found)
@@ -144,7 +123,6 @@ def test_the_tables_say_what_was_measured() -> None:
     assert "best first: skip; neither. Ours: neither; skip." in made["connections"]
     assert "| Row LSTM, skip | 11 | 33 | 22 | 44 |" in made["speed"]
     assert "1 of Row LSTM, neither" in made["speed"]
-    assert "| **75** | 25 |" in made["decoding"]
     assert "row-lstm | residual=no | 5 | 1.0 | 2 |" in made["training"]
     assert "neither" not in made["precision"]  # it was not frozen to 8 bits
     grey = measured("mnist-pixelcnn", 0.2, colours=1, subpixels=784)

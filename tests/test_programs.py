@@ -29,13 +29,22 @@ from pixelzip.codec import cdf, tiles
 from pixelzip.codec.errors import NetworkFileError
 from pixelzip.models import zoo
 from pixelzip.models.freezing import freeze, tracing
+from pixelzip.models.freezing.reals import Reals
 from pixelzip.models.frozen.file import LIMIT
+from pixelzip.models.gpu import programs as on_gpu
+from pixelzip.models.gpu.programs import Plain
 from pixelzip.models.networks import architectures, mixture, outputs
 from pixelzip.models.networks.layers import scaled
-from pixelzip.models.programs import engine, heads, integers, program, tables
-from pixelzip.models.programs.arithmetic import CELL_UNIT, Compiled, Plain, Reals
-from pixelzip.models.programs.integers import Integers, MultiScale, Part
-from pixelzip.models.programs.program import WIDE, Program
+from pixelzip.models.programs import engine, heads, integers, native, plan, program
+from pixelzip.models.programs.arithmetic import CELL_UNIT
+from pixelzip.models.programs.integers import (
+    Integers,
+    MultiScale,
+    Native,
+    NativeMultiScale,
+)
+from pixelzip.models.programs.loops import Compiled
+from pixelzip.models.programs.program import WIDE, Part, Program
 
 SHAPES = [(9, 11), (5, 3), (1, 7), (6, 1)]
 
@@ -43,6 +52,21 @@ SHAPES = [(9, 11), (5, 3), (1, 7), (6, 1)]
 @cache
 def compiled(name: str, bits: int = 16) -> Integers:
     return integers.make(name, frozen(name, bits))
+
+
+def in_arrays(name: str, bits: int = 16) -> Integers:
+    """The network where nothing is compiled to C."""
+    parts = frozen(name, bits)
+    networks = [engine.Network(*part, Compiled(part[0])) for part in parts]
+    kind = MultiScale if len(parts) == 3 else Integers
+    return kind(name, integers.fingerprint(parts), networks)
+
+
+def for_an_instruction_set(name: str, bits: int, isa: str) -> Integers:
+    parts = frozen(name, bits)
+    kind = NativeMultiScale if len(parts) == 3 else Native
+    networks = [native.Network(*part, isa) for part in parts]
+    return kind(name, integers.fingerprint(parts), networks)
 
 
 def cut(name: str, channels: int | None = None) -> list[Tile]:
@@ -65,7 +89,7 @@ def reals(found: tuple[Program, tracing.Tensors]) -> engine.Network:
     """A traced program that is evaluated in floats."""
     traced, tensors = found
     ones = {
-        f"{i}.scale": torch.ones(node.channels * (4 if node.op == "lstm" else 1))
+        f"{i}.scale": np.ones(node.channels * (4 if node.op == "lstm" else 1))
         for i, node in enumerate(traced.nodes)
         if node.op in ("linear", "lstm", "activate")
     }
@@ -136,22 +160,49 @@ def test_a_density_cannot_code() -> None:
 @pytest.mark.parametrize("bits", [16, 8])
 @pytest.mark.parametrize("name", CODING)
 def test_parallel_is_stepwise(name: str, bits: int) -> None:
-    """And what one arithmetic encodes, the other decodes."""
-    network = compiled(name, bits)
-    plain = integers.make(name, frozen(name, bits), plain=True, carrier="float64")
+    """And what one backend encodes, the others decode."""
+    network, arrays = compiled(name, bits), in_arrays(name, bits)
+    plain = integers.make(name, frozen(name, bits), carrier="float64")
     label = label_of(name)
     for channels in {network.program.colours, 1} if bits == 16 else {network.program.colours}:
         together = cut(name, channels)
         expected = [known(network, tile, label) for tile in together]
         for one, other in zip(expected, learnt(network, together, label), strict=True):
             np.testing.assert_array_equal(one, other)
-        np.testing.assert_array_equal(known(plain, together[0], label), expected[0])
+        for other in (plain, arrays):
+            np.testing.assert_array_equal(known(other, together[0], label), expected[0])
         assert len(np.unique(expected[0][:, 0], axis=0)) > 50  # it depends on the pixels
         payloads = tiles.encode_tiles(network, together)
         shapes = [tile.shape[:2] for tile in together]
-        decoded = tiles.decode_tiles(plain, payloads, shapes, channels)
-        for tile, back in zip(together, decoded, strict=True):
-            np.testing.assert_array_equal(tile, back)
+        assert tiles.encode_tiles(arrays, together) == payloads
+        for other in (network, plain, arrays):
+            decoded = tiles.decode_tiles(other, payloads, shapes, channels)
+            for tile, back in zip(together, decoded, strict=True):
+                np.testing.assert_array_equal(tile, back)
+
+
+@pytest.mark.parametrize("bits", [16, 8])
+@pytest.mark.parametrize("isa", native.instruction_sets())
+def test_instruction_sets(isa: str, bits: int) -> None:
+    for name in ("diagonal-bilstm", "small-11x5-autoregressive"):
+        network, expected = for_an_instruction_set(name, bits, isa), in_arrays(name, bits)
+        for tile in cut(name):
+            np.testing.assert_array_equal(known(network, tile), known(expected, tile))
+
+
+@given(st.integers(0, 2**32), st.sampled_from([8, 16]), st.sampled_from(native.instruction_sets()))
+def test_compiled_products(seed: int, bits: int, isa: str) -> None:
+    """Of any size and any numbers, the largest and the smallest ones among them."""
+    rng, end = np.random.default_rng(seed), 1 << bits - 1
+    n, inputs, outputs = (int(rng.integers(1, most)) for most in (9, 1200, 99))
+    x, weight = rng.integers(-end, end, (n, inputs)), rng.integers(-end, end, (inputs, outputs))
+    for numbers in (x, weight):
+        extreme = rng.random(numbers.shape) < rng.random()
+        numbers[extreme] = rng.choice([-end, end - 1, -end + 1, 0, 1], extreme.sum())
+    engine_ = native.library()
+    assert engine_ is not None
+    number = native.names(engine_).index(isa)
+    np.testing.assert_array_equal(native.product(engine_, number, bits, x, weight), x @ weight)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -212,19 +263,19 @@ def test_stepping_computes_each_activation_once(name: str, monkeypatch: pytest.M
 
     def counting(self: engine.Evaluation, i: int, places: engine.Places, group: int) -> None:
         if isinstance(self, engine.Steps):
-            columns = self.network.columns[i]
+            columns = self.network.plan.columns[i]
             all_of_them = group == 0 and len(columns) > 1  # beyond the image: all colours at once
             for k in range(1, len(columns)) if all_of_them else [group]:
                 found = columns[k]
-                if found is not engine.NOTHING:
+                if found is not plan.NOTHING:
                     at = visited.setdefault((self.network, i, k), Counter())
                     at.update(zip(places.tiles, places.rows, places.columns, strict=True))
         evaluate(self, i, places, group)
 
     monkeypatch.setattr(engine.Evaluation, "evaluate", counting)
-    network, together = compiled(name), cut(name)
+    network, together = in_arrays(name), cut(name)
     learnt(network, together, label_of(name))
-    stepped = [network.networks[0]]
+    stepped: list[Any] = [network.networks[0]]
     if isinstance(network, MultiScale):
         stepped.append(network.networks[2])
     assert {key[0] for key in visited} == set(stepped)
@@ -232,8 +283,8 @@ def test_stepping_computes_each_activation_once(name: str, monkeypatch: pytest.M
         nodes = part.program.nodes
         small = network.factor if isinstance(network, MultiScale) and part is stepped[0] else 1
         for i, node in enumerate(nodes):
-            groups = [k for k, c in enumerate(part.columns[i]) if c is not engine.NOTHING]
-            if part.groups > 1:
+            groups = [k for k, c in enumerate(part.plan.columns[i]) if c is not plan.NOTHING]
+            if part.plan.groups > 1:
                 groups.remove(0)
             for group in groups if node.op not in ("input", "given") else ():
                 at = visited[part, i, group]
@@ -258,13 +309,13 @@ def test_stepping_computes_each_activation_once(name: str, monkeypatch: pytest.M
 SEEDS = st.integers(0, 2**32)
 
 
-def plan(bits: int) -> Program:
+def some_program(bits: int) -> Program:
     return Program(1, "binary", 0, True, 1, bits=bits)
 
 
 def assert_same(bits: int, method: str, *arguments: Any) -> Any:
     """Compiled and plain give the same, to the type; what they give."""
-    one, other = Compiled(plan(bits)), Plain(plan(bits))
+    one, other = Compiled(some_program(bits)), Plain(some_program(bits))
 
     def tensors(x: Any) -> Any:
         if isinstance(x, list):
@@ -313,11 +364,11 @@ def test_widen_add_and_activate(seed: int, bits: int) -> None:
     two = np.clip(maps[0] + maps[1], -LIMIT, LIMIT)
     np.testing.assert_array_equal(found, np.clip(two + maps[2], -LIMIT, LIMIT))
     narrow = np.int8 if bits == 8 else np.int16
-    unit = plan(bits).state_unit
+    unit = some_program(bits).state_unit
     states = [rng.integers(-unit, unit + 1, (n, columns)).astype(narrow) for _ in range(2)]
     found = assert_same(bits, "add", states)
     np.testing.assert_array_equal(found, states[0].astype(int) + states[1])
-    largest = plan(bits).largest
+    largest = some_program(bits).largest
     for kind in program.OPS["activate"]:
         scale = scales(rng, columns * (2 if kind == "concat_elu" else 1))
         found = assert_same(bits, "activate", kind, maps[0], scale)
@@ -331,7 +382,7 @@ def test_widen_add_and_activate(seed: int, bits: int) -> None:
 def test_gates_and_cells(seed: int, bits: int) -> None:
     rng = np.random.default_rng(seed)
     n, h = 5, 4
-    unit = plan(bits).state_unit
+    unit = some_program(bits).state_unit
 
     def sigmoid(wide: Any) -> Any:
         return 1 / (1 + np.exp(-np.clip(wide / WIDE, -40, 40)))
@@ -377,24 +428,24 @@ def test_places_and_products(seed: int) -> None:
         end = 2 ** (bits - 1)
         store = rng.integers(-end, end, (30, 4)).astype(kind)
         rows = assert_same(bits, "gather", store, at)
-        weight = torch.from_numpy(rng.integers(-end + 1, end, (20, 3)).astype(kind))
-        rest = torch.zeros(3, dtype=torch.int64), torch.ones(3, dtype=torch.float64)
-        exact = rows.astype(object) @ weight.numpy().astype(object)
-        for arithmetic in (Compiled(plan(bits)), Plain(plan(bits))):
+        weight = rng.integers(-end + 1, end, (20, 3)).astype(kind)
+        rest = np.zeros(3, np.int64), np.ones(3)
+        exact = rows.astype(object) @ weight.astype(object)
+        for arithmetic in (Compiled(some_program(bits)), Plain(some_program(bits))):
             matrix = arithmetic.matrix(weight, *rest, end)
-            product = matrix.multiply(arithmetic.array(torch.from_numpy(rows)))
+            product = matrix.multiply(arithmetic.array(rows))
             assert np.asarray(product).astype(object).tolist() == exact.tolist()
 
 
 def test_tables() -> None:
     wide = torch.arange(-17 * WIDE, 17 * WIDE + 1)
     exact = (wide.double() / WIDE).clamp(-16, 16)
-    error = (tables.sigmoid(wide) / 2.0**22 - torch.sigmoid(exact)).abs().max()
+    error = (on_gpu.sigmoid(wide) / 2.0**22 - torch.sigmoid(exact)).abs().max()
     assert error < 3.5e-6
-    error = (tables.elu(wide) - torch.nn.functional.elu(wide.double() / WIDE) * WIDE).abs().max()
+    error = (on_gpu.elu(wide) - torch.nn.functional.elu(wide.double() / WIDE) * WIDE).abs().max()
     assert error < 0.65  # of a wide unit
-    assert (tables.elu(wide).diff() >= 0).all()
-    error = (tables.hyperbolic_tangent(wide) / 2.0**15 - torch.tanh(wide / WIDE)).abs().max()
+    assert (on_gpu.elu(wide).diff() >= 0).all()
+    error = (on_gpu.hyperbolic_tangent(wide) / 2.0**15 - torch.tanh(wide / WIDE)).abs().max()
     assert error < 4e-5
 
 
@@ -410,7 +461,8 @@ def test_log_probability(seed: int) -> None:
     means = torch.from_numpy(rng.integers(-40 * 256, 300 * 256, (50, 3)))
     means[5:10] = torch.from_numpy(rng.choice([-cdf.MEAN_LIMIT, cdf.MEAN_LIMIT], (5, 3)))
     scale = torch.from_numpy(rng.integers(cdf.LOG_SCALE_MIN, cdf.LOG_SCALE_MAX + 1, (50, 3)))
-    found = heads.log_probability(value, means, scale) / cdf.LOGIT_UNIT
+    found = torch.from_numpy(heads.log_probability(value.numpy(), means.numpy(), scale.numpy()))
+    found = found / cdf.LOGIT_UNIT
     expected = mixture.component_log_likelihood(
         value[:, None].double(), means / cdf.MEAN_UNIT, scale.double() / cdf.SCALE_UNIT
     )
@@ -421,8 +473,8 @@ def test_log_probability(seed: int) -> None:
 
 def head(made: Program, rows: NDArray[np.int32], values: Tile) -> list[torch.Tensor]:
     """The parameters of each sub-pixel, as floats."""
-    reader = heads.Head(made, torch.device("cpu"))
-    reader.begin(torch.from_numpy(rows))
+    reader = heads.Head(made)
+    reader.begin(rows)
     found = []
     for channel in range(made.colours):
         found.append(torch.from_numpy(reader.parameters(channel)).double())
@@ -432,7 +484,7 @@ def head(made: Program, rows: NDArray[np.int32], values: Tile) -> list[torch.Ten
 
 def in_floats(made: Program, rows: NDArray[np.int32]) -> torch.Tensor:
     """(1, columns, n, 1): what a float network would have said."""
-    floats = torch.from_numpy(rows) / heads.units(made) - heads.offsets(made)
+    floats = torch.from_numpy(rows / heads.units(made) - heads.offsets(made))
     return floats.t()[None, :, :, None]
 
 
@@ -510,7 +562,7 @@ def save(path: Path, programs: Any, tensors: Tensors) -> None:
     """A file of these programs, with the fingerprint that they would have."""
     try:
         parts = [
-            (program.from_dict(p), {n[2:]: t for n, t in tensors.items() if n[0] == str(k)})
+            (program.from_dict(p), {n[2:]: t.numpy() for n, t in tensors.items() if n[0] == str(k)})
             for k, p in enumerate(programs)
         ]
         name = integers.fingerprint(parts).hex()
@@ -523,7 +575,9 @@ def save(path: Path, programs: Any, tensors: Tensors) -> None:
 def sound(name: str, bits: int = 16) -> tuple[list[Any], Tensors]:
     """What `save` takes, of a network as it should be."""
     parts = frozen(name, bits)
-    tensors = {f"{k}.{n}": t for k, (_, own) in enumerate(parts) for n, t in own.items()}
+    tensors = {
+        f"{k}.{n}": torch.from_numpy(t) for k, (_, own) in enumerate(parts) for n, t in own.items()
+    }
     return json.loads(json.dumps([p.as_dict() for p, _ in parts])), tensors
 
 
@@ -563,7 +617,7 @@ def test_files_are_read_back(name: str, tmp_path: Path) -> None:
         assert one == other
         assert mine.keys() == theirs.keys()
         for key in mine:
-            assert torch.equal(mine[key], theirs[key])
+            np.testing.assert_array_equal(mine[key], theirs[key])
     network = zoo.load(str(path))
     assert isinstance(network, Integers)
     assert (network.name, network.fingerprint) == ("mine", made)
@@ -773,8 +827,10 @@ def test_hostile_tensors(what: str, tmp_path: Path) -> None:
     path = tmp_path / "hostile.safetensors"
     save(path, programs, tensors | {name: damage(tensors[name])})
     assert refused(path)
-    parts = [(frozen("row-lstm")[0][0], {n[2:]: t for n, t in tensors.items()})]
-    parts[0][1][name[2:]] = damage(tensors[name])
+    if damage(tensors[name]).dtype == torch.bfloat16:  # numpy has no such
+        return
+    changed = {n[2:]: t.numpy() for n, t in tensors.items()}
+    parts = [(frozen("row-lstm")[0][0], changed | {name[2:]: damage(tensors[name]).numpy()})]
     with pytest.raises(NetworkFileError):
         integers.make("n", parts)
 
@@ -827,9 +883,9 @@ def decided(name: str) -> list[Part]:
     for p, tensors in parts:
         if p.output != "map":
             last = f"{len(p.nodes) - 1}.scale"
-            surer = torch.full_like(tensors[last], 16)
+            surer: Any = 16
             if p.output == "mixture":
-                surer = torch.where(heads.units(p) == cdf.SCALE_UNIT, 0.01, 1.0)
+                surer = np.where(heads.units(p) == cdf.SCALE_UNIT, 0.01, 1.0)
             tensors[last] = tensors[last] * surer
     return parts
 

@@ -15,7 +15,6 @@ import pytest
 import reference_decoder as reference
 import reference_programs as programs
 import tiny
-import torch
 from architectures import CODING, KINDS, config, frozen, random_pixels
 from make_golden import GOLDEN, INDEX, digest
 from numpy.typing import NDArray
@@ -30,6 +29,7 @@ from pixelzip.models import zoo
 from pixelzip.models.freezing import freeze
 from pixelzip.models.frozen import kernels
 from pixelzip.models.programs import integers
+from pixelzip.models.programs.program import Part
 
 ROOT = Path(__file__).resolve().parent.parent
 FORMAT = (ROOT / "docs" / "format.md").read_text()
@@ -316,7 +316,7 @@ def test_the_golden_digit() -> None:
 SHAPES = [(7, 6), (1, 5), (4, 1)]
 
 
-def read_back(path: Path, name: str, parts: list[integers.Part], label: int | None = None) -> None:
+def read_back(path: Path, name: str, parts: list[Part], label: int | None = None) -> None:
     """What pixelzip writes with a network, of all and of one channel, and the pixels again."""
     freeze.write_program(path, parts, name, config(name), "not at all")
     network, independent = integers.make(name, parts), programs.Network(path.read_bytes())
@@ -348,7 +348,7 @@ def test_every_class(tmp_path: Path) -> None:
         programs.decode_tile(programs.Network(path.read_bytes()), b"\3\1", 1, 1, 3)
 
 
-def wild_parts(name: str, bits: int, seed: int) -> list[integers.Part]:
+def wild_parts(name: str, bits: int, seed: int) -> list[Part]:
     """The network with some of its numbers far too large, so that clamps are reached."""
     random = np.random.default_rng(seed)
     found = []
@@ -358,11 +358,11 @@ def wild_parts(name: str, bits: int, seed: int) -> list[integers.Part]:
             if key.endswith("scale"):
                 some = random.random(tensor.shape) < 0.2
                 factor = np.where(some, np.exp2(random.uniform(-4, 20, tensor.shape)), 1)
-                changed[key] = tensor * torch.from_numpy(factor)
+                changed[key] = tensor * factor
             elif key.endswith(("hidden", "cell")):
                 limit = 2**30 if key.endswith("cell") else program.state_unit
                 array = random.integers(-limit, limit + 1, tensor.shape)
-                changed[key] = torch.from_numpy(array).to(tensor.dtype)
+                changed[key] = array.astype(tensor.dtype)
         found.append((program, changed))
     return found
 

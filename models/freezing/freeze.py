@@ -17,7 +17,7 @@ import json
 import math
 import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pixelzip.codec import cdf
 from pixelzip.codec.errors import NetworkFileError
 from pixelzip.models.freezing import tracing
+from pixelzip.models.freezing.reals import Reals
 from pixelzip.models.frozen.architecture import LAG, WINDOW, PhotoConfig
 from pixelzip.models.frozen.file import (
     FILTER_BITS,
@@ -47,9 +49,9 @@ from pixelzip.models.networks import photo as floats
 from pixelzip.models.networks.multiscale import MultiScale
 from pixelzip.models.networks.photo import Block, Photo
 from pixelzip.models.programs import heads, integers
-from pixelzip.models.programs.arithmetic import CELL_UNIT, Reals
+from pixelzip.models.programs.arithmetic import CELL_UNIT
 from pixelzip.models.programs.engine import Network, Parallel, image
-from pixelzip.models.programs.program import WIDE, Program
+from pixelzip.models.programs.program import WIDE, Part, Program
 from pixelzip.models.programs.program import check as check_program
 
 STREAM_UNIT = 2048  # the residual stream is in 1/2048
@@ -219,7 +221,7 @@ def _code(code: Tensor) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def freeze_program(
     network: nn.Module, lag: int | None, images: Tensor, bits: int
-) -> list[integers.Part]:
+) -> list[Part]:
     """The programs of a network in integers, calibrated on (N, H, W, C) uint8 images.
 
     Raises ValueError if its output cannot code, NetworkFileError if it is too large for integers.
@@ -228,7 +230,7 @@ def freeze_program(
         (replace(program, bits=bits), tensors) for program, tensors in tracing.trace(network, lag)
     ]
     ranges = _calibrate(network, parts, images)
-    frozen: list[integers.Part] = []
+    frozen: list[Part] = []
     for k, (program, tensors) in enumerate(parts):
         given = None
         if len(parts) == 3 and k == 2:  # what it is given comes in the upsampling's units
@@ -239,13 +241,13 @@ def freeze_program(
     return frozen
 
 
-def _calibrate(network: nn.Module, parts: Sequence[integers.Part], images: Tensor) -> list[Ranges]:
+def _calibrate(network: nn.Module, parts: Sequence[Part], images: Tensor) -> list[Ranges]:
     """How large the activations of each program get, in floats."""
     ranges = [Ranges() for _ in parts]
     real = []
     for program, tensors in parts:
         ones = {
-            f"{i}.scale": torch.ones(node.channels * (4 if node.op == "lstm" else 1))
+            f"{i}.scale": np.ones(node.channels * (4 if node.op == "lstm" else 1))
             for i, node in enumerate(program.nodes)
             if node.op in ("linear", "lstm", "activate")
         }  # fmt: skip
@@ -276,9 +278,13 @@ def _calibrate(network: nn.Module, parts: Sequence[integers.Part], images: Tenso
 
 
 def _integers(
-    program: Program, tensors: dict[str, Tensor], ranges: Ranges, given: Tensor | None
-) -> dict[str, Tensor]:
+    program: Program,
+    floats: Mapping[str, NDArray[Any]],
+    ranges: Ranges,
+    given: NDArray[np.float64] | None,
+) -> dict[str, NDArray[Any]]:
     """A program's tensors in integers. ``given``: the units of the map it is given."""
+    tensors = {name: torch.from_numpy(array) for name, array in floats.items()}
     out: dict[str, Tensor] = {}
     weights = torch.int8 if program.bits == 8 else torch.int16
     units: list[Tensor] = []  # of each narrow map's channels: what an integer of 1 means
@@ -288,7 +294,7 @@ def _integers(
             unit = torch.full((node.channels,), 1 / 128, dtype=torch.float64)
         elif node.op == "given":
             assert given is not None
-            unit = given
+            unit = torch.from_numpy(given)
         elif node.op == "activate":
             largest = ranges.largest(str(i))
             if program.bits == 16:
@@ -297,8 +303,10 @@ def _integers(
             out[f"{i}.scale"] = 1 / (WIDE * unit)
         elif node.op == "linear":
             last = i == len(program.nodes) - 1
-            wanted = heads.units(program) if last else torch.tensor(float(WIDE))
-            bias = tensors[f"{i}.bias"] + (heads.offsets(program) if last else 0)
+            wanted, bias = torch.tensor(float(WIDE)), tensors[f"{i}.bias"]
+            if last:
+                wanted = torch.from_numpy(heads.units(program))
+                bias = bias + torch.from_numpy(heads.offsets(program))
             source = units[node.inputs[0]].repeat(len(node.taps))
             weight, scale = _matrix(tensors[f"{i}.weight"], bias, source, program.largest)
             out[f"{i}.weight"] = weight.to(weights)
@@ -314,7 +322,7 @@ def _integers(
             cell = torch.round(tensors[f"{i}.cell"] * CELL_UNIT)
             out[f"{i}.cell"] = cell.to(torch.int32)
         units.append(unit)
-    return out
+    return arrays(out)
 
 
 def _matrix(weight: Tensor, bias: Tensor, source: Tensor, largest: int) -> tuple[Tensor, Tensor]:
@@ -351,7 +359,7 @@ def write(path: Path, tensors: dict[str, Tensor], config: PhotoConfig, trained: 
 
 
 def write_program(
-    path: Path, parts: Sequence[integers.Part], name: str, architecture: Any, trained: str
+    path: Path, parts: Sequence[Part], name: str, architecture: Any, trained: str
 ) -> bytes:
     """Write a file of programs, and return its fingerprint. ``name`` is the architecture's."""
     found = integers.fingerprint(parts)
@@ -365,12 +373,12 @@ def write_program(
         "trained": trained,
     }
     tensors = {
-        f"{k}.{key}": tensor.contiguous()
+        f"{k}.{key}": np.ascontiguousarray(tensor)
         for k, (_, own) in enumerate(parts)
         for key, tensor in own.items()
     }
     partial = path.with_name(path.name + ".part")
-    save_file(tensors, partial, metadata)
+    save_arrays(tensors, partial, metadata)
     os.replace(partial, path)
     return found
 

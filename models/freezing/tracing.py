@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pixelzip.models.networks import layers, outputs, pixelcnnpp
@@ -23,7 +25,7 @@ from pixelzip.models.networks.small import AutoregressiveChannels, NetworkInNetw
 from pixelzip.models.programs.program import Node, Program
 
 Taps = tuple[tuple[int, int], ...]
-Tensors = dict[str, Tensor]
+Tensors = dict[str, NDArray[np.float64]]
 INPUT = 0
 SELF: Taps = ((0, 0),)
 
@@ -62,8 +64,8 @@ class Tracer:
         made = self._node(
             "linear", [source], len(weight), taps=taps, stride=stride, level=level, parts=parts
         )
-        self.tensors[f"{made}.weight"] = weight.permute(2, 1, 0).flatten(0, 1).detach().double()
-        self.tensors[f"{made}.bias"] = bias.detach().double()
+        self.tensors[f"{made}.weight"] = _numbers(weight.permute(2, 1, 0).flatten(0, 1))
+        self.tensors[f"{made}.bias"] = _numbers(bias)
         return made
 
     def add(self, *sources: int, taps: Taps = (), parts: int = 0) -> int:
@@ -88,9 +90,9 @@ class Tracer:
     def lstm(self, kind: str, source: int, layer: layers.RowLSTM | layers.DiagonalLSTM) -> int:
         made = self._node("lstm", [source], len(layer.hidden), kind=kind, parts=1)
         weight = layer.state_to_state.weight  # (4 h, h, taps)
-        self.tensors[f"{made}.weight"] = weight.permute(2, 1, 0).flatten(0, 1).detach().double()
-        self.tensors[f"{made}.hidden"] = layer.hidden.flatten().detach().double()
-        self.tensors[f"{made}.cell"] = layer.cell.flatten().detach().double()
+        self.tensors[f"{made}.weight"] = _numbers(weight.permute(2, 1, 0).flatten(0, 1))
+        self.tensors[f"{made}.hidden"] = _numbers(layer.hidden.flatten())
+        self.tensors[f"{made}.cell"] = _numbers(layer.cell.flatten())
         return made
 
     # PixelRNN's layers.
@@ -231,6 +233,11 @@ class Tracer:
 def _taps(rows: int, columns: int, middle: int) -> Taps:
     """Offsets of a kernel whose last row is the position's own."""
     return tuple((r - rows + 1, c - middle) for r in range(rows) for c in range(columns))
+
+
+def _numbers(tensor: Tensor) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = tensor.detach().double().contiguous().numpy()
+    return found
 
 
 def _bias(layer: nn.Module) -> Tensor:

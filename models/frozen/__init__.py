@@ -4,7 +4,7 @@
 * `file`: what their file holds and what has to hold of it;
 * `network`: what the codec sees of them, whatever computes it;
 * `native`: the backend that computes it in compiled C, whole tiles at once;
-* `walk`, with `kernels` or `twins`: the backends in arrays, where there is no C and on GPUs;
-* `carriers`: number formats in which torch's products of small integers are exact;
+* `walk`, with `kernels` or `pixelzip.models.gpu.photo`: the backends in arrays, where there is no C
+  and on GPUs;
 * `reference`: the plainest one, which tests hold the others to.
 """

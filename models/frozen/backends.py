@@ -21,7 +21,7 @@ def make(
 
     On the CPU that is compiled C, or loops that numba compiles where there is none; elsewhere it is
     torch. ``carrier`` asks for torch's products in a number format (see
-    `pixelzip.models.frozen.carriers`). Raises NetworkFileError if its integers are not sound,
+    `pixelzip.models.gpu.carriers`). Raises NetworkFileError if its integers are not sound,
     DeviceError if there is no such device.
     """
     if device == "cpu" and carrier is None:
@@ -32,7 +32,7 @@ def make(
         from pixelzip.models.frozen.walk import Walked
 
         return Walked(name, tensors, config, kernels)
-    from pixelzip.models.frozen.twins import Twins
     from pixelzip.models.frozen.walk import Walked
+    from pixelzip.models.gpu.photo import Twins
 
     return Walked(name, tensors, config, Twins(device, carrier))

@@ -1,6 +1,6 @@
 """A backend in numpy arrays and loops that numba compiles: for where there is no compiled engine.
 
-Each function has a twin of the same name and meaning in `pixelzip.models.frozen.twins`, in plain
+Each function has a twin of the same name and meaning in `pixelzip.models.gpu.photo`, in plain
 torch, which is what runs on a GPU; a test holds each pair to the same bytes. Products are of 32-bit
 integers. Rounding is to nearest, ties to even, of a single float32 product: one conversion, one
 multiplication and one rounding, each defined to the last bit by IEEE 754 and never fused.
@@ -21,9 +21,6 @@ from numpy.typing import NDArray
 
 from pixelzip.codec.compiled import kernel
 from pixelzip.models.frozen.file import LIMIT
-
-forkable = True
-
 
 _held = threading.local()
 

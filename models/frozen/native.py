@@ -274,8 +274,6 @@ class _Packer:
 class Native(Frozen):
     """A frozen network in compiled code, for an instruction set."""
 
-    forkable = False  # there is no need: threads run side by side
-
     def __init__(self, name: str, tensors: Tensors, config: PhotoConfig, isa: str) -> None:
         super().__init__(name, tensors, config)
         engine = library()

@@ -23,7 +23,6 @@ class Frozen(ABC):
     """A frozen network: a `pixelzip.codec.conditional.Conditional`. Checks its integers."""
 
     classes = 0
-    forkable = True
 
     def __init__(self, name: str, tensors: Tensors, config: PhotoConfig) -> None:
         check(tensors, config)

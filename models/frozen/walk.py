@@ -46,8 +46,6 @@ _HERE = LOOK.index((0, 0))
 class Functions(Protocol):
     """What a backend does to arrays of its own kind; `kernels` says what each function is."""
 
-    forkable: bool
-
     def begin(self) -> None: ...
     def array(self, values: NDArray[Any]) -> Any: ...
     def numbers(self, array: Any) -> NDArray[Any]: ...
@@ -83,7 +81,7 @@ class Walked(network.Frozen):
         self, name: str, tensors: Tensors, config: PhotoConfig, functions: Functions
     ) -> None:
         super().__init__(name, tensors, config)
-        self.functions, self.forkable = functions, functions.forkable
+        self.functions = functions
         array, product = functions.array, functions.product
 
         def layer(name: str) -> _Layer:

@@ -25,6 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pixelzip.models.programs.program import colours_of
+
 
 def scaled(pixels: Tensor) -> Tensor:
     """(B, H, W, C) values 0..255 -> (B, C, H, W) from -1 to just below 1, in steps of 1/128."""
@@ -62,15 +64,6 @@ def nin(inputs: int, outputs: int, gain: float = 1.0) -> nn.Conv2d:
 # --- PixelRNN: masked convolutions (section 3.4) -------------------------------------------------
 
 
-def colours_of(channels: int, colours: int, parts: int) -> Tensor:
-    """(channels,) the colour that each belongs to, in a map of ``parts`` stacked maps.
-
-    The four gates of an LSTM are such parts: each of them is split among the colours.
-    """
-    size = channels // parts
-    return torch.arange(channels) % size * colours // size
-
-
 class MaskedConv2d(nn.Module):
     """A convolution that sees what was coded before: mask A or B of figure 2, section 3.4.
 
@@ -98,10 +91,8 @@ class MaskedConv2d(nn.Module):
     ) -> None:
         super().__init__()
         rows, columns = kernel[0] // 2 + 1, kernel[1]
-        source, target = (
-            colours_of(inputs, colours, 1),
-            colours_of(outputs, colours, parts)[:, None],
-        )
+        source = torch.from_numpy(colours_of(inputs, colours, 1))
+        target = torch.from_numpy(colours_of(outputs, colours, parts))[:, None]
         taps = torch.ones(outputs, inputs, rows, columns)
         taps[:, :, -1, columns // 2] = (
             source < target if mask == "A" else source <= target

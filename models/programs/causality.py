@@ -9,22 +9,18 @@ count: what is found with a colour may depend on what is found with it or with t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pixelzip.codec.errors import NetworkFileError
-from pixelzip.models.networks.layers import colours_of
-from pixelzip.models.programs.engine import WHOLE_ROW, leads_of
-from pixelzip.models.programs.program import Node, Program
+from pixelzip.models.programs.plan import WHOLE_ROW, leads_of
+from pixelzip.models.programs.program import Node, Program, Tensors, colours_of
 
 Found = NDArray[np.int64]
 """(channels,): with which colour each channel of a map is found, from 0 on."""
 
 
-def check(program: Program, tensors: Mapping[str, Tensor]) -> None:
+def check(program: Program, tensors: Tensors) -> None:
     """Raise NetworkFileError if a node reads what is not known when it is evaluated."""
     leads = leads_of(program)
     found = [_found(program, node) for node in program.nodes]
@@ -52,7 +48,7 @@ def _found(program: Program, node: Node) -> Found:
         return np.array([*range(1, program.colours + 1), 1])
     if program.coupled or not node.parts:
         return np.zeros(node.channels, np.int64)
-    return colours_of(node.channels, program.colours, node.parts).numpy()
+    return colours_of(node.channels, program.colours, node.parts)
 
 
 def _is_ordered(program: Program, node: Node, lead: int) -> bool:
@@ -72,12 +68,12 @@ def _taps(node: Node, k: int) -> tuple[tuple[int, int], ...]:
 
 
 def _too_early(
-    program: Program, i: int, k: int, t: int, tensors: Mapping[str, Tensor], found: list[Found]
+    program: Program, i: int, k: int, t: int, tensors: Tensors, found: list[Found]
 ) -> bool:
     """Whether a channel of node i depends, through the t-th tap, on one that is found later."""
     node, mine, theirs = program.nodes[i], found[i], found[program.nodes[i].inputs[k]]
     if node.op == "linear":
-        matrix = tensors[f"{i}.weight"].numpy().reshape(len(node.taps), len(theirs), -1)[t]
+        matrix = tensors[f"{i}.weight"].reshape(len(node.taps), len(theirs), -1)[t]
         return bool(((matrix != 0) & (theirs[:, None] > mine)).any())
     if node.op == "cat":
         start = sum(program.nodes[j].channels for j in node.inputs[:k])

@@ -1,46 +1,36 @@
-"""Evaluates a program: all pixels of a tile at once, or front by front, to the same integers.
+"""The evaluation of programs in arrays: where nothing is compiled, on GPUs, and in floats.
 
-Both ways are the same code over the same arithmetic, `Evaluation`. They differ in which positions
-come together. What a node makes is put into its *store* if anything reads it elsewhere than where
-it is being made; entry 0 of a store holds zeros, for what lies outside of the tile, and entry 1 the
-states that an LSTM has learnt for that.
-
-While stepping, when a pixel is selected each node is evaluated at
-
-* the pixel's own position, if it depends on what is left in the row;
-* the position that the pixel will need next, if the node sees rows above only: so many columns
-  ahead (its *lead*) as later layers look to the right; the whole row, where the lead has no end;
-* nothing, on a coarser level, unless the pixel is the first of its 2^level x 2^level block;
-* the whole row backwards, once it is known, if it is an LSTM from right to left.
-
-So each activation is computed once, and decoding costs the arithmetic of encoding. In networks
-that tell colours apart each colour's channels follow as soon as the colours before it are known.
+All pixels of a tile at once, or front by front, to the same integers. Both ways are the same code
+over the same arithmetic, `Evaluation`, and follow the same plan (`pixelzip.models.programs.plan`).
+They differ in which positions come together. Entry 0 of a *store* holds zeros, for what lies
+outside of the tile, and entry 1 the states that an LSTM has learnt for that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pixelzip.codec.conditional import Shape
-from pixelzip.models.networks.layers import colours_of
 from pixelzip.models.programs.arithmetic import OUTSIDE, Arithmetic
 from pixelzip.models.programs.heads import Head
-from pixelzip.models.programs.program import CELLS, STATES, Node, Program
+from pixelzip.models.programs.plan import (
+    NOTHING,
+    SELF,
+    WHOLE_ROW,
+    Columns,
+    Indices,
+    Plan,
+)
+from pixelzip.models.programs.program import CELLS, STATES, Node, Program, Tensors
 
 BAND = 4096
 """A product gathers the taps of so many positions at once: they fit a cache."""
-WHOLE_ROW = 1 << 20  # the lead of a node that is evaluated a row at a time
 
-_SELF = ((0, 0),)
-
-Indices = NDArray[np.int64]
 Taps = tuple[tuple[int, int], ...]
 
 
@@ -52,36 +42,22 @@ class Network:
     and ``3.cell`` (h,) are the states outside; ``5.scale`` (1,) of an activation.
     """
 
-    def __init__(
-        self, program: Program, tensors: Mapping[str, Tensor], arithmetic: Arithmetic
-    ) -> None:
+    def __init__(self, program: Program, tensors: Tensors, arithmetic: Arithmetic) -> None:
         self.program, self.arithmetic = program, arithmetic
-        self.groups = 1 if program.coupled else program.colours
-        self.columns = [_columns(node, self.groups) for node in program.nodes]
-        self.gates = [
-            [None if some is None else _gates(some, node) for some in columns]
-            for node, columns in zip(program.nodes, self.columns, strict=True)
-        ]
-        self.leads = leads_of(program)
-        self.here = _here(program, self.leads)
-        self.stored = _stored(program, self.here)
-        self.rows, self.window = _kept(program, self.leads)
-        self.last_use = _last_uses(program)
+        self.plan = plan = Plan(program)
         self.matrices: list[list[Any]] = []
         self.scales: dict[int, Any] = {}
         self.states: dict[int, tuple[Any, Any]] = {}
         for i, node in enumerate(program.nodes):
             self.matrices.append([])
             if node.op in ("linear", "lstm"):
-                names = ("weight", "bias", "scale") if node.op == "linear" else ("weight", "scale")
-                found = {name: tensors[f"{i}.{name}"] for name in names}
-                weight = found["weight"]
-                bias = found.get("bias", weight.new_zeros(1, weight.shape[1]))
-                for columns in (self.gates if node.op == "lstm" else self.columns)[i]:
-                    some, *rest = (_some(x, columns) for x in (weight, bias, found["scale"]))
-                    matrix = None
+                weight, bias, scale = sums_of(tensors, i)
+                for columns in (plan.gates if node.op == "lstm" else plan.columns)[i]:
+                    at = slice(None) if columns is None else columns
+                    some, matrix = weight[:, at], None
                     if some.shape[1]:
-                        matrix = arithmetic.matrix(some, rest[0], rest[1], program.largest + 1)
+                        largest = program.largest + 1
+                        matrix = arithmetic.matrix(some, bias[:, at], scale[at], largest)
                     self.matrices[i].append(matrix)
             if node.op == "lstm":
                 hidden, cell = tensors[f"{i}.hidden"], tensors[f"{i}.cell"]
@@ -91,10 +67,10 @@ class Network:
         # Nodes of equal taps share what is found of them, under a number for each kind of taps.
         self.offsets: list[Any] = []
         self._numbers: dict[Taps, int] = {}
-        self.self_taps = self._number(_SELF)
+        self.self_taps = self._number(SELF)
         self.taps = [
             [self._number(node.taps)] if node.op == "linear"
-            else [self._number(node.taps[k : k + 1] or _SELF) for k in range(len(node.inputs))]
+            else [self._number(node.taps[k : k + 1] or SELF) for k in range(len(node.inputs))]
             for node in program.nodes
         ]  # fmt: skip
         self.state_taps = {
@@ -107,116 +83,42 @@ class Network:
             self.offsets.append(self.arithmetic.array(np.array(taps, np.int64)))
         return self._numbers[taps]
 
+    def bands(
+        self, pixels: NDArray[np.uint8], label: int = 0, given: Any = None
+    ) -> Iterator[NDArray[np.int32]]:
+        """The parameters (n, channels, ...) of a tile that is known, band by band."""
+        evaluation = Parallel(self, pixels.shape[:2], label)
+        evaluation.tell(0, image(pixels, self.program))
+        if given is not None:
+            evaluation.tell(self.program.given, given)
+        rows = self.arithmetic.numbers(evaluation.run())
+        head, values = Head(self.program), pixels.reshape(-1, pixels.shape[2])
+        for first in range(0, len(values), BAND):
+            known = values[first : first + BAND]
+            head.begin(rows[first : first + BAND])
+            band = []
+            for channel in range(pixels.shape[2]):
+                band.append(head.parameters(channel))
+                head.learn(known[:, channel])
+            yield np.stack(band, 1)
 
-Columns = Indices | slice | None
-"""Some of a map's channels: a slice where they lie side by side, which is faster; None for all."""
-NOTHING = slice(0, 0)
+    def map(self, small: NDArray[np.uint8], shape: Shape) -> NDArray[Any]:
+        """(H, W, c): the last map of a program that is given to another one."""
+        evaluation = Parallel(self, shape)
+        evaluation.tell(0, image(small, self.program))
+        found: NDArray[Any] = self.arithmetic.numbers(evaluation.run())
+        return found.reshape(*shape, -1)
 
-
-def _some(x: Tensor, columns: Columns) -> Tensor:
-    return x if columns is None else x[..., columns].contiguous()
-
-
-def _columns(node: Node, groups: int) -> list[Columns]:
-    """Of all channels (None), and then of each colour's: which of a node's channels are found.
-
-    A node of no parts is found whole with the first colour.
-    """
-    if groups == 1:
-        return [None]
-    if not node.parts:
-        return [None, None, *[NOTHING] * (groups - 1)]
-    colour = colours_of(node.channels, groups, node.parts).numpy()
-    return [None, *(_sliced(np.flatnonzero(colour == group)) for group in range(groups))]
-
-
-def _gates(columns: Indices | slice, node: Node) -> Indices | slice:
-    """Of the two halves that a gate reads, or of an LSTM's four gates, what belongs to these."""
-    count = 4 if node.op == "lstm" else 2
-    return _sliced(np.arange(count * node.channels).reshape(count, -1)[:, columns].ravel())
-
-
-def _sliced(columns: Indices) -> Indices | slice:
-    if not len(columns):
-        return NOTHING
-    first, last = int(columns[0]), int(columns[-1])
-    return slice(first, last + 1) if last - first + 1 == len(columns) else columns
+    def steps(self, shapes: Sequence[Shape], channels: int, labels: Sequence[int]) -> Steps:
+        """Tiles of these shapes, front by front."""
+        return Steps(self, shapes, channels, labels)
 
 
-def leads_of(program: Program) -> list[int]:
-    """Of each node, how many columns ahead of the selected pixel it is evaluated."""
-    leads = [0] * len(program.nodes)
-    for i in range(len(program.nodes) - 1, 0, -1):
-        node = program.nodes[i]
-        taps = node.taps or ((0, 0),) * len(node.inputs)
-        for j in dict.fromkeys(node.inputs):
-            if program.nodes[j].op in ("input", "given"):
-                continue
-            own = [t for k, t in enumerate(taps) if node.op != "add" or node.inputs[k] == j]
-            ahead = [c for r, c in own if r == 0 or node.stride == -2]
-            if not ahead:
-                continue
-            lead = leads[i] + max(ahead)
-            if lead > 0 and (program.lag is None or leads[i] >= WHOLE_ROW):
-                lead = WHOLE_ROW
-            leads[j] = max(leads[j], lead)
-    return leads
-
-
-def _here(program: Program, leads: Sequence[int]) -> list[list[bool]]:
-    """Of each node and input: whether it reads only what is made together with its own map."""
-    found = []
-    for i, node in enumerate(program.nodes):
-        own = []
-        for k, j in enumerate(node.inputs):
-            taps = node.taps if node.op == "linear" else node.taps[k : k + 1]
-            same = node.stride == 1 and all(tap == (0, 0) for tap in taps)
-            made = program.nodes[j].op not in ("input", "given")
-            own.append(same and made and leads[i] == leads[j])
-        found.append(own)
-    return found
-
-
-def _stored(program: Program, here: Sequence[Sequence[bool]]) -> set[int]:
-    """The nodes whose maps are read elsewhere than where they are being made."""
-    found = {0}
-    for i, node in enumerate(program.nodes):
-        found.update(j for j, own in zip(node.inputs, here[i], strict=True) if not own)
-        if node.op in ("given", "lstm"):
-            found.add(i)
-        if node.kind == "right":
-            found.add(node.inputs[0])
-    return found
-
-
-def _kept(program: Program, leads: Sequence[int]) -> tuple[int, int]:
-    """How many rows of a map are ever read at once, and how many columns of a row.
-
-    A row's newest column lies ``lag`` farther to the right with each row up.
-    """
-    rows = columns = 1
-    for i, node in enumerate(program.nodes):
-        reads = [(i, tap) for tap in STATES.get(node.kind, ())]
-        for k, j in enumerate(node.inputs):
-            if program.nodes[j].op not in ("input", "given"):
-                taps = node.taps if node.op == "linear" else node.taps[k : k + 1] or _SELF
-                reads += [(j, tap) for tap in taps]
-        for j, (row, column) in reads:
-            rows = max(rows, 1 - row)
-            behind = leads[j] - column - (program.lag or 0) * row  # from column 0 on, at first
-            columns = max(columns, 1 + behind)
-    return rows, columns
-
-
-def _last_uses(program: Program) -> list[list[int]]:
-    """After each node, the nodes that are read no more."""
-    last: dict[int, int] = {}
-    for i, node in enumerate(program.nodes):
-        last[i] = i
-        for j in node.inputs:
-            last[j] = i
-    last[len(program.nodes) - 1] = -1
-    return [[j for j, use in last.items() if use == i and j] for i in range(len(program.nodes))]
+def sums_of(tensors: Tensors, i: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Weight (inputs, outputs), bias (1 or classes, outputs) and scale (outputs,) of a node."""
+    weight, scale = tensors[f"{i}.weight"], tensors[f"{i}.scale"]
+    bias = tensors.get(f"{i}.bias", np.zeros(weight.shape[1], np.int64))
+    return weight, bias.reshape(-1, weight.shape[1]), scale
 
 
 @dataclass
@@ -265,9 +167,8 @@ class Evaluation:
     ) -> None:
         self.network, self.program = network, network.program
         self.arithmetic = network.arithmetic
-        if self.arithmetic.device.type == "cpu":
-            # Threads share out tiles; inside one, a second level of threads only gets in the way.
-            torch.set_num_threads(1)
+        self.arithmetic.begin()
+        plan = network.plan
         self.labels = np.array(labels, np.int64)
         size = np.array(shapes, np.int64).reshape(-1, 2)
         size[:, 1] += self.program.beyond
@@ -279,13 +180,13 @@ class Evaluation:
         if not whole:
             for height, width in sizes:
                 if self.program.lag is None:
-                    layout = Layout(height, width, np.minimum(height, network.rows), width)
+                    layout = Layout(height, width, np.minimum(height, plan.rows), width)
                 else:
-                    layout = Layout(height, width, height, np.minimum(width, network.window))
+                    layout = Layout(height, width, height, np.minimum(width, plan.window))
                 self.layouts.append(layout)
         self.stores: dict[int, Any] = {}
         self.cells: dict[int, Any] = {}
-        for i in network.stored:
+        for i in plan.stored:
             node = self.program.nodes[i]
             kind = "narrow" if self.program.narrow(i) else "wide"
             shape = (self.layout(i).entries, node.channels)
@@ -336,7 +237,7 @@ class Evaluation:
     def evaluate(self, i: int, places: Places, group: int) -> None:
         """Node i at these positions: all its channels (0), or a colour's (from 1 on)."""
         net, node = self.network, self.program.nodes[i]
-        columns = net.columns[i][group]
+        columns = net.plan.columns[i][group]
         if columns is NOTHING:
             return
         make = self._lstm if node.op == "lstm" else self._make
@@ -359,14 +260,14 @@ class Evaluation:
         """What node i reads of its k-th input at its own positions, or at an offset."""
         node = self.program.nodes[i]
         j = node.inputs[k]
-        if self.network.here[i][k]:
+        if self.network.plan.here[i][k]:
             return self.made[j]
         at = self.at(places, j, self.network.taps[i][k])
         return self.arithmetic.gather(self.stores[j], at)
 
     def _make(self, i: int, node: Node, places: Places, group: int) -> Any:
         """The channels asked for of a node that is no LSTM."""
-        do, columns = self.arithmetic, self.network.columns[i][group]
+        do, columns = self.arithmetic, self.network.plan.columns[i][group]
         if node.op == "linear":
             return self._linear(i, node, places, self.network.matrices[i][group])
         if node.op == "add":
@@ -379,14 +280,14 @@ class Evaluation:
                 node.kind, _pick(read[0], columns), scales if columns is None else scales[columns]
             )
         if node.op == "gate":
-            return do.gate(node.kind, _pick(read[0], self.network.gates[i][group]))
+            return do.gate(node.kind, _pick(read[0], self.network.plan.gates[i][group]))
         if node.op == "slice":
             return read[0][:, node.start : node.start + node.channels]
-        return _joined(read, 1)
+        return self.arithmetic.joined(read, 1)
 
     def _linear(self, i: int, node: Node, places: Places, matrix: Any) -> Any:
         do, j = self.arithmetic, node.inputs[0]
-        if self.network.here[i][0]:
+        if self.network.plan.here[i][0]:
             products = [matrix.multiply(self.made[j])]
         else:
             at = self.at(places, j, self.network.taps[i][0], node.stride)
@@ -402,7 +303,7 @@ class Evaluation:
                 bias = matrix.bias[do.array(labels)]
             wide.append(do.widen(product, bias, matrix.scale))
             first += BAND
-        return wide[0] if len(wide) == 1 else _joined(wide, 0)
+        return wide[0] if len(wide) == 1 else self.arithmetic.joined(wide, 0)
 
     def _lstm(self, i: int, node: Node, places: Places, group: int) -> Any:
         """One step of an LSTM, or all of them in order if the positions depend on each other."""
@@ -435,7 +336,7 @@ class Evaluation:
 
     def _step(self, i: int, node: Node, places: Places, sums: Any, group: int) -> Any:
         do, matrix = self.arithmetic, self.network.matrices[i][group]
-        columns = self.network.columns[i][group]
+        columns = self.network.plan.columns[i][group]
         states, cell_taps = self.network.state_taps[node.kind]
         at = self.at(places, i, states, 1, node.kind)
         before = self.at(places, i, cell_taps, 1, node.kind)[:, 0]
@@ -443,16 +344,12 @@ class Evaluation:
             matrix.multiply(do.gather(self.stores[i], at)), matrix.bias, matrix.scale
         )
         cells = self.cells[i][before]
-        total = do.add([_pick(sums, self.network.gates[i][group]), recurrent])
+        total = do.add([_pick(sums, self.network.plan.gates[i][group]), recurrent])
         hidden, cell = do.lstm(total, _pick(cells, columns))
         own = self.own(places, i)
         _put(self.stores[i], own, columns, hidden)
         _put(self.cells[i], own, columns, cell)
         return hidden
-
-
-def _joined(maps: list[Any], axis: int) -> Any:
-    return torch.cat(maps, axis) if isinstance(maps[0], Tensor) else np.concatenate(maps, axis)
 
 
 def _pick(x: Any, columns: Columns) -> Any:
@@ -489,7 +386,7 @@ class Parallel(Evaluation):
                 self.evaluate(i, self.everywhere[node.level], 0)
                 if see is not None:
                     see(i, self.made[i])
-            for j in self.network.last_use[i]:
+            for j in self.network.plan.last_use[i]:
                 self.made.pop(j, None)
                 self.stores.pop(j, None)
                 self.cells.pop(j, None)
@@ -510,14 +407,10 @@ class Steps(Evaluation):
     ) -> None:
         super().__init__(network, shapes, labels, whole=False)
         self.channels = channels
-        self.head = Head(self.program, self.arithmetic.device)
-        nodes = list(enumerate(self.program.nodes))
-        self.late = [i for i, node in nodes if node.kind == "right"]
-        self.steady = [
-            (i, (node.level, network.leads[i]))
-            for i, node in nodes
-            if node.op not in ("input", "given") and node.kind != "right"
-        ]
+        self.head = Head(self.program)
+        plan, nodes = network.plan, self.program.nodes
+        self.late = plan.late
+        self.steady = [(i, (nodes[i].level, plan.leads[i])) for i in plan.steady]
         self.keys = sorted({key for _, key in self.steady})
 
     def select(
@@ -536,7 +429,7 @@ class Steps(Evaluation):
         """See `pixelzip.codec.conditional.Stepper.parameters`."""
         self._find(channel)
         if channel == 0:
-            self.head.begin(self.arithmetic.tensor(self.made[len(self.program.nodes) - 1]))
+            self.head.begin(self.arithmetic.numbers(self.made[len(self.program.nodes) - 1]))
         return self.head.parameters(channel)
 
     def reveal(self, channel: int, values: NDArray[np.uint8]) -> None:
@@ -547,7 +440,7 @@ class Steps(Evaluation):
         store = self.stores[0]
         if self.channels < self.program.colours:
             store[own, : self.program.colours] = signed[:, None]
-            for group in range(1, self.network.groups):
+            for group in range(1, self.network.plan.groups):
                 self._find(group)
         else:
             store[own, channel] = signed
@@ -555,7 +448,7 @@ class Steps(Evaluation):
 
     def _find(self, channel: int) -> None:
         """Evaluate what is not known yet of the nodes, up to this colour."""
-        groups = self.network.groups
+        groups = self.network.plan.groups
         while self.found <= min(channel, groups - 1):
             self.found += 1
             for i, key in self.steady:
@@ -617,19 +510,3 @@ def image(pixels: NDArray[np.uint8], program: Program) -> NDArray[np.signedinteg
         signed = signed.repeat(program.colours, 2)
     inside = np.full((*pixels.shape[:2], 1), INSIDE, signed.dtype)
     return np.concatenate([signed, inside], 2)
-
-
-def bands(
-    network: Network, rows: Any, pixels: NDArray[np.uint8], channels: int
-) -> Iterator[NDArray[np.int32]]:
-    """The parameters (n, channels, ...) of a tile's sub-pixels, from its last map."""
-    head = Head(network.program, network.arithmetic.device)
-    values = pixels.reshape(-1, pixels.shape[2])
-    for first in range(0, len(values), BAND):
-        known = values[first : first + BAND]
-        head.begin(network.arithmetic.tensor(rows[first : first + BAND]))
-        band = []
-        for channel in range(channels):
-            band.append(head.parameters(channel))
-            head.learn(known[:, channel])
-        yield np.stack(band, 1)

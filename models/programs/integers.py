@@ -9,29 +9,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from pixelzip.codec import cdf, coder, tiles
 from pixelzip.codec.conditional import Conditional, Given, Shape, Stepper, lagged
 from pixelzip.codec.errors import NetworkFileError
+from pixelzip.codec.native import NONE
 from pixelzip.models import zoo
-from pixelzip.models.frozen import carriers
+from pixelzip.models.frozen import native as compiled
 from pixelzip.models.frozen.file import opened
-from pixelzip.models.programs import causality, program
-from pixelzip.models.programs.arithmetic import Arithmetic, Compiled, Plain
-from pixelzip.models.programs.engine import Network, Parallel, Steps, bands, image
-from pixelzip.models.programs.program import Program
+from pixelzip.models.programs import causality, engine, native, program
+from pixelzip.models.programs.program import Part, Program
 
 FORMAT = zoo.PROGRAMS
-Part = tuple[Program, Mapping[str, Tensor]]
-"""A program and its tensors, named as `pixelzip.models.programs.engine.Network` wants them."""
 
+_OLDER = {"avxvnni": "avx2"}
+"""Instruction sets whose products of 16 bits are those of an older one."""
 _MOST_MATRIX = 1 << 24  # numbers in one
 
 
@@ -40,9 +39,9 @@ def fingerprint(parts: Sequence[Part]) -> bytes:
     digest = hashlib.sha256(f"{FORMAT}\n{_written(parts)}\n".encode())
     for k, (_, tensors) in enumerate(parts):
         for name in sorted(tensors):
-            tensor = tensors[name].contiguous()
-            digest.update(f"{k}.{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.numpy().astype(tensor.numpy().dtype.newbyteorder("<")).tobytes())
+            tensor = tensors[name]
+            digest.update(f"{k}.{name} torch.{tensor.dtype} {tensor.shape}\n".encode())
+            digest.update(tensor.astype(tensor.dtype.newbyteorder("<")).tobytes())
     return digest.digest()
 
 
@@ -60,9 +59,9 @@ def check(parts: Sequence[Part]) -> None:
             raise NetworkFileError("it does not hold the tensors of its program")
         for name, (shape, dtype) in expected.items():
             tensor = tensors[name]
-            if tuple(tensor.shape) != shape or tensor.dtype != dtype:
+            if tensor.shape != shape or tensor.dtype != dtype:
                 raise NetworkFileError(f"tensor {name} has the wrong shape or type")
-            if dtype == torch.float64 and not bool(((tensor > 0) & (tensor < 2.0**40)).all()):
+            if dtype == np.float64 and not ((tensor > 0) & (tensor < 2.0**40)).all():
                 raise NetworkFileError(f"tensor {name} holds a scale that is not positive")
             if name.endswith(".hidden") and _size(tensor) > p.state_unit:
                 raise NetworkFileError(f"tensor {name} holds a state out of range")
@@ -70,8 +69,9 @@ def check(parts: Sequence[Part]) -> None:
                 raise NetworkFileError(f"tensor {name} holds a state out of range")
         for name, tensor in tensors.items():
             if name.endswith(".weight"):
-                bias = tensors.get(name.removesuffix("weight") + "bias", tensor.new_zeros(1).long())
-                most = carriers.bound(tensor, p.largest + 1) + _size(bias)
+                bias = tensors.get(name.removesuffix("weight") + "bias", np.zeros(1, np.int64))
+                sums = np.abs(tensor, dtype=np.int64).sum(0)
+                most = int(sums.max()) * (p.largest + 1) + _size(bias)
                 if most >= (1 << 31 if p.bits == 8 else 1 << 53):
                     raise NetworkFileError(f"the sums of {name} could overflow")
         if p.output != "map":  # which is made of an image that is known
@@ -96,34 +96,33 @@ def check(parts: Sequence[Part]) -> None:
         raise NetworkFileError("its program is only a part of one")
 
 
-def _size(tensor: Tensor) -> int:
+def _size(tensor: NDArray[Any]) -> int:
     """The largest absolute value; that of the most negative number does not fit its type."""
     return max(int(tensor.max()), -int(tensor.min()))
 
 
-def _layout(p: Program) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+def _layout(p: Program) -> dict[str, tuple[tuple[int, ...], type[np.generic]]]:
     """The name, shape and type of every tensor of a program."""
-    weights = torch.int8 if p.bits == 8 else torch.int16
-    narrow = weights
-    found: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
+    narrow = np.int8 if p.bits == 8 else np.int16
+    found: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {}
     for i, node in enumerate(p.nodes):
         if node.op == "linear":
             inputs = len(node.taps) * p.nodes[node.inputs[0]].channels
             if inputs * node.channels > _MOST_MATRIX:
                 raise NetworkFileError("one of its matrices is too large")
-            found[f"{i}.weight"] = ((inputs, node.channels), weights)
-            found[f"{i}.bias"] = ((node.channels,), torch.int64)
-            found[f"{i}.scale"] = ((node.channels,), torch.float64)
+            found[f"{i}.weight"] = ((inputs, node.channels), narrow)
+            found[f"{i}.bias"] = ((node.channels,), np.int64)
+            found[f"{i}.scale"] = ((node.channels,), np.float64)
             if i in _of_classes(p):
-                found[f"{i}.bias"] = ((p.classes, node.channels), torch.int64)
+                found[f"{i}.bias"] = ((p.classes, node.channels), np.int64)
         elif node.op == "lstm":
             taps = len(program.STATES[node.kind])
             h = node.channels
-            found[f"{i}.weight"] = ((taps * h, 4 * h), weights)
-            found[f"{i}.scale"] = ((4 * h,), torch.float64)
-            found[f"{i}.hidden"], found[f"{i}.cell"] = ((h,), narrow), ((h,), torch.int32)
+            found[f"{i}.weight"] = ((taps * h, 4 * h), narrow)
+            found[f"{i}.scale"] = ((4 * h,), np.float64)
+            found[f"{i}.hidden"], found[f"{i}.cell"] = ((h,), narrow), ((h,), np.int32)
         elif node.op == "activate":
-            found[f"{i}.scale"] = ((node.channels,), torch.float64)
+            found[f"{i}.scale"] = ((node.channels,), np.float64)
     return found
 
 
@@ -134,42 +133,42 @@ def _of_classes(p: Program) -> set[int]:
     return {node.inputs[0] for node in p.nodes if (node.op, node.kind) == ("gate", "linear")}
 
 
+class Evaluator(Protocol):
+    """A program with its tensors, ready to be evaluated by a backend."""
+
+    program: Program
+
+    def bands(
+        self, pixels: NDArray[np.uint8], label: int = 0, given: Any = None
+    ) -> Iterator[NDArray[np.int32]]:
+        """The parameters (n, channels, ...) of a tile that is known, band by band."""
+
+    def map(self, small: NDArray[np.uint8], shape: Shape) -> NDArray[Any]:
+        """(H, W, c): the last map of a program that is given to another one."""
+
+    def steps(self, shapes: Sequence[Shape], channels: int, labels: Sequence[int]) -> Steps:
+        """Tiles of these shapes, front by front."""
+
+
+class Steps(Stepper, Protocol):
+    """Of a program."""
+
+    def tell(self, node: int, values: NDArray[Any], tile: int = 0) -> None:
+        """Set the map (H, W, channels) of what is given of a tile."""
+
+
 class Integers:
     """A frozen network of one program: a `pixelzip.codec.conditional.Conditional`.
 
-    ``carrier`` asks for a number format (see `pixelzip.models.frozen.carriers`), ``device`` is a
-    torch device. On the CPU compiled loops run, elsewhere plain torch; ``plain`` asks for the
-    latter.
+    ``networks`` are its programs, as a backend holds them.
     """
 
     given = 0
 
-    def __init__(
-        self,
-        name: str,
-        parts: Sequence[Part],
-        *,
-        carrier: str | None = None,
-        device: str = "cpu",
-        plain: bool = False,
-    ) -> None:
-        self.name, self.fingerprint = name, fingerprint(parts)
-        self.device = carriers.device_of(device)
-        carrier = carrier or carriers.asked_for()
-
-        def arithmetic(p: Program) -> Arithmetic:
-            if plain or self.device.type != "cpu":
-                return Plain(p, carrier, self.device)
-            return Compiled(p, carrier)
-
-        self.networks = [Network(p, tensors, arithmetic(p)) for p, tensors in parts]
-        self.program = self.networks[0].program
+    def __init__(self, name: str, fingerprint: bytes, networks: Sequence[Evaluator]) -> None:
+        self.name, self.fingerprint, self.networks = name, fingerprint, networks
+        self.program = networks[0].program
         self.classes = self.program.classes
-
-    @property
-    def forkable(self) -> bool:
-        """See `pixelzip.codec.conditional.Conditional.forkable`."""
-        return self.device.type == "cpu"
 
     def codes(self, channels: int) -> bool:
         """See `pixelzip.codec.conditional.Conditional.codes`."""
@@ -184,8 +183,7 @@ class Integers:
         self, pixels: NDArray[np.uint8], label: int = 0, given: Given | None = None
     ) -> Iterator[NDArray[np.int32]]:
         """See `pixelzip.codec.conditional.Conditional.parallel`."""
-        network = self.networks[0]
-        return bands(network, _last_map(network, pixels, label), pixels, pixels.shape[2])
+        return self.networks[0].bands(pixels, label)
 
     def stepwise(
         self,
@@ -195,27 +193,15 @@ class Integers:
         given: Sequence[Given] | None = None,
     ) -> Stepper:
         """See `pixelzip.codec.conditional.Conditional.stepwise`."""
-        return Steps(self.networks[0], shapes, channels, labels)
-
-
-def _last_map(
-    network: Network, pixels: NDArray[np.uint8], label: int = 0, given: Any = None
-) -> Any:
-    """The last map of a tile that is known."""
-    evaluation = Parallel(network, pixels.shape[:2], label)
-    evaluation.tell(0, image(pixels, network.program))
-    for i, node in enumerate(network.program.nodes):
-        if node.op == "given":
-            evaluation.tell(i, given)
-    return evaluation.run()
+        return self.networks[0].steps(shapes, channels, labels)
 
 
 class MultiScale(Integers):
     """A frozen Multi-Scale PixelRNN: first every ``factor``-th pixel each way, then the rest."""
 
-    def __init__(self, name: str, parts: Sequence[Part], **settings: Any) -> None:
-        super().__init__(name, parts, **settings)
-        self.factor = 1 << self.networks[1].program.nodes[0].level
+    def __init__(self, name: str, fingerprint: bytes, networks: Sequence[Evaluator]) -> None:
+        super().__init__(name, fingerprint, networks)
+        self.factor = 1 << networks[1].program.nodes[0].level
 
     def first(self, shape: Shape) -> NDArray[np.bool_]:
         """(height, width): the pixels of the subsampled image."""
@@ -231,12 +217,9 @@ class MultiScale(Integers):
         found[~first] = np.arange(first.sum(), first.size)
         return found
 
-    def upsampled(self, small: NDArray[np.uint8], shape: Shape) -> Any:
+    def upsampled(self, small: NDArray[np.uint8], shape: Shape) -> NDArray[Any]:
         """(H, W, c): what the subsampled image tells of the whole one."""
-        network = self.networks[1]
-        evaluation = Parallel(network, shape)
-        evaluation.tell(0, image(small, network.program))
-        return evaluation.run().reshape(*shape, -1)
+        return self.networks[1].map(small, shape)
 
     def parallel(
         self, pixels: NDArray[np.uint8], label: int = 0, given: Given | None = None
@@ -244,10 +227,14 @@ class MultiScale(Integers):
         """See `pixelzip.codec.conditional.Conditional.parallel`."""
         shape = pixels.shape[:2]
         small = np.ascontiguousarray(pixels[:: self.factor, :: self.factor])
-        rows = _last_map(self.networks[2], pixels, label, self.upsampled(small, shape))
-        first = np.flatnonzero(self.first(shape).ravel())
-        rows[self.networks[2].arithmetic.array(first)] = _last_map(self.networks[0], small)
-        return bands(self.networks[2], rows, pixels, pixels.shape[2])
+        first = self.first(shape).reshape(-1)
+        of_first = np.concatenate(list(self.networks[0].bands(small)))
+        told, begun = self.upsampled(small, shape), 0
+        for band in self.networks[2].bands(pixels, label, told):
+            mine = first[begun : begun + len(band)]
+            band[mine], of_first = of_first[: mine.sum()], of_first[mine.sum() :]
+            begun += len(band)
+            yield band
 
     def stepwise(
         self,
@@ -258,6 +245,65 @@ class MultiScale(Integers):
     ) -> Stepper:
         """See `pixelzip.codec.conditional.Conditional.stepwise`."""
         return MultiScaleSteps(self, shapes, channels)
+
+
+class Native(Integers):
+    """One program in compiled C: a `pixelzip.codec.conditional.WholeTiles` as well."""
+
+    networks: Sequence[native.Network]
+
+    def score_tile(
+        self, pixels: NDArray[np.uint8], label: int = 0, given: Given | None = None
+    ) -> NDArray[np.float32]:
+        """See `pixelzip.codec.conditional.WholeTiles.score_tile`."""
+        height, width, channels = pixels.shape
+        values, scored = pixels.reshape(-1, channels), []
+        for band in self.parallel(pixels, label):
+            known, values = values[: len(band)], values[len(band) :]
+            parts = [cdf.intervals(band[:, c], known[:, c]) for c in range(channels)]
+            scored.append(np.stack(parts, 1))
+        return tiles.in_order(np.concatenate(scored), self._order((height, width)))
+
+    @lru_cache(maxsize=4)  # noqa: B019 (networks stay)
+    def _order(self, shape: Shape) -> tiles.Order:
+        return tiles.front_order(self.steps(shape))
+
+    def decode_tile(
+        self,
+        payload: bytes,
+        shape: Shape,
+        channels: int,
+        label: int = 0,
+        given: Given | None = None,
+    ) -> NDArray[np.uint8]:
+        """See `pixelzip.codec.conditional.WholeTiles.decode_tile`."""
+        state = coder.start(payload)
+        pixels = self._decoded(payload, state, np.empty((*shape, channels), np.uint8), label)
+        coder.check_finished(payload, state)
+        return pixels
+
+    def _decoded(
+        self, payload: bytes, state: NDArray[np.uint64], pixels: NDArray[np.uint8], label: int
+    ) -> NDArray[np.uint8]:
+        self.networks[0].decode(payload, state, pixels, label)
+        return pixels
+
+
+class NativeMultiScale(Native, MultiScale):
+    """Three programs in compiled C."""
+
+    def _decoded(
+        self, payload: bytes, state: NDArray[np.uint64], pixels: NDArray[np.uint8], label: int
+    ) -> NDArray[np.uint8]:
+        height, width, channels = pixels.shape
+        first, f = self.first((height, width)), self.factor
+        small = np.empty((-(-height // f), -(-width // f), channels), np.uint8)
+        self.networks[0].decode(payload, state, small)
+        pixels[first] = small.reshape(-1, channels)
+        told = self.upsampled(small, (height, width))
+        known = first.view(np.uint8)
+        self.networks[2].decode(payload, state, pixels, given=told, known=known)
+        return pixels
 
 
 class MultiScaleSteps:
@@ -274,12 +320,11 @@ class MultiScaleSteps:
         ends = np.cumsum([h * w for h, w in self.halves])
         self.small = np.zeros((ends[-1], channels), np.uint8)  # one tile after the other
         self.starts = np.append(0, ends)
-        self.first = Steps(network.networks[0], self.halves, channels, labels)
-        self.rest = Steps(network.networks[2], shapes, channels, labels)
+        self.first = network.networks[0].steps(self.halves, channels, labels)
+        self.rest = network.networks[2].steps(shapes, channels, labels)
         self.widths = np.array([w for _, w in shapes])
         self.done = np.full(len(shapes), -1)  # of each tile's pixels, by the second network
-        node = [i for i, n in enumerate(self.rest.program.nodes) if n.op == "given"]
-        self.given = node[0]
+        self.given = network.networks[2].program.given
 
     def select(
         self, tiles: NDArray[np.intp], rows: NDArray[np.intp], columns: NDArray[np.intp]
@@ -346,10 +391,38 @@ class MultiScaleSteps:
         self.small[self._within(tiles[early], rows[early], columns[early]), channel] = values[early]
 
 
-def make(name: str, parts: Sequence[Part], **settings: Any) -> Integers:
-    """The frozen network of these parts. Raises NetworkFileError if they are not sound."""
+def make(
+    name: str, parts: Sequence[Part], *, carrier: str | None = None, device: str = "cpu"
+) -> Integers:
+    """The frozen network of these parts, on a torch device, in the fastest way there is.
+
+    On the CPU that is compiled C, or loops that numba compiles where there is none; elsewhere it is
+    torch. ``carrier`` asks for torch's products in a number format (see
+    `pixelzip.models.gpu.carriers`). Raises NetworkFileError if the parts are not sound, DeviceError
+    if there is no such device.
+    """
     check(parts)
-    return (MultiScale if len(parts) == 3 else Integers)(name, parts, **settings)
+    name_of, whole = fingerprint(parts), len(parts) == 3
+    if device == "cpu" and carrier is None:
+        isa = _instruction_set()
+        if isa != NONE:
+            kind = NativeMultiScale if whole else Native
+            return kind(name, name_of, [native.Network(*part, isa) for part in parts])
+        from pixelzip.models.programs.loops import Compiled
+
+        networks = [engine.Network(*part, Compiled(part[0])) for part in parts]
+    else:
+        from pixelzip.models.gpu.programs import Plain
+
+        networks = [engine.Network(*part, Plain(part[0], carrier, device)) for part in parts]
+    return (MultiScale if whole else Integers)(name, name_of, networks)
+
+
+def _instruction_set() -> str:
+    """That of products of 16 bits: the one that is asked for, or the fastest."""
+    here, asked = native.instruction_sets(), compiled.asked_for()
+    asked = _OLDER.get(asked, asked) if asked else None
+    return asked if asked in here else (*here, NONE)[0]
 
 
 def read(path: Path) -> list[Part]:
@@ -358,7 +431,7 @@ def read(path: Path) -> list[Part]:
     Raises NetworkFileError for a file that is damaged, hostile or not a frozen network.
     """
     parts: list[Part] = []
-    with opened(path, FORMAT, "pt") as (metadata, tensors):
+    with opened(path, FORMAT) as (metadata, tensors):
         for k, found in enumerate(json.loads(metadata["programs"])):
             start = f"{k}."
             own = {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}

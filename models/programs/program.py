@@ -30,12 +30,20 @@ fingerprint covers: reading an old file needs no more than these few kinds of no
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pixelzip.codec.errors import NetworkFileError
 
+Tensors = Mapping[str, NDArray[Any]]
+"""A program's integers, by name: see `pixelzip.models.programs.engine.Network`."""
+Part = tuple["Program", Tensors]
+"""A program and its tensors."""
 WIDE = 1 << 12
 """Wide maps are in units of 1 / WIDE."""
 
@@ -115,6 +123,11 @@ class Program:
         """
         return 63 if self.bits == 8 else 1 << 14
 
+    @property
+    def given(self) -> int:
+        """The node that is given: ValueError if there is none."""
+        return [node.op for node in self.nodes].index("given")
+
     def narrow(self, node: int) -> bool:
         """Whether that node's map is narrow."""
         return self._narrow[node]
@@ -135,6 +148,15 @@ class Program:
             {k: v for k, v in node.items() if v != default[k]} for node in plain["nodes"]
         ]
         return plain
+
+
+def colours_of(channels: int, colours: int, parts: int) -> NDArray[np.int64]:
+    """(channels,) the colour that each belongs to, in a map of ``parts`` stacked maps.
+
+    The four gates of an LSTM are such parts: each of them is split among the colours.
+    """
+    size = channels // parts
+    return np.arange(channels) % size * colours // size
 
 
 def from_dict(members: dict[str, Any]) -> Program:

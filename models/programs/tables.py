@@ -6,11 +6,9 @@ The tables come from `pixelzip.codec.decimals`, so that every machine and proces
 from __future__ import annotations
 
 from decimal import Decimal
-from functools import cache
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from pixelzip.codec import cdf
 from pixelzip.codec.decimals import table
@@ -32,31 +30,11 @@ EXP = table(
 EXP_SLOPE = np.append(np.diff(EXP), 0).astype(np.int32)
 
 
-@cache
-def _on(device: str) -> tuple[Tensor, ...]:
-    arrays = (SIGMOID, SIGMOID_SLOPE, EXP, EXP_SLOPE)
-    return tuple(torch.from_numpy(a).long().to(device) for a in arrays)
-
-
-def sigmoid(wide: Tensor) -> Tensor:
-    """The logistic function of wide numbers (int64), in units of 2^-22."""
-    level, slope, _, _ = _on(str(wide.device))
+def hyperbolic_tangent(wide: NDArray[np.int64]) -> NDArray[np.int64]:
+    """tanh of wide numbers, in units of 2^-15."""
     limit = REACH << STEP_BITS + FRACTION_BITS
-    z = wide.clamp(-limit, limit) + limit
-    at = z >> FRACTION_BITS
-    return level[at] + ((slope[at] * (z & (1 << FRACTION_BITS) - 1)) >> FRACTION_BITS)
-
-
-def hyperbolic_tangent(wide: Tensor) -> Tensor:
-    """tanh of wide numbers (int64), in units of 2^-15."""
-    return (sigmoid(2 * wide) - (1 << 21)) >> 6
-
-
-def elu(wide: Tensor) -> Tensor:
-    """ELU of wide numbers (int64), wide."""
-    _, _, level, slope = _on(str(wide.device))
-    limit = REACH << STEP_BITS + FRACTION_BITS
-    z = wide.clamp(-limit, 0) + limit
-    at = z >> FRACTION_BITS
-    power = level[at] + ((slope[at] * (z & (1 << FRACTION_BITS) - 1)) >> FRACTION_BITS)
-    return torch.where(wide > 0, wide, (power - (1 << 18) + 32) >> 6)
+    z = np.clip(2 * wide, -limit, limit) + limit
+    at, fraction = z >> FRACTION_BITS, z & (1 << FRACTION_BITS) - 1
+    sigmoid = SIGMOID[at] + ((SIGMOID_SLOPE[at] * fraction) >> FRACTION_BITS)
+    found: NDArray[np.int64] = (sigmoid - (1 << 21)) >> 6
+    return found

@@ -2,7 +2,7 @@
 
 Every function takes and returns what its namesake there does, as tensors. Each line is one exact
 operation; nothing here may be fused by a compiler. Products are carried by whichever number format
-proves to be exact and fast (`pixelzip.models.frozen.carriers`).
+proves to be exact and fast (`pixelzip.models.gpu.carriers`).
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pixelzip.models.frozen import carriers
 from pixelzip.models.frozen.file import LIMIT
+from pixelzip.models.gpu import carriers
 
 
 class Twins:
-    """The functions, of tensors on a device. ``carrier``: see `pixelzip.models.frozen.carriers`."""
+    """The functions, of tensors on a device. ``carrier``: see `pixelzip.models.gpu.carriers`."""
 
     def __init__(self, device: str = "cpu", carrier: str | None = None) -> None:
         self.device, self.carrier = carriers.device_of(device), carrier or carriers.asked_for()
-        self.forkable = self.device.type == "cpu"
 
     def begin(self) -> None:
         if self.device.type == "cpu":
