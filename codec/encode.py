@@ -22,7 +22,7 @@ import numpy as np
 
 from pixelzip.codec import colours, given, methods, origins, packed, transforms
 from pixelzip.codec.colours import Colours
-from pixelzip.codec.conditional import Conditional
+from pixelzip.codec.conditional import Conditional, WholeTiles
 from pixelzip.codec.container import (
     MAX_PIXELS,
     MIN_TILE,
@@ -163,7 +163,7 @@ def _one_by_one(pictures: Sequence[Picture], networks: Networks, threads: int) -
     small = [i for i, one in enumerate(pictures) if one.height * one.width <= DEFAULT_TILE**2]
     if threads == 1 or len(small) < threads:
         return []
-    return [] if any(network.forkable for network in networks.values()) else small
+    return small if all(isinstance(one, WholeTiles) for one in networks.values()) else []
 
 
 def _encode_together(

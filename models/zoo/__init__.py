@@ -1,7 +1,7 @@
 """The zoo: the frozen networks that ship with pixelzip, each beside a card that describes it.
 
 ``NAME.safetensors`` is a network, ``NAME.md`` its card. `names` and `describe` read headers only;
-torch is imported only for networks of the papers, and for devices that are not the CPU.
+torch is imported only for devices that are not the CPU.
 """
 
 from __future__ import annotations

@@ -1159,7 +1159,7 @@ static int decode_softmax(struct decoder *decoder, const int32_t *logits, int fi
 
 /* Decode the front's values of a sub-pixel; 0 if they cannot be there. */
 static int decode_front(struct evaluation *ev, int channel, struct decoder *decoder,
-    struct component *components, int *counts, struct span *spans)
+    struct component *components, int *high, struct span *spans)
 {
     const struct program *p = ev->program;
     const int k = p->components, n = ev->pixels.n, each = parameters_each(p);
@@ -1167,25 +1167,25 @@ static int decode_front(struct evaluation *ev, int channel, struct decoder *deco
     for (int at = 0; at < n; at++) {
         const int32_t *parameters = ev->parameters + (int64_t)at * each;
         if (p->output == MIXTURE) {
-            counts[at] = mixture(parameters, k, components + (int64_t)at * k);
-            if (!decode_high(decoder, components + (int64_t)at * k, counts[at], &spans[at]))
+            int likely = mixture(parameters, k, components + (int64_t)at * k);
+            if (!decode_high(decoder, components + (int64_t)at * k, k, likely, &spans[at]))
                 return 0;
         } else {
-            counts[at] = decode_softmax(decoder, parameters, 0, 16);
-            if (counts[at] < 0)
+            high[at] = decode_softmax(decoder, parameters, 0, 16);
+            if (high[at] < 0)
                 return 0;
         }
     }
     for (int at = 0; at < n; at++) {
         if (p->output == MIXTURE) {
-            if (!decode_low(decoder, components + (int64_t)at * k, counts[at], &spans[at], &values[at]))
+            if (!decode_low(decoder, components + (int64_t)at * k, k, &spans[at], &values[at]))
                 return 0;
         } else {
             int low = decode_softmax(
-                decoder, ev->parameters + (int64_t)at * each, 16 * counts[at], 1);
+                decoder, ev->parameters + (int64_t)at * each, 16 * high[at], 1);
             if (low < 0)
                 return 0;
-            values[at] = (uint8_t)(16 * counts[at] + low);
+            values[at] = (uint8_t)(16 * high[at] + low);
         }
     }
     return 1;
@@ -1205,10 +1205,10 @@ EXPORT int program_decode(struct evaluation *ev, const uint8_t *payload, size_t 
     int result = 0;
     fenv_t before;
     struct component *components = malloc(((size_t)ev->most * p->components + 1) * sizeof *components);
-    int *counts = malloc(ev->most * sizeof *counts);
+    int *high = malloc(ev->most * sizeof *high);
     struct span *spans = malloc(ev->most * sizeof *spans);
-    if (components == NULL || counts == NULL || spans == NULL) {
-        free(components), free(counts), free(spans);
+    if (components == NULL || high == NULL || spans == NULL) {
+        free(components), free(high), free(spans);
         return 2;
     }
     enter(&before);
@@ -1228,7 +1228,7 @@ EXPORT int program_decode(struct evaluation *ev, const uint8_t *payload, size_t 
                 ev->known[channel * ev->most] = at[place * ev->channels];
             } else {
                 find_parameters(ev, channel);
-                result = !decode_front(ev, channel, &decoder, components, counts, spans);
+                result = !decode_front(ev, channel, &decoder, components, high, spans);
             }
             for (int i = 0; i < ev->pixels.n && result == 0; i++) {
                 place = (int64_t)ev->pixels.rows[i] * ev->width + ev->pixels.columns[i];
@@ -1238,7 +1238,7 @@ EXPORT int program_decode(struct evaluation *ev, const uint8_t *payload, size_t 
         }
     }
     fesetenv(&before);
-    free(components), free(counts), free(spans);
+    free(components), free(high), free(spans);
     decoder_state[0] = decoder.offset;
     decoder_state[1] = decoder.range;
     decoder_state[2] = decoder.position;
