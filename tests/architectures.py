@@ -85,6 +85,36 @@ MORE: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 """More combinations of what those above have, one by one."""
 CODING = [name for name in SETTINGS | MORE if "continuous" not in name]
+PROGRAMS = {
+    "pixelcnn": "43813c9ef3867636",
+    "pixelcnn-skip": "f92dbe6537d9efcb",
+    "pixelcnn-grey": "3a456dbd0f97a8a0",
+    "row-lstm": "82543e36b464db8d",
+    "row-lstm-plain": "f7a44e8468672cc8",
+    "diagonal-bilstm": "1bc29a1d252d754c",
+    "diagonal-bilstm-binary": "412dfda228d5d644",
+    "multi-scale": "05683c17a6f8d5a0",
+    "multi-scale-binary": "d661d71a308acc8a",
+    "gated-pixelcnn": "26fc75f8de1be4d9",
+    "gated-pixelcnn-binary": "755a4e3711e0fc53",
+    "pixelcnn++": "be91e23979e3d9b0",
+    "pixelcnn++-softmax": "abcaadeb00351086",
+    "pixelcnn++-bare": "ce13c19b81afdccf",
+    "pixelcnn++-classes": "05042fc3ee3f059b",
+    "pixelcnn++-binary": "f4dc3532ddca339c",
+    "small-11x5": "c9b3b6d09d5e13e1",
+    "small-11x5-nin": "298394bb0164fcb9",
+    "small-11x5-autoregressive": "72e77434d1f43081",
+    "small-15x8-grey": "9a6506c2a30ac52d",
+    "pixelcnn-plain": "eed69b7145774d95",
+    "pixelcnn-binary": "f1bf471bce3b4278",
+    "row-lstm-skip": "e153d03b4f457234",
+    "multi-scale-quarter": "00759555199d4cbd",
+    "small-15x8-nin": "58ac3c78d7a46bc7",
+    "small-15x8-autoregressive": "9e275fa1745a92e7",
+    "small-11x5-softmax": "10678988bc739ec6",
+}
+"""What the SHA-256 of each one's programs begins with: other ones would be other networks."""
 KINDS = [
     "pixelcnn", "row-lstm", "diagonal-bilstm", "multi-scale", "gated-pixelcnn", "pixelcnn++",
     "pixelcnn++-classes", "small-11x5-autoregressive",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -28,7 +29,7 @@ import pixelzip
 from pixelzip.codec import cdf, tiles
 from pixelzip.codec.errors import NetworkFileError
 from pixelzip.models import zoo
-from pixelzip.models.freezing import freeze, tracing
+from pixelzip.models.freezing import freeze
 from pixelzip.models.freezing.reals import Reals
 from pixelzip.models.frozen.file import LIMIT
 from pixelzip.models.gpu import programs as on_gpu
@@ -85,7 +86,7 @@ def label_of(name: str) -> int:
 # --- The program is the network ------------------------------------------------------------------
 
 
-def reals(found: tuple[Program, tracing.Tensors]) -> engine.Network:
+def reals(found: Part) -> engine.Network:
     """A traced program that is evaluated in floats."""
     traced, tensors = found
     ones = {
@@ -117,7 +118,7 @@ def last_map(
 def test_a_traced_program_is_its_network(name: str) -> None:
     network: Any = tiny.make(name)
     pixels = tiny.random_pixels(name, 1, 9, 11)
-    parts = [reals(part) for part in tracing.trace(network, tiny.config(name).field.lag)]
+    parts = [reals(part) for part in network.trace(tiny.config(name).field.lag)]
 
     def same(found: Any, expected: torch.Tensor) -> None:
         np.testing.assert_allclose(found, expected[0].permute(1, 2, 0), rtol=0, atol=1e-9)
@@ -149,9 +150,17 @@ def test_programs_as_json(name: str) -> None:
         assert program.from_dict(json.loads(text)) == found
 
 
+@pytest.mark.parametrize("name", CODING)
+def test_programs_stay_as_they_are(name: str) -> None:
+    plain = [found.as_dict() for found, _ in frozen(name)]
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    assert hashlib.sha256(text.encode()).hexdigest().startswith(tiny.PROGRAMS[name])
+
+
 def test_a_density_cannot_code() -> None:
+    network: Any = tiny.make("pixelcnn++-continuous")
     with pytest.raises(ValueError, match="continuous"):
-        tracing.trace(tiny.make("pixelcnn++-continuous"), None)
+        network.trace(None)
 
 
 # --- Exactness -----------------------------------------------------------------------------------

@@ -1,3 +1,3 @@
-"""From floats to integers: `freeze` makes frozen networks' files, `tracing` writes down what a
-network of the papers does, `thaw` starts a training from a frozen network.
+"""From floats to integers: `freeze` makes frozen networks' files, with programs in floats (`reals`)
+to calibrate them, and `thaw` starts a training from a frozen network.
 """

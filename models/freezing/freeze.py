@@ -6,9 +6,9 @@ sign, with a scale for each channel, calibrated on photographs: each channel's r
 largest values that it takes there. An activation's scale is folded into the weights that read it,
 so the integer network needs one multiplication per sum.
 
-The papers' networks are traced into programs first (`pixelzip.models.freezing.tracing`). Their
-weights and activations have 16 bits or 8; with 16 there is room for values four times as large as
-any that was seen.
+The papers' networks write themselves down as programs first (`pixelzip.models.networks.tracer`).
+Their weights and activations have 16 bits or 8; with 16 there is room for values four times as
+large as any that was seen.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from torch import Tensor, nn
 
 from pixelzip.codec import cdf
 from pixelzip.codec.errors import NetworkFileError
-from pixelzip.models.freezing import tracing
 from pixelzip.models.freezing.reals import Reals
 from pixelzip.models.frozen.architecture import LAG, WINDOW, PhotoConfig
 from pixelzip.models.frozen.file import (
@@ -48,6 +47,7 @@ from pixelzip.models.networks import architectures
 from pixelzip.models.networks import photo as floats
 from pixelzip.models.networks.multiscale import MultiScale
 from pixelzip.models.networks.photo import Block, Photo
+from pixelzip.models.networks.tracer import traced
 from pixelzip.models.programs import heads, integers
 from pixelzip.models.programs.arithmetic import CELL_UNIT
 from pixelzip.models.programs.engine import Network, Parallel, image
@@ -227,7 +227,7 @@ def freeze_program(
     Raises ValueError if its output cannot code, NetworkFileError if it is too large for integers.
     """
     parts = [
-        (replace(program, bits=bits), tensors) for program, tensors in tracing.trace(network, lag)
+        (replace(program, bits=bits), tensors) for program, tensors in traced(network, lag)
     ]
     ranges = _calibrate(network, parts, images)
     frozen: list[Part] = []

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from pixelzip.models.networks import outputs
 from pixelzip.models.networks.field import Field
 from pixelzip.models.networks.layers import GatedLayer, OutputLayers
+from pixelzip.models.networks.tracer import INPUT, Tracer, traced
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class GatedConfig:
 class GatedPixelCNN(nn.Module):
     """The trunk: (B, colours, H, W) -> (B, parameters, H, W)."""
 
+    coupled = False
+
     def __init__(self, config: GatedConfig, parameters: int) -> None:
         super().__init__()
         h, colours = config.channels, config.colours
@@ -60,6 +63,12 @@ class GatedPixelCNN(nn.Module):
         for layer in self.layers:
             vertical, horizontal = layer(vertical, horizontal)
         return self.top(horizontal)  # type: ignore[no-any-return]
+
+    def trace(self, t: Tracer) -> int:
+        vertical, horizontal = self.first.trace(t, INPUT, INPUT)
+        for layer in self.layers:
+            vertical, horizontal = traced(layer, t, vertical, horizontal)
+        return self.top.trace(t, horizontal)
 
 
 def build(config: GatedConfig) -> outputs.Network:

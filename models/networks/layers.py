@@ -13,18 +13,20 @@ green's see red and green, blue's see all three. PixelCNN++ conditions on whole 
 2.2) and knows no such thing.
 
 All layers can be frozen into integers: they are made of convolutions, functions of one variable,
-products of two activations, and sums. Nothing is normalised by statistics.
+products of two activations, and sums. Nothing is normalised by statistics. Beside each ``forward``
+stands ``trace``, which does the same with nodes of a program (`pixelzip.models.networks.tracer`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pixelzip.models.networks.tracer import INPUT, Taps, Tracer, kernel_taps, traced
 from pixelzip.models.programs.program import colours_of
 
 
@@ -53,12 +55,17 @@ def initialise(weight: Tensor, inputs: float, gain: float = 1.0) -> None:
     nn.init.normal_(weight, std=gain * inputs**-0.5)
 
 
-def nin(inputs: int, outputs: int, gain: float = 1.0) -> nn.Conv2d:
+class Pointwise(nn.Conv2d):
     """A 1x1 convolution, "network in network"."""
-    layer = nn.Conv2d(inputs, outputs, 1)
-    initialise(layer.weight, inputs, gain)
-    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-    return layer
+
+    def __init__(self, inputs: int, outputs: int, gain: float = 1.0) -> None:
+        super().__init__(inputs, outputs, 1)
+        initialise(self.weight, inputs, gain)
+        nn.init.zeros_(self.bias)  # type: ignore[arg-type]
+
+    def trace(self, t: Tracer, x: int, bias: Tensor | None = None) -> int:
+        """``bias`` takes the place of its own."""
+        return t.linear(x, self.weight.flatten(2), self.bias if bias is None else bias)
 
 
 # --- PixelRNN: masked convolutions (section 3.4) -------------------------------------------------
@@ -98,6 +105,7 @@ class MaskedConv2d(nn.Module):
             source < target if mask == "A" else source <= target
         ).float()
         taps[:, :, -1, columns // 2 + 1 :] = 0
+        self.parts = parts
         self.mask: Tensor
         self.register_buffer("mask", taps, persistent=False)
         self.padding = (columns // 2, columns // 2, rows - 1, 0)
@@ -108,6 +116,12 @@ class MaskedConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(F.pad(x, self.padding), self.weight * self.mask, self.bias)
+
+    def trace(self, t: Tracer, x: int) -> int:
+        weight = self.weight * self.mask
+        _, _, rows, columns = weight.shape
+        taps = kernel_taps(rows, columns, rows - 1, columns // 2)
+        return t.linear(x, weight.flatten(2), self.bias, taps, parts=self.parts)
 
 
 # --- PixelRNN: LSTM layers (sections 3.1 and 3.2) ------------------------------------------------
@@ -134,6 +148,11 @@ def _input_to_state(inputs: int, channels: int, columns: int, colours: int) -> M
 def _taps_first(layer: nn.Conv1d) -> Tensor:
     """A convolution's weights (outputs, inputs, taps) as a matrix (taps * inputs, outputs)."""
     return layer.weight.permute(2, 1, 0).flatten(0, 1)
+
+
+def _traced_sums(t: Tracer, layer: MaskedConv2d, x: int, condition: int | None) -> int:
+    sums = layer.trace(t, x)
+    return sums if condition is None else t.add(sums, condition, parts=4)
 
 
 class RowLSTM(nn.Module):
@@ -173,6 +192,10 @@ class RowLSTM(nn.Module):
                 hidden, cell = lstm(row + near @ weight, cell)
                 rows.append(hidden)
         return torch.stack(rows).permute(1, 3, 0, 2)
+
+    def trace(self, t: Tracer, x: int, condition: int | None) -> int:
+        sums = _traced_sums(t, self.input_to_state, x, condition)
+        return t.lstm("row", sums, self.state_to_state.weight, self.hidden, self.cell)
 
 
 def skew(x: Tensor) -> Tensor:
@@ -238,6 +261,11 @@ class DiagonalLSTM(nn.Module):
                 fronts.append(F.pad(hidden, (0, 0, top, height - end)))
         return unskew(torch.stack(fronts).permute(1, 3, 2, 0))
 
+    def trace(self, t: Tracer, x: int, condition: int | None, direction: str) -> int:
+        """``direction``: that in which it goes, seen from where it is traced."""
+        sums = _traced_sums(t, self.input_to_state, x, condition)
+        return t.lstm(direction, sums, self.state_to_state.weight, self.hidden, self.cell)
+
 
 class DiagonalBiLSTM(nn.Module):
     """Both directions, the right one's map shifted down by one row and added (section 3.2).
@@ -258,6 +286,11 @@ class DiagonalBiLSTM(nn.Module):
         mirrored = None if condition is None else condition.flip(3)
         right = self.right(x.flip(3), mirrored).flip(3)
         return self.left(x, condition) + shift_down(right)  # type: ignore[no-any-return]
+
+    def trace(self, t: Tracer, x: int, condition: int | None) -> int:
+        left = self.left.trace(t, x, condition, "left")
+        right = self.right.trace(t, x, condition, "right")
+        return t.add(left, right, taps=((0, 0), (-1, 0)), parts=1)
 
 
 # --- PixelRNN: what is around the layers (section 3.3, table 1) ----------------------------------
@@ -281,6 +314,11 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.leave(F.relu(self.inner(F.relu(self.enter(F.relu(x))))))  # type: ignore[no-any-return]
 
+    def trace(self, t: Tracer, x: int, condition: int | None) -> int:
+        for layer in (self.enter, self.inner, self.leave):
+            x = layer.trace(t, t.activate("relu", x))
+        return x
+
 
 class LSTMBlock(nn.Module):
     """PixelRNN's block, figure 5 right: an LSTM from 2 h features to h, and a 1x1 back to 2 h.
@@ -298,12 +336,18 @@ class LSTMBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.layer = layer(2 * channels, channels, colours)
-        self.condition = nin(condition, 4 * channels) if condition else None
+        self.condition = Pointwise(condition, 4 * channels) if condition else None
         self.leave = MaskedConv2d("B", channels, 2 * channels, (1, 1), colours)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         bias = self.condition(condition) if self.condition is not None else None
         return self.leave(self.layer(x, bias))  # type: ignore[no-any-return]
+
+    def trace(self, t: Tracer, x: int, condition: int | None) -> int:
+        bias = None
+        if self.condition is not None and condition is not None:
+            bias = self.condition.trace(t, condition)
+        return self.leave.trace(t, self.layer.trace(t, t.activate("identity", x), bias))
 
 
 class Stack(nn.Module):
@@ -334,6 +378,16 @@ class Stack(nn.Module):
             return features[-1]
         return torch.stack([s(f) for s, f in zip(self.skips, features[1:], strict=True)]).sum(0)
 
+    def trace(self, t: Tracer, x: int, condition: int | None = None) -> int:
+        features = [x]
+        for block in self.blocks:
+            y = traced(block, t, features[-1], condition)
+            features.append(t.add(features[-1], y, parts=1) if self.residual else y)
+        if not self.skips:
+            return features[-1]
+        pairs = zip(self.skips, features[1:], strict=True)
+        return t.add(*(traced(s, t, t.activate("identity", f)) for s, f in pairs), parts=1)
+
 
 class OutputLayers(nn.Sequential):
     """The last rows of table 1: twice a rectifier and a 1x1 (mask B), then the output's 1x1.
@@ -350,6 +404,12 @@ class OutputLayers(nn.Sequential):
             nn.ReLU(), layer(channels, channels, 2**0.5),
             nn.ReLU(), layer(channels, outputs, 0.5),
         )  # fmt: skip
+
+    def trace(self, t: Tracer, x: int) -> int:
+        for layer in self:
+            if isinstance(layer, MaskedConv2d):
+                x = layer.trace(t, t.activate("relu", x))
+        return x
 
 
 # --- Gated PixelCNN ------------------------------------------------------------------------------
@@ -381,7 +441,7 @@ class GatedLayer(nn.Module):
         super().__init__()
         self.vertical = DownShiftedConv2d(inputs, 2 * channels, (kernel // 2 + 1, kernel))
         self.horizontal = MaskedConv2d(mask, inputs, 2 * channels, (1, kernel), colours, parts=2)
-        self.down = nin(2 * channels, 2 * channels)
+        self.down = Pointwise(2 * channels, 2 * channels)
         self.leave = MaskedConv2d("B", channels, channels, (1, 1), colours)
         self.residual = mask == "B"
 
@@ -390,6 +450,18 @@ class GatedLayer(nn.Module):
         inner = gated(self.horizontal(horizontal) + self.down(shift_down(sums)))
         y = self.leave(inner)
         return gated(sums), horizontal + y if self.residual else y
+
+    def trace(self, t: Tracer, vertical: int, horizontal: int) -> tuple[int, int]:
+        """The vertical maps are traced a row further down, where the horizontal stack reads them:
+        so a row of theirs tells of the rows above only. What that moves into the image is zero.
+        """
+        sums = self.vertical.trace(t, vertical, down=int(vertical == INPUT))
+        source = t.activate("identity", horizontal) if self.residual else horizontal
+        told = t.activate("identity", sums, blank=1)
+        inner = t.add(self.horizontal.trace(t, source), self.down.trace(t, told), parts=2)
+        vertical = t.gate("tanh", sums, blank=1)
+        y = self.leave.trace(t, t.gate("tanh", inner, parts=1))
+        return vertical, t.add(horizontal, y, parts=1) if self.residual else y
 
 
 # --- PixelCNN++ (sections 2.2 to 2.5, and 3.2) ---------------------------------------------------
@@ -418,6 +490,29 @@ class ShiftedConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(F.pad(x, self.border))
+
+    def trace(self, t: Tracer, x: int, bias: Tensor | None = None, down: int = 0) -> int:
+        """``bias`` takes the place of its own; the map is shifted ``down``."""
+        bias = self.bias if bias is None else bias
+        return t.linear(x, self.weight.flatten(2), bias, self._taps(down), stride=self.stride[0])
+
+    def trace_first(self, t: Tracer, down: int, right: int) -> int:
+        """Of the image, with a last channel of ones; the map is shifted.
+
+        Where that leaves nothing there is no bias either: it belongs to the input's last channel,
+        which is one half inside of the image, at the position that the map comes from.
+        """
+        taps = self._taps(down, right)
+        weight = self.weight.flatten(2).clone()
+        assert self.bias is not None
+        weight[:, -1, taps.index((-down, -right))] += self.bias
+        weight[:, -1] *= 2
+        return t.linear(INPUT, weight, None, taps)
+
+    def _taps(self, down: int = 0, right: int = 0) -> Taps:
+        left, _, up, _ = self.border
+        rows, columns = self.kernel_size
+        return kernel_taps(rows, columns, up + down, left + right)
 
 
 class DownShiftedConv2d(ShiftedConv2d):
@@ -462,6 +557,14 @@ class DownRightShiftedConv2d(ShiftedConv2d):
         super().__init__(inputs, outputs, kernel, stride, gain, 0)
 
 
+def _traced_deconvolution(t: Tracer, layer: nn.ConvTranspose2d, x: int, cut: int) -> int:
+    """One of stride 2 whose first ``cut`` columns are cut off."""
+    weight = layer.weight.transpose(0, 1)
+    _, _, rows, columns = weight.shape
+    taps = tuple((-r, cut - c) for r in range(rows) for c in range(columns))
+    return t.linear(t.activate("identity", x), weight.flatten(2), layer.bias, taps, stride=-2)
+
+
 class DownShiftedDeconv2d(nn.ConvTranspose2d):
     """Upsampling by a transposed 2x3 of stride 2, for the downward stream (section 2.3).
 
@@ -481,6 +584,9 @@ class DownShiftedDeconv2d(nn.ConvTranspose2d):
         """The enlarged map, cut to the size asked for."""
         return self(x)[:, :, :height, 1 : 1 + width]  # type: ignore[no-any-return]
 
+    def trace(self, t: Tracer, x: int) -> int:
+        return _traced_deconvolution(t, self, x, cut=1)
+
 
 class DownRightShiftedDeconv2d(nn.ConvTranspose2d):
     """Upsampling by a transposed 2x2 of stride 2, for the downward and rightward stream.
@@ -499,6 +605,9 @@ class DownRightShiftedDeconv2d(nn.ConvTranspose2d):
     def enlarge(self, x: Tensor, height: int, width: int) -> Tensor:
         """The enlarged map, cut to the size asked for."""
         return self(x)[:, :, :height, :width]  # type: ignore[no-any-return]
+
+    def trace(self, t: Tracer, x: int) -> int:
+        return _traced_deconvolution(t, self, x, cut=0)
 
 
 def concat_elu(x: Tensor) -> Tensor:
@@ -527,10 +636,10 @@ class GatedResidual(nn.Module):
         pointwise: bool = False,
     ) -> None:
         super().__init__()
-        second = nin if pointwise else convolution
+        second = Pointwise if pointwise else convolution
         self.first = convolution(2 * channels, channels)
         self.second = second(2 * channels, 2 * channels, gain=0.3)
-        self.shortcut = nin(2 * shortcuts, channels) if shortcuts else None
+        self.shortcut = Pointwise(2 * shortcuts, channels) if shortcuts else None
         self.dropout = nn.Dropout(dropout)
         self.classes = nn.Parameter(torch.zeros(classes, 2 * channels)) if classes else None
 
@@ -545,3 +654,25 @@ class GatedResidual(nn.Module):
             y = y + self.classes[label][:, :, None, None]
         value, gate = y.chunk(2, 1)
         return x + value * torch.sigmoid(gate)  # type: ignore[no-any-return]
+
+    def trace(self, t: Tracer, x: int, shortcuts: Sequence[int] = ()) -> int:
+        """``shortcuts``: the maps that a short-cut consists of, one after the other."""
+        y = traced(self.first, t, t.activate("concat_elu", x))
+        if shortcuts:
+            y = t.add(y, *self._traced_shortcuts(t, shortcuts))
+        bias: Any = self.second.bias
+        if self.classes is not None:
+            bias = bias + self.classes
+        y = traced(self.second, t, t.activate("concat_elu", y), bias)
+        return t.add(x, t.gate("linear", y))
+
+    def _traced_shortcuts(self, t: Tracer, sources: Sequence[int]) -> list[int]:
+        assert self.shortcut is not None
+        weight, bias = self.shortcut.weight.flatten(2), self.shortcut.bias
+        half, sums, at = weight.shape[1] // 2, list[int](), 0
+        for source in sources:
+            size = t.nodes[source].channels
+            both = weight[:, at : at + size], weight[:, half + at : half + at + size]
+            sums.append(t.linear(t.activate("concat_elu", source), torch.cat(both, 1), bias))
+            bias, at = None, at + size
+        return sums

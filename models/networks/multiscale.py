@@ -20,8 +20,9 @@ above; to the right and below it sees the nearest s, through the upsampling.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -29,6 +30,8 @@ from pixelzip.models.networks import outputs, pixelrnn
 from pixelzip.models.networks.field import Field
 from pixelzip.models.networks.layers import initialise, precise, scaled
 from pixelzip.models.networks.pixelrnn import DiagonalBiLSTMConfig, PixelRNN
+from pixelzip.models.networks.tracer import INPUT, Tensors, Tracer, kernel_taps
+from pixelzip.models.programs.program import Program
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,15 @@ class Upsampling(nn.Module):
             x = layer(F.relu(x))
         return F.relu(x)[:, :, :height, :width]
 
+    def trace(self, t: Tracer) -> int:
+        x = t.linear(INPUT, self.first.weight.flatten(2), self.first.bias, kernel_taps(3, 3, 1, 1))
+        for layer in self.deconvolutions:
+            assert isinstance(layer, nn.ConvTranspose2d)
+            weight = layer.weight.transpose(0, 1).flatten(2)
+            taps = tuple((1 - r, 1 - c) for r in range(4) for c in range(4))
+            x = t.linear(t.activate("relu", x), weight, layer.bias, taps, stride=-2)
+        return t.activate("relu", x)
+
 
 class MultiScale(nn.Module):
     """Both: a `pixelzip.models.networks.outputs.Network` to those who train or evaluate it."""
@@ -102,6 +114,19 @@ class MultiScale(nn.Module):
         joined = rest(precise(parameters), pixels).clone()
         joined[:, every, every] = first(small)
         return joined
+
+    @torch.no_grad()
+    def trace(self, lag: int | None) -> list[tuple[Program, Tensors]]:
+        """As `pixelzip.models.networks.outputs.Network.trace`: the small image's program, the
+        upsampling's, and one that is given its map.
+        """
+        [(first, tensors)] = self.unconditional.trace(lag)
+        between = Tracer(first.colours, self.factor.bit_length() - 1)
+        self.upsampling.trace(between)
+        nodes = tuple(between.nodes)
+        upsampling = replace(first, output="map", coupled=True, beyond=0, nodes=nodes)
+        rest = outputs.Network(self.conditional, self.output).trace(lag)
+        return [(first, tensors), (upsampling, between.tensors), *rest]
 
 
 def build(config: MultiScaleConfig) -> MultiScale:

@@ -26,6 +26,8 @@ from torch import Tensor, nn
 
 from pixelzip.models.networks import mixture
 from pixelzip.models.networks.layers import precise, scaled
+from pixelzip.models.networks.tracer import Tensors, Tracer, traced
+from pixelzip.models.programs.program import Program
 
 OUTPUTS = ("softmax", "binary", "mixture", "continuous")
 
@@ -56,6 +58,8 @@ class Softmax(nn.Module):
     ``coupled``: green's logits also get red's value times 256 coefficients of their own, blue's
     get red's and green's.
     """
+
+    kind = "softmax"
 
     def __init__(self, colours: int, coupled: bool) -> None:
         super().__init__()
@@ -92,9 +96,11 @@ class Softmax(nn.Module):
 class Binary(nn.Module):
     """One logit for each sub-pixel: that it is 255 and not 0."""
 
+    kind = "binary"
+
     def __init__(self, colours: int) -> None:
         super().__init__()
-        self.parameters_per_pixel = colours
+        self.colours = self.parameters_per_pixel = colours
         self.values: Tensor
         self.register_buffer("values", torch.tensor([0, 255]), persistent=False)
 
@@ -117,6 +123,8 @@ class Mixture(nn.Module):
     later one's mean. A sub-pixel's weights are the posterior of the indicator given the earlier
     ones: log p(green | red) = log p(red, green) - log p(red).
     """
+
+    kind = "mixture"
 
     def __init__(self, colours: int, components: int) -> None:
         super().__init__()
@@ -184,6 +192,8 @@ class Continuous(Mixture):
     `log_probabilities` gives are log-densities at whole values.
     """
 
+    kind = "continuous"
+
     def component(self, value: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
         log_scales = log_scales.clamp(mixture.LOG_SCALE_MIN, mixture.LOG_SCALE_MAX)
         z = (value - means) * torch.exp(-log_scales)
@@ -241,3 +251,27 @@ class Network(nn.Module):
         The last axis runs over the values that a sub-pixel can take, ``output.values``.
         """
         return self.output.log_probabilities(self._map(pixels, labels), pixels)
+
+    @torch.no_grad()
+    def trace(self, lag: int | None) -> list[tuple[Program, Tensors]]:
+        """The network as a program, in floats. ``lag``: that of its field.
+
+        Raises ValueError if its output cannot code.
+        """
+        output = self.output
+        trunk: Any = self.trunk
+        if output.kind == "continuous":
+            raise ValueError("a continuous mixture is a likelihood to compare and cannot code")
+        t = Tracer(output.colours)
+        traced(trunk, t)
+        program = Program(
+            colours=output.colours,
+            output=output.kind,
+            components=getattr(output, "components", 0),
+            coupled=trunk.coupled,
+            lag=lag,
+            beyond=getattr(trunk, "beyond", 0),
+            classes=getattr(trunk, "classes", 0),
+            nodes=tuple(t.nodes),
+        )
+        return [(program, t.tensors)]

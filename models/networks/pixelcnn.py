@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from pixelzip.models.networks import outputs
 from pixelzip.models.networks.field import Field
 from pixelzip.models.networks.layers import MaskedConv2d, OutputLayers, ResidualBlock, Stack
+from pixelzip.models.networks.tracer import INPUT, Tracer
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class PixelCNNConfig:
 class PixelCNN(nn.Module):
     """The trunk: (B, colours, H, W) -> (B, parameters, H, W)."""
 
+    coupled = False
+
     def __init__(self, config: PixelCNNConfig, parameters: int) -> None:
         super().__init__()
         h, colours = config.channels, config.colours
@@ -61,6 +64,9 @@ class PixelCNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.top(self.stack(self.first(x)))  # type: ignore[no-any-return]
+
+    def trace(self, t: Tracer) -> int:
+        return self.top.trace(t, self.stack.trace(t, self.first.trace(t, INPUT)))
 
 
 def build(config: PixelCNNConfig) -> outputs.Network:

@@ -43,10 +43,11 @@ from pixelzip.models.networks.layers import (
     DownShiftedConv2d,
     DownShiftedDeconv2d,
     GatedResidual,
-    nin,
+    Pointwise,
     shift_down,
     shift_right,
 )
+from pixelzip.models.networks.tracer import Tracer, traced
 
 SCALES = 3
 
@@ -96,6 +97,10 @@ class First(nn.Module):
         down = shift_down(self.down(x))
         return down, shift_down(self.above(x)) + shift_right(self.left(x))
 
+    def trace(self, t: Tracer) -> tuple[int, int]:
+        down = self.down.trace_first(t, 1, 0)
+        return down, t.add(self.above.trace_first(t, 1, 0), self.left.trace_first(t, 0, 1))
+
 
 class Streams(nn.Module):
     """One gated residual layer of each stream: (down, right) -> (down, right).
@@ -127,6 +132,15 @@ class Streams(nn.Module):
         down = self.down(down, shortcut[0], label)
         return down, self.right(right, torch.cat([down, shortcut[1]], 1), label)
 
+    def trace(
+        self, t: Tracer, down: int, right: int, shortcut: tuple[int, int] | None = None
+    ) -> tuple[int, int]:
+        if shortcut is None:
+            down = self.down.trace(t, down)
+            return down, self.right.trace(t, right, [down])
+        down = self.down.trace(t, down, [shortcut[0]])
+        return down, self.right.trace(t, right, [down, shortcut[1]])
+
 
 class Shrink(nn.Module):
     """Both streams to half their size, rounded up."""
@@ -138,6 +152,10 @@ class Shrink(nn.Module):
 
     def forward(self, down: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         return self.down(down), self.right(right)
+
+    def trace(self, t: Tracer, down: int, right: int) -> tuple[int, int]:
+        down = self.down.trace(t, t.activate("identity", down))
+        return down, self.right.trace(t, t.activate("identity", right))
 
 
 class Enlarge(nn.Module):
@@ -151,14 +169,19 @@ class Enlarge(nn.Module):
     def forward(self, down: Tensor, right: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
         return self.down.enlarge(down, *size), self.right.enlarge(right, *size)
 
+    def trace(self, t: Tracer, down: int, right: int) -> tuple[int, int]:
+        return self.down.trace(t, down), self.right.trace(t, right)
+
 
 class PixelCNNpp(nn.Module):
     """The trunk: (B, colours, H, W) -> (B, parameters, H, W), given labels (B,) if need be."""
 
+    coupled = True
+
     def __init__(self, config: PixelCNNppConfig, parameters: int) -> None:
         super().__init__()
         c, n = config.channels, config.layers
-        self.shortcuts = config.shortcuts
+        self.shortcuts, self.classes = config.shortcuts, config.classes
         self.first = First(config.colours, c)
         encoder, decoder = list[nn.Module](), list[nn.Module]()
         for scale in range(SCALES):
@@ -168,7 +191,7 @@ class PixelCNNpp(nn.Module):
             encoder += [Streams(config, False) for _ in range(n)]
             decoder += [Streams(config, config.shortcuts) for _ in range(n + (scale > 0))]
         self.encoder, self.decoder = nn.ModuleList(encoder), nn.ModuleList(decoder)
-        self.top = nin(c, parameters, gain=0.3)
+        self.top = Pointwise(c, parameters, gain=0.3)
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         down, right = self.first(x)
@@ -188,6 +211,21 @@ class PixelCNNpp(nn.Module):
                 shortcut = kept.pop()
                 down, right = layer(down, right, shortcut if self.shortcuts else None, label)
         return self.top(F.elu(right))  # type: ignore[no-any-return]
+
+    def trace(self, t: Tracer) -> int:
+        down, right = self.first.trace(t)
+        kept = [(down, right)]
+        for layer in self.encoder:
+            down, right = traced(layer, t, down, right)
+            kept.append((down, right))
+        down, right = kept.pop()
+        for layer in self.decoder:
+            if isinstance(layer, Enlarge):
+                down, right = traced(layer, t, down, right)
+            else:
+                shortcut = kept.pop()
+                down, right = traced(layer, t, down, right, shortcut if self.shortcuts else None)
+        return self.top.trace(t, t.activate("elu", right))
 
 
 def build(config: PixelCNNppConfig) -> outputs.Network:

@@ -38,6 +38,7 @@ from pixelzip.models.networks.layers import (
     RowLSTM,
     Stack,
 )
+from pixelzip.models.networks.tracer import INPUT, Tracer
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,12 @@ class PixelRNN(nn.Module):
     column, of zeros, whose features know the pixel.
     """
 
+    coupled = False
+
     def __init__(self, config: PixelRNNConfig, parameters: int, condition: int = 0) -> None:
         super().__init__()
         h, colours = config.channels, config.colours
-        self.beyond = int(config.layer is DiagonalBiLSTM)
+        self.beyond, self.condition = int(config.layer is DiagonalBiLSTM), condition
         self.first = MaskedConv2d("A", colours, 2 * h, (7, 7), colours)
         blocks = [LSTMBlock(config.layer, h, colours, condition) for _ in range(config.layers)]
         self.stack = Stack(blocks, h, colours, config.residual, config.skip)
@@ -101,6 +104,11 @@ class PixelRNN(nn.Module):
         x, *biases = (F.pad(each, (0, self.beyond)) for each in (x, *condition))
         y = self.stack(self.first(x), *biases)
         return self.top(y[..., : x.shape[3] - self.beyond])  # type: ignore[no-any-return]
+
+    def trace(self, t: Tracer) -> int:
+        given = t.node("given", [], self.condition) if self.condition else None
+        x = self.first.trace(t, INPUT)
+        return self.top.trace(t, self.stack.trace(t, x, given))
 
 
 def build(config: PixelRNNConfig) -> outputs.Network:

@@ -30,8 +30,9 @@ from torch import Tensor, nn
 
 from pixelzip.models.networks import outputs
 from pixelzip.models.networks.field import Field
-from pixelzip.models.networks.layers import GatedResidual, nin
+from pixelzip.models.networks.layers import GatedResidual, Pointwise
 from pixelzip.models.networks.pixelcnnpp import First, PixelCNNppConfig, Streams
+from pixelzip.models.networks.tracer import Tracer, traced
 
 FIELDS = ("11x5", "15x8")
 VARIANTS = ("plain", "nin", "autoregressive")
@@ -72,12 +73,18 @@ class NetworkInNetwork(nn.Module):
 
     def __init__(self, config: SmallConfig) -> None:
         super().__init__()
+        channels = config.channels
         self.layers = nn.Sequential(
-            *(GatedResidual(nin, config.channels, dropout=config.dropout) for _ in range(NINS))
+            *(GatedResidual(Pointwise, channels, dropout=config.dropout) for _ in range(NINS))
         )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)  # type: ignore[no-any-return]
+
+    def trace(self, t: Tracer, x: int) -> int:
+        for layer in self.layers:
+            x = traced(layer, t, x)
+        return x
 
 
 class AutoregressiveChannels(nn.Module):
@@ -87,7 +94,7 @@ class AutoregressiveChannels(nn.Module):
         super().__init__()
         self.width = config.channels // SETS
         self.layers = nn.ModuleList(
-            GatedResidual(nin, self.width, shortcuts=i * self.width, dropout=config.dropout)
+            GatedResidual(Pointwise, self.width, shortcuts=i * self.width, dropout=config.dropout)
             for i in range(1, SETS)
         )
 
@@ -98,9 +105,18 @@ class AutoregressiveChannels(nn.Module):
             done.append(layer(mine, torch.cat(done, 1)))
         return torch.cat(done, 1)
 
+    def trace(self, t: Tracer, x: int) -> int:
+        done = [t.node("slice", [x], self.width)]
+        for i, layer in enumerate(self.layers, 1):
+            mine = t.node("slice", [x], self.width, start=i * self.width)
+            done.append(traced(layer, t, mine, list(done)))
+        return t.node("cat", done, t.nodes[x].channels)
+
 
 class SmallPixelCNNpp(nn.Module):
     """The trunk: (B, colours, H, W) -> (B, parameters, H, W)."""
+
+    coupled = True
 
     def __init__(self, config: SmallConfig, parameters: int) -> None:
         super().__init__()
@@ -113,7 +129,7 @@ class SmallPixelCNNpp(nn.Module):
         more = range(layers // 2 if config.variant in between else 0)
         self.more_down = nn.ModuleList(between[config.variant](config) for _ in more)
         self.more_right = nn.ModuleList(between[config.variant](config) for _ in more)
-        self.top = nin(c, parameters, gain=0.3)
+        self.top = Pointwise(c, parameters, gain=0.3)
 
     def forward(self, x: Tensor) -> Tensor:
         down, right = self.first(x)
@@ -122,6 +138,15 @@ class SmallPixelCNNpp(nn.Module):
             if i % 2 == 0 and self.more_down:
                 down, right = self.more_down[i // 2](down), self.more_right[i // 2](right)
         return self.top(F.elu(right))  # type: ignore[no-any-return]
+
+    def trace(self, t: Tracer) -> int:
+        down, right = self.first.trace(t)
+        for i, layer in enumerate(self.layers):
+            down, right = traced(layer, t, down, right)
+            if i % 2 == 0 and self.more_down:
+                down = traced(self.more_down[i // 2], t, down)
+                right = traced(self.more_right[i // 2], t, right)
+        return self.top.trace(t, t.activate("elu", right))
 
 
 def build(config: SmallConfig) -> outputs.Network:
