@@ -247,7 +247,7 @@ def test_where_all_values_are_allowed_nothing_changes(form: str) -> None:
 
 @pytest.fixture(scope="module")
 def network(crops: dict[str, Pixels]) -> Frozen:
-    tensors = freeze.freeze(tiny.photo(), tiny.sample(crops.values())[:8])
+    tensors = tiny.photo().freeze(tiny.sample(crops.values())[:8])
     return backends.make("tiny", freeze.arrays(tensors), tiny.CONFIG)
 
 

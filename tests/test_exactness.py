@@ -60,8 +60,8 @@ def networks(crops: Crops) -> dict[str, Network]:
     """The integers of a tiny network, of a deeper one with odd sizes, and of the shipped one."""
     calibration = tiny.sample(crops.values())[:8]
     return {
-        "tiny": (freeze.arrays(freeze.freeze(tiny.photo(), calibration)), tiny.CONFIG),
-        "deep": (freeze.arrays(freeze.freeze(tiny.photo(tiny.DEEP, 1), calibration)), tiny.DEEP),
+        "tiny": (freeze.arrays(tiny.photo().freeze(calibration)), tiny.CONFIG),
+        "deep": (freeze.arrays(tiny.photo(tiny.DEEP, 1).freeze(calibration)), tiny.DEEP),
         "photo": file.read(Path(zoo.__file__).with_name("photo.safetensors")),
     }
 

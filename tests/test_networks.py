@@ -43,7 +43,7 @@ def calibration(crops: dict[str, NDArray[np.uint8]]) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def tensors(calibration: torch.Tensor) -> Tensors:
     """The integers of a tiny network."""
-    return freeze.freeze(tiny.photo(), calibration)
+    return tiny.photo().freeze(calibration)
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_causality_of_the_float_network(name: str) -> None:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_causality_of_the_frozen_network(name: str, calibration: torch.Tensor) -> None:
     config = CONFIGS[name]
-    tensors = freeze.arrays(freeze.freeze(tiny.photo(config, 2), calibration))
+    tensors = freeze.arrays(tiny.photo(config, 2).freeze(calibration))
     network = backends.make("n", tensors, config)
 
     def evaluate(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -216,7 +216,7 @@ def test_frozen_files_are_as_small_as_the_float_network_says(
     with torch.no_grad():
         likelihood = trained(torch.from_numpy(pixels.copy())[None]).double().sum()
     float_bytes = -float(likelihood) / np.log(2) / 8
-    integers = freeze.arrays(freeze.freeze(trained, calibration))
+    integers = freeze.arrays(trained.freeze(calibration))
     network = backends.make("n", integers, trained.config)
     parameters = np.concatenate(list(network.parallel(pixels)))
     bits = sum(
@@ -235,7 +235,7 @@ def test_weights_beyond_integers_do_not_freeze(calibration: torch.Tensor, bias: 
     with torch.no_grad():
         network.stem_bias[3] = bias
     with pytest.raises(NetworkFileError):
-        freeze.freeze(network, calibration)
+        network.freeze(calibration)
 
 
 # --- Files ---------------------------------------------------------------------------------------

@@ -169,7 +169,7 @@ def test_thawed_networks_are_close(
         luma, chroma = pixels[..., 1:2].expand(-1, -1, -1, 4), pixels[..., 2:]
         told.append(entries(torch.cat([luma, chroma], -1)))
     path = tmp_path / "frozen.safetensors"
-    freeze.write(path, freeze.freeze(made, *told), config, "")
+    freeze.write(path, made.freeze(*told), config, "")
     fresh = Photo(config)
     thaw(path, fresh)
     with torch.no_grad():

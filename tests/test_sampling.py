@@ -38,7 +38,7 @@ Run = Callable[..., subprocess.CompletedProcess[bytes]]
 def network(crops: dict[str, NDArray[np.uint8]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny frozen network's file."""
     path = tmp_path_factory.mktemp("network") / "small.safetensors"
-    tensors = freeze.freeze(tiny.photo(), tiny.sample(crops.values())[:8])
+    tensors = tiny.photo().freeze(tiny.sample(crops.values())[:8])
     freeze.write(path, tensors, tiny.CONFIG, "a test")
     return path
 

@@ -1,20 +1,13 @@
 """Freezing: a trained float network becomes integers, once.
 
-Of ``photo``, weights become int8 with a scale for each output (the first layer and the linear
-predictor, whose zero-sum filters would not survive that, 16 bits). Activations become 7 bits and a
-sign, with a scale for each channel, calibrated on photographs: each channel's range is set by the
-largest values that it takes there. An activation's scale is folded into the weights that read it,
-so the integer network needs one multiplication per sum.
-
-The papers' networks write themselves down as programs first (`pixelzip.models.networks.tracer`).
-Their weights and activations have 16 bits or 8; with 16 there is room for values four times as
-large as any that was seen.
+``photo`` does that itself (`pixelzip.models.networks.photo`). The papers' networks write themselves
+down as programs first (`pixelzip.models.networks.tracer`), whose weights and activations get 16
+bits or 8; with 16 there is room for values four times as large as any that was seen.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import pickle
 from collections.abc import Mapping, Sequence
@@ -30,23 +23,19 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pixelzip.codec import cdf
 from pixelzip.codec.errors import NetworkFileError
 from pixelzip.models.freezing.reals import Reals
-from pixelzip.models.frozen.architecture import LAG, WINDOW, PhotoConfig
+from pixelzip.models.frozen.architecture import LAG, PhotoConfig
 from pixelzip.models.frozen.file import (
-    FILTER_BITS,
     FORMAT,
-    MEAN_BITS,
-    PREDICTOR_BITS,
-    check,
     described,
     fingerprint,
 )
 from pixelzip.models.networks import architectures
 from pixelzip.models.networks import photo as floats
 from pixelzip.models.networks.multiscale import MultiScale
-from pixelzip.models.networks.photo import Block, Photo
+from pixelzip.models.networks.photo import Photo
+from pixelzip.models.networks.quantise import Ranges, arrays
 from pixelzip.models.networks.tracer import traced
 from pixelzip.models.programs import heads, integers
 from pixelzip.models.programs.arithmetic import CELL_UNIT
@@ -54,14 +43,8 @@ from pixelzip.models.programs.engine import Network, Parallel, image
 from pixelzip.models.programs.program import WIDE, Part, Program
 from pixelzip.models.programs.program import check as check_program
 
-STREAM_UNIT = 2048  # the residual stream is in 1/2048
-CONTRAST_UNIT = 32  # the companding table has 32 entries for each unit of contrast
-CONTRAST_REACH = 512  # and ends there
-CODE_UNIT = 16  # rows of the code for each unit of the companded residual
 CALIBRATION = 48
 """So many small images are enough to calibrate a program on."""
-RANGE_QUANTILE = 0.9999
-"""An activation above this quantile of its channel is clipped."""
 _NOT_A_CHECKPOINT = (
     pickle.UnpicklingError, SafetensorError, RuntimeError, LookupError, TypeError, ValueError,
     AttributeError, EOFError,
@@ -90,132 +73,6 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     except _NOT_A_CHECKPOINT as error:
         raise NetworkFileError(f"{path} is not a checkpoint of a network") from error
     return network.eval(), state
-
-
-class Ranges:
-    """Collects, for each rectified input of a layer, how large each channel gets."""
-
-    def __init__(self) -> None:
-        self.samples: dict[str, list[Tensor]] = {}
-
-    def see(self, name: str, x: Tensor) -> None:
-        """``x`` (P, C) or (B, C, H, W): keep the top of every channel."""
-        if x.ndim == 4:
-            x = x.permute(0, 2, 3, 1).flatten(0, 2)
-        kept = max(1, math.ceil(len(x) * (1 - RANGE_QUANTILE) * 2))
-        self.samples.setdefault(name, []).append(x.float().topk(kept, 0).values)
-        self.samples.setdefault(name + "/count", []).append(torch.tensor([len(x)]))
-
-    def largest(self, name: str) -> Tensor:
-        """(C,) the value at the quantile, and never less than a little."""
-        top = torch.cat(self.samples[name]).sort(0, descending=True).values
-        count = int(torch.cat(self.samples[name + "/count"]).sum())
-        at = min(len(top) - 1, int(count * (1 - RANGE_QUANTILE)))
-        return top[at].clamp(min=1e-3)
-
-    def top(self, name: str) -> Tensor:
-        """(C,) the largest value, and never less than a little."""
-        return torch.cat(self.samples[name]).amax(0).clamp(min=1e-3)
-
-
-def quantise(weight: Tensor, input_scale: Tensor) -> tuple[Tensor, Tensor]:
-    """(outputs, inputs) weights of inputs in units of ``input_scale`` (inputs,).
-
-    Returns int8 (inputs, outputs) and the float scale (outputs,) of their sums.
-    """
-    folded = weight.double() * input_scale.double()
-    scale = folded.abs().amax(1).clamp(min=1e-9) / 127
-    return torch.round(folded / scale[:, None]).to(torch.int8).t().contiguous(), scale
-
-
-@torch.no_grad()
-def freeze(network: Photo, crops: Tensor, given: Tensor | None = None) -> dict[str, Tensor]:
-    """The tensors of the frozen network, calibrated on (N, H, W, S) uint8 crops.
-
-    ``given``: (N, H, W, ENTRY) int8, what a network that is given samples knows of each crop.
-    """
-    config = network.config
-    network_blocks = [block for block in network.blocks if isinstance(block, Block)]
-    ranges = Ranges()
-    network.watch = ranges.see
-    for i, block in enumerate(network_blocks):
-        block.watch = lambda name, x, i=i: ranges.see(f"blocks.{i}.{name}", x)
-    told = (crops,) if given is None else (crops, given)
-    for parts in zip(*(torch.split(tensor, 16) for tensor in told), strict=True):
-        network(*parts)
-    out: dict[str, Tensor] = {}
-
-    def layer(
-        name: str, weight: Tensor, bias: Tensor, input_scale: Tensor, unit: Tensor | float
-    ) -> None:
-        """``unit``: how many integers a float output of 1 becomes."""
-        out[f"{name}.weight"], scale = quantise(weight, input_scale)
-        out[f"{name}.bias"] = torch.round(bias.double() / scale).to(torch.int32)
-        out[f"{name}.scale"] = (scale * unit).float()
-
-    def step(name: str) -> Tensor:
-        return ranges.largest(name).double() / 127
-
-    # The first layer: contrasts at CONTRAST_UNIT, companded by a table to int8.
-    first, bias = network.first.double(), network.first_bias.double()
-    scale = first.abs().amax(1) / 32000
-    wide = torch.round(first / scale[:, None])
-    s = config.colours
-    predictor = torch.zeros(s, len(WINDOW), s + 1, dtype=torch.float64)
-    predictor[..., :s] = network.predictor.double().view(s, -1, s)
-    predictor = predictor.flatten(1)
-    if config.given:
-        predictor = torch.cat([predictor, network.look_predictor.double()], 1)
-    linear = torch.round(predictor * 2**PREDICTOR_BITS)
-    out["first.weight"] = torch.cat([wide, linear]).to(torch.int16).t().contiguous()
-    out["first.bias"] = torch.round(bias / scale).to(torch.int32)
-    out["first.scale"] = (scale * CONTRAST_UNIT).float()
-    linear_bias = network.predictor_bias.double() * 2**PREDICTOR_BITS
-    out["first.predictor_bias"] = torch.round(linear_bias).to(torch.int32)
-    reach = CONTRAST_UNIT * CONTRAST_REACH
-    contrast = torch.arange(-reach, reach + 1, dtype=torch.float64) / CONTRAST_UNIT
-    companded = floats.compand(contrast)
-    contrast_step = companded[-1] / 127
-    out["first.table"] = torch.round(companded / contrast_step).to(torch.int8)
-
-    contrast_steps = contrast_step.expand(config.channels)
-    layer("stem", network.stem, network.stem_bias, contrast_steps, STREAM_UNIT)
-    for i, block in enumerate(network_blocks):
-        into_a, into_b = step(f"blocks.{i}.a"), step(f"blocks.{i}.b")
-        out[f"blocks.{i}.input_scale"] = (1 / (into_a * STREAM_UNIT)).float()
-        taps = block.a.shape[1] // config.channels
-        layer(f"blocks.{i}.a", block.a, block.a_bias, into_a.repeat(taps), 1 / into_b)
-        layer(f"blocks.{i}.b", block.b, block.b_bias, into_b, STREAM_UNIT)
-    into_trunk = step("trunk")
-    out["trunk.input_scale"] = (1 / (into_trunk * STREAM_UNIT)).float()
-    layer("trunk", network.trunk, network.trunk_bias, into_trunk, STREAM_UNIT)
-
-    if s == 3:
-        out["code.bins"], out["code.rows"] = _code(network.code.double())
-    for i, head in enumerate(network.heads):
-        assert isinstance(head, nn.Linear)
-        into = step(f"heads.{i}")
-        out[f"heads.{i}.input_scale"] = (1 / (into * STREAM_UNIT)).float()
-        k = config.components
-        unit = torch.full((head.out_features,), float(1 << FILTER_BITS), dtype=torch.float64)
-        unit[:k] = cdf.LOGIT_UNIT
-        unit[k : 2 * k] = cdf.MEAN_UNIT * floats.MEAN_UNIT
-        unit[2 * k : 3 * k] = cdf.SCALE_UNIT
-        layer(f"heads.{i}", head.weight, head.bias, into, unit)
-    check(arrays(out), config)
-    return out
-
-
-def _code(code: Tensor) -> tuple[Tensor, Tensor]:
-    """What a residual adds to a head, at CODE_UNIT rows for each unit of its companded size."""
-    sizes = np.arange(1 << 13) / 2 ** (MEAN_BITS - 4)
-    bins = np.rint(np.log1p(sizes) * CODE_UNIT)
-    last = int(bins[-1])
-    rows = torch.arange(-last, last + 1, dtype=torch.float64) / CODE_UNIT
-    knots = torch.arange(floats.HATS, dtype=torch.float64) - floats.HATS // 2
-    hats = (1 - (rows[:, None] * 2 - knots).abs()).clamp(min=0)
-    spelt = torch.round(torch.einsum("rk,ikh->irh", hats, code) * STREAM_UNIT)
-    return torch.from_numpy(bins.astype(np.int16)), spelt.to(torch.int32).contiguous()
 
 
 @torch.no_grad()
@@ -333,11 +190,6 @@ def _matrix(weight: Tensor, bias: Tensor, source: Tensor, largest: int) -> tuple
     return torch.round(folded / scale), scale
 
 
-def arrays(tensors: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
-    """The tensors as numpy arrays, which share their memory."""
-    return {name: tensor.numpy() for name, tensor in tensors.items()}
-
-
 def write(path: Path, tensors: dict[str, Tensor], config: PhotoConfig, trained: str) -> bytes:
     """Write a frozen network's file, and return its fingerprint.
 
@@ -395,7 +247,7 @@ def freeze_checkpoint(checkpoint: Path, output: Path, bits: int | None = None) -
     if isinstance(network, Photo):
         if bits == 16:
             raise NetworkFileError(f"{checkpoint}: {state['network_name']} is frozen to 8 bits")
-        tensors = freeze(network, images, state.get("calibration_labels"))
+        tensors = network.freeze(images, state.get("calibration_labels"))
         return write(output, tensors, network.config, trained)
     architecture = architectures.find(state["network_name"])
     config = architecture.config(**state["architecture"])

@@ -1,9 +1,9 @@
 """Thawing: a frozen network of ``photo``'s kind becomes floats again, for training to go on from.
 
-The other way round than `pixelzip.models.freezing.freeze`. What the integers rounded stays rounded,
-and clipped ranges are forgotten, so a thawed network is a start and not the network that was
-frozen. A network of one plane can begin as the part of a network of three colours that codes grey
-pixels.
+The other way round than `pixelzip.models.networks.photo.Photo.freeze`. What the integers rounded
+stays rounded, and clipped ranges are forgotten, so a thawed network is a start and not the network
+that was frozen. A network of one plane can begin as the part of a network of three colours that
+codes grey pixels.
 """
 
 from __future__ import annotations
@@ -15,10 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from pixelzip.codec import cdf
-from pixelzip.models.freezing.freeze import CODE_UNIT, CONTRAST_REACH, CONTRAST_UNIT, STREAM_UNIT
 from pixelzip.models.frozen import file
 from pixelzip.models.frozen.architecture import WINDOW, PhotoConfig
-from pixelzip.models.networks.photo import HATS, MEAN_UNIT, Photo
+from pixelzip.models.networks.photo import (
+    CODE_UNIT,
+    CONTRAST_REACH,
+    CONTRAST_UNIT,
+    HATS,
+    MEAN_UNIT,
+    STREAM_UNIT,
+    Photo,
+)
 
 _ROW_NORM = math.sqrt(2)
 """Of a block's first matrix: how large its hidden units get is not in the integers."""

@@ -26,6 +26,12 @@ Each masked 2x3 convolution adds one row above and one column to either side::
 ``luma`` and ``chroma`` are the same network for one plane (``colours=1``). ``chroma`` is also
 *given* samples of earlier planes, whole: it looks at a 5x5 window around its pixel in them, and its
 head weighs what differs there from the pixel to its neighbours.
+
+Frozen, weights become int8 with a scale for each output (the first layer and the linear predictor,
+whose zero-sum filters would not survive that, 16 bits). Activations become 7 bits and a sign, with
+a scale for each channel, calibrated on photographs: each channel's range is set by the largest
+values that it takes there. An activation's scale is folded into the weights that read it, so the
+integer network needs one multiplication per sum.
 """
 
 from __future__ import annotations
@@ -33,10 +39,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pixelzip.codec import cdf
 from pixelzip.models.frozen.architecture import (
     COLUMNS_LEFT,
     COLUMNS_RIGHT,
@@ -52,9 +60,15 @@ from pixelzip.models.frozen.architecture import (
     PhotoConfig,
     head_sizes,
 )
+from pixelzip.models.frozen.file import FILTER_BITS, MEAN_BITS, PREDICTOR_BITS, check
 from pixelzip.models.networks.mixture import log_likelihood
+from pixelzip.models.networks.quantise import Ranges, Rounded, arrays
 
 HATS = 23  # hat functions on the companded residual: -5.5 to 5.5 in steps of a half
+STREAM_UNIT = 2048  # the residual stream is in 1/2048
+CONTRAST_UNIT = 32  # the companding table has 32 entries for each unit of contrast
+CONTRAST_REACH = 512  # and ends there
+CODE_UNIT = 16  # rows of the code for each unit of the companded residual
 MEAN_UNIT = 4.0  # pixel values that an output of 1 moves a component's mean
 
 
@@ -120,9 +134,17 @@ class Block(nn.Module):
         x = rectify(x, "b", self.watch)
         return h + F.conv2d(x, self.b[:, :, None, None], self.b_bias)
 
+    def freeze(self, made: Rounded, name: str) -> None:
+        """Add its tensors in integers."""
+        into_a, into_b = made.step(f"{name}.a"), made.step(f"{name}.b")
+        made.tensors[f"{name}.input_scale"] = (1 / (into_a * STREAM_UNIT)).float()
+        taps = self.a.shape[1] // len(self.a_bias)
+        made.layer(f"{name}.a", self.a, self.a_bias, into_a.repeat(taps), 1 / into_b)
+        made.layer(f"{name}.b", self.b, self.b_bias, into_b, STREAM_UNIT)
+
 
 class Photo(nn.Module):
-    """The float network, for training; `pixelzip.models.freezing.freeze` turns it into integers."""
+    """The float network, for training, and how it becomes integers."""
 
     def __init__(self, config: PhotoConfig) -> None:
         super().__init__()
@@ -224,6 +246,86 @@ class Photo(nn.Module):
             result.append(log_likelihood(value[:, c], out[:, :k], means, out[:, 2 * k : 3 * k]))
             residuals.append(value[:, c] - centre)
         return torch.stack(result, 1)
+
+    @torch.no_grad()
+    def freeze(self, crops: Tensor, given: Tensor | None = None) -> dict[str, Tensor]:
+        """The tensors of the frozen network, calibrated on (N, H, W, S) uint8 crops.
+
+        ``given``: (N, H, W, ENTRY) int8, what a network that is given samples knows of each crop.
+        """
+        made, s = Rounded(self._ranges(crops, given)), self.config.colours
+        self._freeze_first(made)
+        for i, block in enumerate(self._blocks()):
+            block.freeze(made, f"blocks.{i}")
+        into = made.step("trunk")
+        made.tensors["trunk.input_scale"] = (1 / (into * STREAM_UNIT)).float()
+        made.layer("trunk", self.trunk, self.trunk_bias, into, STREAM_UNIT)
+        if s == 3:
+            made.tensors["code.bins"], made.tensors["code.rows"] = _code(self.code.double())
+        for i in range(s):
+            self._freeze_head(made, i)
+        check(arrays(made.tensors), self.config)
+        return made.tensors
+
+    def _blocks(self) -> list[Block]:
+        return [block for block in self.blocks if isinstance(block, Block)]
+
+    def _ranges(self, crops: Tensor, given: Tensor | None) -> Ranges:
+        ranges = Ranges()
+        self.watch = ranges.see
+        for i, block in enumerate(self._blocks()):
+            block.watch = lambda name, x, i=i: ranges.see(f"blocks.{i}.{name}", x)
+        told = (crops,) if given is None else (crops, given)
+        for parts in zip(*(torch.split(tensor, 16) for tensor in told), strict=True):
+            self(*parts)
+        return ranges
+
+    def _freeze_first(self, made: Rounded) -> None:
+        """The first layer: contrasts at CONTRAST_UNIT, companded by a table to int8; the stem."""
+        out, s = made.tensors, self.config.colours
+        first, bias = self.first.double(), self.first_bias.double()
+        scale = first.abs().amax(1) / 32000
+        wide = torch.round(first / scale[:, None])
+        predictor = torch.zeros(s, len(WINDOW), s + 1, dtype=torch.float64)
+        predictor[..., :s] = self.predictor.double().view(s, -1, s)
+        predictor = predictor.flatten(1)
+        if self.config.given:
+            predictor = torch.cat([predictor, self.look_predictor.double()], 1)
+        linear = torch.round(predictor * 2**PREDICTOR_BITS)
+        out["first.weight"] = torch.cat([wide, linear]).to(torch.int16).t().contiguous()
+        out["first.bias"] = torch.round(bias / scale).to(torch.int32)
+        out["first.scale"] = (scale * CONTRAST_UNIT).float()
+        linear_bias = self.predictor_bias.double() * 2**PREDICTOR_BITS
+        out["first.predictor_bias"] = torch.round(linear_bias).to(torch.int32)
+        reach = CONTRAST_UNIT * CONTRAST_REACH
+        contrast = torch.arange(-reach, reach + 1, dtype=torch.float64) / CONTRAST_UNIT
+        companded = compand(contrast)
+        step = companded[-1] / 127
+        out["first.table"] = torch.round(companded / step).to(torch.int8)
+        steps = step.expand(self.config.channels)
+        made.layer("stem", self.stem, self.stem_bias, steps, STREAM_UNIT)
+
+    def _freeze_head(self, made: Rounded, i: int) -> None:
+        head, k, into = self.heads[i], self.config.components, made.step(f"heads.{i}")
+        assert isinstance(head, nn.Linear)
+        made.tensors[f"heads.{i}.input_scale"] = (1 / (into * STREAM_UNIT)).float()
+        unit = torch.full((head.out_features,), float(1 << FILTER_BITS), dtype=torch.float64)
+        unit[:k] = cdf.LOGIT_UNIT
+        unit[k : 2 * k] = cdf.MEAN_UNIT * MEAN_UNIT
+        unit[2 * k : 3 * k] = cdf.SCALE_UNIT
+        made.layer(f"heads.{i}", head.weight, head.bias, into, unit)
+
+
+def _code(code: Tensor) -> tuple[Tensor, Tensor]:
+    """What a residual adds to a head, at CODE_UNIT rows for each unit of its companded size."""
+    sizes = np.arange(1 << 13) / 2 ** (MEAN_BITS - 4)
+    bins = np.rint(np.log1p(sizes) * CODE_UNIT)
+    last = int(bins[-1])
+    rows = torch.arange(-last, last + 1, dtype=torch.float64) / CODE_UNIT
+    knots = torch.arange(HATS, dtype=torch.float64) - HATS // 2
+    hats = (1 - (rows[:, None] * 2 - knots).abs()).clamp(min=0)
+    spelt = torch.round(torch.einsum("rk,ikh->irh", hats, code) * STREAM_UNIT)
+    return torch.from_numpy(bins.astype(np.int16)), spelt.to(torch.int32).contiguous()
 
 
 def zero_sum(channels: int, offsets: tuple[tuple[int, int], ...], samples: int) -> Tensor:
