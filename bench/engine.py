@@ -23,6 +23,7 @@ from pixelzip.codec import tiles
 from pixelzip.models import zoo
 from pixelzip.models.frozen import file, kernels, native
 from pixelzip.models.frozen.network import Frozen
+from pixelzip.models.frozen.shell import Tensors
 from pixelzip.models.frozen.walk import Walked
 
 LARGEST = 256
@@ -41,7 +42,7 @@ def best(work: Callable[[], object], rounds: int = 3) -> float:
     return min(seconds)
 
 
-def multiplications(tensors: file.Tensors) -> int:
+def multiplications(tensors: Tensors) -> int:
     """8-bit multiply-adds for a pixel; those of 16-bit weights count twice."""
     matrices = [t for name, t in tensors.items() if name.endswith(".weight")]
     return sum(t.size * t.dtype.itemsize for t in matrices)

@@ -38,9 +38,9 @@ from pixelzip.models.freezing import freeze
 from pixelzip.models.frozen import backends, file, kernels, native
 from pixelzip.models.frozen import network as frozen
 from pixelzip.models.frozen.architecture import GIVEN, PhotoConfig
-from pixelzip.models.frozen.file import LIMIT
 from pixelzip.models.frozen.network import Frozen
 from pixelzip.models.frozen.reference import Reference
+from pixelzip.models.frozen.shell import LIMIT
 from pixelzip.models.frozen.walk import Walked
 from pixelzip.models.gpu import carriers
 from pixelzip.models.gpu.photo import Twins

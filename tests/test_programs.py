@@ -31,7 +31,7 @@ from pixelzip.codec.errors import NetworkFileError
 from pixelzip.models import zoo
 from pixelzip.models.freezing import freeze
 from pixelzip.models.freezing.reals import Reals
-from pixelzip.models.frozen.file import LIMIT
+from pixelzip.models.frozen.shell import LIMIT
 from pixelzip.models.gpu import programs as on_gpu
 from pixelzip.models.gpu.programs import Plain
 from pixelzip.models.networks import architectures, mixture, outputs

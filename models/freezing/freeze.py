@@ -8,7 +8,6 @@ bits or 8; with 16 there is room for values four times as large as any that was 
 from __future__ import annotations
 
 import json
-import os
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -19,12 +18,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pixelzip.codec.errors import NetworkFileError
 from pixelzip.models.freezing.reals import Reals
+from pixelzip.models.frozen import shell
 from pixelzip.models.frozen.architecture import LAG, PhotoConfig
 from pixelzip.models.frozen.file import (
     FORMAT,
@@ -195,7 +193,8 @@ def write(path: Path, tensors: dict[str, Tensor], config: PhotoConfig, trained: 
 
     ``trained`` is one line about its training, for those who list the networks.
     """
-    name = fingerprint(arrays(tensors), config)
+    held = arrays(tensors)
+    name = fingerprint(held, config)
     metadata = {
         "format": FORMAT,
         "architecture": described(config),
@@ -204,9 +203,7 @@ def write(path: Path, tensors: dict[str, Tensor], config: PhotoConfig, trained: 
         "field": floats.field_of_view(config),
         "trained": trained,
     }
-    partial = path.with_name(path.name + ".part")
-    save_file(tensors, partial, metadata)
-    os.replace(partial, path)
+    shell.write(path, held, metadata)
     return name
 
 
@@ -224,14 +221,7 @@ def write_program(
         "field": str(architecture.field),
         "trained": trained,
     }
-    tensors = {
-        f"{k}.{key}": np.ascontiguousarray(tensor)
-        for k, (_, own) in enumerate(parts)
-        for key, tensor in own.items()
-    }
-    partial = path.with_name(path.name + ".part")
-    save_arrays(tensors, partial, metadata)
-    os.replace(partial, path)
+    shell.write(path, integers.joined(parts), metadata)
     return found
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pixelzip.codec.native import NONE
 from pixelzip.models.frozen import native
 from pixelzip.models.frozen.architecture import PhotoConfig
-from pixelzip.models.frozen.file import Tensors
 from pixelzip.models.frozen.network import Frozen
+from pixelzip.models.frozen.shell import Tensors
 
 
 def make(

@@ -6,32 +6,24 @@ It is one safetensors file: weights, tables, and its architecture as JSON in the
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from pixelzip.codec import cdf
 from pixelzip.codec.errors import NetworkFileError
 from pixelzip.models.frozen.architecture import ENTRY, LOOK, WINDOW, PhotoConfig, head_sizes
+from pixelzip.models.frozen.shell import LIMIT, Tensors, fingerprint_of, opened
 
 FORMAT = "pixelzip frozen network 1"
 MEAN_BITS = 8  # means, predictions and residuals are in 1/256 of a pixel value
 FILTER_BITS = 12  # the adaptive filter's weights are in 1/4096
 PREDICTOR_BITS = 13  # the linear predictor's weights are in 1/8192
-LIMIT = 1 << 26
-"""Rescaled numbers are clamped to +-LIMIT, so that a few of them add up inside 32 bits."""
 
-Tensors = Mapping[str, NDArray[Any]]
-
-_LARGEST_FILE = 1 << 28
 _LATE = ("colours", "near", "given")
 _INT32 = 2**31 - 16  # room for the half that rounding adds
 _BLOCKS = 24  # each adds up to 2^26 to the residual stream, which has 32 bits
@@ -72,13 +64,7 @@ def layout(config: PhotoConfig) -> dict[str, tuple[tuple[int, ...], type[np.gene
 
 def fingerprint(tensors: Tensors, config: PhotoConfig) -> bytes:
     """SHA-256 over the architecture and every tensor's name, type, shape and bytes."""
-    digest = hashlib.sha256(f"{FORMAT}\n{described(config)}\n".encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        # The format calls types by torch's names, and shapes as Python writes tuples.
-        digest.update(f"{name} torch.{tensor.dtype.name} {tensor.shape}\n".encode())
-        digest.update(tensor.astype(tensor.dtype.newbyteorder("<"), copy=False).tobytes())
-    return digest.digest()
+    return fingerprint_of(FORMAT, described(config), tensors)
 
 
 def described(config: PhotoConfig) -> str:
@@ -145,34 +131,6 @@ def read(path: Path) -> tuple[dict[str, NDArray[Any]], PhotoConfig]:
         if fingerprint(tensors, config).hex() != metadata.get("fingerprint"):
             raise NetworkFileError("its integers do not match its fingerprint")
     return tensors, config
-
-
-@contextmanager
-def opened(
-    path: Path, expected: str, framework: str = "np"
-) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
-    """The metadata and tensors of a network's file of the ``expected`` format.
-
-    ``framework`` is that of safetensors: whose tensors they are. Whatever turns out to be wrong
-    with them inside of the context becomes a NetworkFileError.
-    """
-    try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise NetworkFileError("it is too large")
-        with safe_open(path, framework=framework) as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != expected:
-                raise NetworkFileError("it is not a frozen network of this version")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        yield metadata, tensors
-    except OSError as error:
-        raise NetworkFileError(f"{path}: {error.strerror or error}") from error
-    except (
-        SafetensorError, LookupError, TypeError, ValueError, AttributeError, RecursionError
-    ) as error:  # fmt: skip
-        raise NetworkFileError(f"{path} is not a sound network file: {error}") from error
-    except NetworkFileError as error:
-        raise NetworkFileError(f"{path} is not a sound network file: {error}") from None
 
 
 def _architecture(members: dict[str, Any]) -> PhotoConfig:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelzip.codec.compiled import kernel
-from pixelzip.models.frozen.file import LIMIT
+from pixelzip.models.frozen.shell import LIMIT
 
 _held = threading.local()
 

@@ -22,8 +22,8 @@ from pixelzip.codec.conditional import Given, Shape
 from pixelzip.codec.errors import FormatError, PixelzipError
 from pixelzip.models.frozen import network
 from pixelzip.models.frozen.architecture import NEIGHBOURS, WINDOW, PhotoConfig
-from pixelzip.models.frozen.file import Tensors
 from pixelzip.models.frozen.network import Frozen
+from pixelzip.models.frozen.shell import Tensors
 
 _WIDTH = 32  # columns of weights, and bytes of inputs, come in multiples of this
 _MOST_BLOCKS, _MOST_NEAR, _MOST_COLOURS = 24, 24, 3

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from pixelzip.codec.conditional import Given, Shape, Stepper, lagged
 from pixelzip.models.frozen.architecture import LAG, PhotoConfig
-from pixelzip.models.frozen.file import Tensors, check, fingerprint
+from pixelzip.models.frozen.file import check, fingerprint
+from pixelzip.models.frozen.shell import Tensors
 
 BAND = 4096
 """A parallel pass gives the parameters of about so many pixels at once."""

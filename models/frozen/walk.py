@@ -33,7 +33,8 @@ from pixelzip.models.frozen.architecture import (
     WINDOW,
     PhotoConfig,
 )
-from pixelzip.models.frozen.file import FILTER_BITS, MEAN_BITS, PREDICTOR_BITS, Tensors
+from pixelzip.models.frozen.file import FILTER_BITS, MEAN_BITS, PREDICTOR_BITS
+from pixelzip.models.frozen.shell import Tensors
 
 _TAPS = np.array([(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 0)], np.int32)
 _WINDOW = np.array(WINDOW, np.int32)

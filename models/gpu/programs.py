@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pixelzip.models.frozen.file import LIMIT
+from pixelzip.models.frozen.shell import LIMIT
 from pixelzip.models.gpu import carriers
 from pixelzip.models.programs import tables
 from pixelzip.models.programs.arithmetic import CELL_LIMIT, Matrix

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelzip.codec.errors import NetworkFileError
+from pixelzip.models.frozen.shell import Tensors
 from pixelzip.models.programs.plan import WHOLE_ROW, leads_of
-from pixelzip.models.programs.program import Node, Program, Tensors, colours_of
+from pixelzip.models.programs.program import Node, Program, colours_of
 
 Found = NDArray[np.int64]
 """(channels,): with which colour each channel of a map is found, from 0 on."""

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelzip.codec.conditional import Shape
+from pixelzip.models.frozen.shell import Tensors
 from pixelzip.models.programs.arithmetic import OUTSIDE, Arithmetic
 from pixelzip.models.programs.heads import Head
 from pixelzip.models.programs.plan import (
@@ -26,7 +27,7 @@ from pixelzip.models.programs.plan import (
     Indices,
     Plan,
 )
-from pixelzip.models.programs.program import CELLS, STATES, Node, Program, Tensors
+from pixelzip.models.programs.program import CELLS, STATES, Node, Program
 
 BAND = 4096
 """A product gathers the taps of so many positions at once: they fit a cache."""

@@ -7,7 +7,6 @@ the subsampled image, one that upsamples it, and one that is given the result an
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -23,7 +22,7 @@ from pixelzip.codec.errors import NetworkFileError
 from pixelzip.codec.native import NONE
 from pixelzip.models import zoo
 from pixelzip.models.frozen import native as compiled
-from pixelzip.models.frozen.file import opened
+from pixelzip.models.frozen.shell import Tensors, fingerprint_of, opened
 from pixelzip.models.programs import causality, engine, native, program
 from pixelzip.models.programs.program import Part, Program
 
@@ -36,17 +35,14 @@ _MOST_MATRIX = 1 << 24  # numbers in one
 
 def fingerprint(parts: Sequence[Part]) -> bytes:
     """SHA-256 over the programs and every tensor's name, type, shape and bytes."""
-    digest = hashlib.sha256(f"{FORMAT}\n{_written(parts)}\n".encode())
-    for k, (_, tensors) in enumerate(parts):
-        for name in sorted(tensors):
-            tensor = tensors[name]
-            digest.update(f"{k}.{name} torch.{tensor.dtype} {tensor.shape}\n".encode())
-            digest.update(tensor.astype(tensor.dtype.newbyteorder("<")).tobytes())
-    return digest.digest()
+    plain = [p.as_dict() for p, _ in parts]
+    described = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return fingerprint_of(FORMAT, described, joined(parts))
 
 
-def _written(parts: Sequence[Part]) -> str:
-    return json.dumps([p.as_dict() for p, _ in parts], sort_keys=True, separators=(",", ":"))
+def joined(parts: Sequence[Part]) -> Tensors:
+    """The tensors of all parts, as their file names them: the number of a part comes first."""
+    return {f"{k}.{name}": t for k, (_, own) in enumerate(parts) for name, t in own.items()}
 
 
 def check(parts: Sequence[Part]) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pixelzip.codec.compiled import kernel
 from pixelzip.codec.errors import DeviceError
-from pixelzip.models.frozen.file import LIMIT
+from pixelzip.models.frozen.shell import LIMIT
 from pixelzip.models.programs import tables
 from pixelzip.models.programs.arithmetic import CELL_LIMIT, Matrix
 from pixelzip.models.programs.program import Program

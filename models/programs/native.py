@@ -19,10 +19,11 @@ from pixelzip.codec import native
 from pixelzip.codec import tables as coding
 from pixelzip.codec.conditional import Shape
 from pixelzip.codec.errors import FormatError
+from pixelzip.models.frozen.shell import Tensors
 from pixelzip.models.programs import heads, tables
 from pixelzip.models.programs.engine import image, sums_of
 from pixelzip.models.programs.plan import Columns, Plan, is_made
-from pixelzip.models.programs.program import Program, Tensors
+from pixelzip.models.programs.program import Program
 
 _BLOCK = 16  # outputs of a matrix come in multiples of this
 _CHUNK = 8  # and rows of a product in so many at once

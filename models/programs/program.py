@@ -30,7 +30,6 @@ fingerprint covers: reading an old file needs no more than these few kinds of no
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -39,11 +38,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelzip.codec.errors import NetworkFileError
+from pixelzip.models.frozen.shell import Tensors
 
-Tensors = Mapping[str, NDArray[Any]]
-"""A program's integers, by name: see `pixelzip.models.programs.engine.Network`."""
 Part = tuple["Program", Tensors]
-"""A program and its tensors."""
+"""A program and its tensors, whose names `pixelzip.models.programs.engine.Network` says."""
 WIDE = 1 << 12
 """Wide maps are in units of 1 / WIDE."""
 
