@@ -71,7 +71,66 @@ enum {
 
 enum mode { BY_STEPS, BY_ROWS, AT_ONCE };
 
-/* --- Products, one instruction set after the other --------------------------------------------- */
+/* --- Functions of one number -------------------------------------------------------------------- */
+
+static struct {
+    int32_t value, slope;
+} decay[DECAY_STEPS + 1];
+static struct {
+    int64_t value, slope;
+} log_sigmoid[SIGMOID_STEPS + 1];
+static int64_t log_width[WIDTHS];
+
+/* The logistic function of a wide number, in units of 2^-22. */
+INLINE int32_t logistic(int32_t x)
+{
+    int32_t z = x < -WIDE_REACH ? -WIDE_REACH : x > WIDE_REACH ? WIDE_REACH : x;
+    z += WIDE_REACH;
+    return sigmoid[z >> 6].value + (sigmoid[z >> 6].slope * (z & 63) >> 6);
+}
+
+/* In units of 2^-15, as are gates. */
+INLINE int32_t hyperbolic_tangent(int32_t x)
+{
+    return (logistic(2 * x) - (1 << 21)) >> 6;
+}
+
+INLINE int32_t gate(int32_t x)
+{
+    return logistic(x) >> 7;
+}
+
+INLINE int32_t elu(int32_t x)
+{
+    int32_t z = (x < -WIDE_REACH ? -WIDE_REACH : x > 0 ? 0 : x) + WIDE_REACH;
+    int32_t power = decay[z >> 6].value + (decay[z >> 6].slope * (z & 63) >> 6);
+    return x > 0 ? x : (power - (1 << 18) + 32) >> 6;
+}
+
+/* To nearest, ties to even, of a number within +-2^51. */
+INLINE double nearest(double x)
+{
+    const double shift = 6755399441055744.0; /* 1.5 * 2^52 */
+    return (x + shift) - shift;
+}
+
+INLINE double within(double x, double largest)
+{
+    x = x < -largest ? -largest : x;
+    return x > largest ? largest : x;
+}
+
+INLINE int32_t wide_sum(int32_t x, int32_t y)
+{
+    return (int32_t)clamped((int64_t)x + y, -LIMIT, LIMIT);
+}
+
+INLINE int16_t state(int32_t value, int32_t gate, int32_t unit)
+{
+    return (int16_t)(((int64_t)value * gate * unit + (1 << 29)) >> 30);
+}
+
+/* --- What nodes do to numbers, one instruction set after the other --------------------------------------------- */
 
 #define CONCATENATED(a, b) a##_##b
 #define NAMED(a, b) CONCATENATED(a, b)
@@ -118,7 +177,7 @@ static inline struct lanes dot(struct lanes total, struct lanes x, struct lanes 
 #define STORE(to, x) memcpy(to, (x).of, sizeof(x).of)
 #define SPLAT(pair) spread_pair(pair)
 #define DOT dot
-#include "pairs16.h"
+#include "kernels.h"
 #undef ISA
 
 #ifdef X86
@@ -133,7 +192,7 @@ static inline struct lanes dot(struct lanes total, struct lanes x, struct lanes 
 #define STORE(to, x) _mm_storeu_si128((__m128i *)(to), x)
 #define SPLAT(pair) _mm_set1_epi32(pair)
 #define DOT(total, x, w) _mm_add_epi32(total, _mm_madd_epi16(x, w))
-#include "pairs16.h"
+#include "kernels.h"
 #undef ISA
 
 BEGIN_TARGET("avx2")
@@ -148,7 +207,7 @@ BEGIN_TARGET("avx2")
 #define STORE(to, x) _mm256_storeu_si256((__m256i *)(to), x)
 #define SPLAT(pair) _mm256_set1_epi32(pair)
 #define DOT(total, x, w) _mm256_add_epi32(total, _mm256_madd_epi16(x, w))
-#include "pairs16.h"
+#include "kernels.h"
 #undef ISA
 END_TARGET
 
@@ -165,18 +224,29 @@ BEGIN_TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
 #define STORE(to, x) _mm512_storeu_si512(to, x)
 #define SPLAT(pair) _mm512_set1_epi32(pair)
 #define DOT(total, x, w) _mm512_dpwssd_epi32(total, x, w)
-#include "pairs16.h"
+#include "kernels.h"
 #undef ISA
 END_TARGET
 #endif
 #endif
 
-typedef void product(const struct matrix *, int parts, const int16_t *x, int n, double *sums);
-
 struct backend {
     const char *name;
-    product *product;
+    void (*product)(const struct matrix *, int parts, const int16_t *x, int n, double *sums);
+    void (*split)(const int16_t *x, int64_t n, int16_t *low, int16_t *high);
+    void (*widen)(const double *, const double *bias, const double *scale, int n, int32_t *out);
+    void (*add)(int32_t *total, const int32_t *x, int n);
+    void (*activate)(
+        int kind, const int32_t *x, const double *scale, double largest, int n, int16_t *out);
+    void (*gate_tanh)(const int32_t *, const int32_t *gate, int32_t unit, int n, int16_t *out);
+    void (*gate_linear)(const int32_t *, const int32_t *gate, int n, int32_t *out);
 };
+
+#define BACKEND_OF(isa)                                                                            \
+    {                                                                                              \
+        #isa, product_##isa, split_##isa, widen_##isa, add_##isa, activate_##isa, gate_tanh_##isa, \
+            gate_linear_##isa                                                                      \
+    }
 
 /* Of the instruction sets that are here, the number-th one, fastest first; or NULL. */
 static const struct backend *backend(int number)
@@ -184,12 +254,12 @@ static const struct backend *backend(int number)
     static const struct backend all[] = {
 #ifdef X86
 #ifdef HAS_AVX512VNNI
-        {"avx512vnni", product_avx512vnni},
+        BACKEND_OF(avx512vnni),
 #endif
-        {"avx2", product_avx2},
-        {"sse2", product_sse2},
+        BACKEND_OF(avx2),
+        BACKEND_OF(sse2),
 #endif
-        {"portable", product_portable},
+        BACKEND_OF(portable),
     };
     const int count = (int)(sizeof all / sizeof *all);
     for (int i = 0; i < count; i++) {
@@ -207,129 +277,6 @@ static const struct backend *backend(int number)
             return &all[i];
     }
     return NULL;
-}
-
-/* --- Functions of one number -------------------------------------------------------------------- */
-
-static struct {
-    int32_t value, slope;
-} decay[DECAY_STEPS + 1];
-static struct {
-    int64_t value, slope;
-} log_sigmoid[SIGMOID_STEPS + 1];
-static int64_t log_width[WIDTHS];
-
-/* The logistic function of a wide number, in units of 2^-22. */
-static inline int32_t logistic(int32_t x)
-{
-    int32_t z = x < -WIDE_REACH ? -WIDE_REACH : x > WIDE_REACH ? WIDE_REACH : x;
-    z += WIDE_REACH;
-    return sigmoid[z >> 6].value + (sigmoid[z >> 6].slope * (z & 63) >> 6);
-}
-
-/* In units of 2^-15, as are gates. */
-static inline int32_t hyperbolic_tangent(int32_t x)
-{
-    return (logistic(2 * x) - (1 << 21)) >> 6;
-}
-
-static inline int32_t gate(int32_t x)
-{
-    return logistic(x) >> 7;
-}
-
-static inline int32_t elu(int32_t x)
-{
-    if (x > 0)
-        return x;
-    int32_t z = (x < -WIDE_REACH ? -WIDE_REACH : x) + WIDE_REACH;
-    int32_t power = decay[z >> 6].value + (decay[z >> 6].slope * (z & 63) >> 6);
-    return (power - (1 << 18) + 32) >> 6;
-}
-
-/* To nearest, ties to even, of a number within +-2^51. */
-static inline double nearest(double x)
-{
-    const double shift = 6755399441055744.0; /* 1.5 * 2^52 */
-    return (x + shift) - shift;
-}
-
-static inline double within(double x, double largest)
-{
-    x = x < -largest ? -largest : x;
-    return x > largest ? largest : x;
-}
-
-static inline int32_t wide_sum(int32_t x, int32_t y)
-{
-    return (int32_t)clamped((int64_t)x + y, -LIMIT, LIMIT);
-}
-
-/* --- What nodes do to numbers ------------------------------------------------------------------- */
-
-static void widen(const double *sums, const double *bias, const double *scale, int n, int32_t *out)
-{
-    for (int c = 0; c < n; c++)
-        out[c] = (int32_t)nearest(within((sums[c] + bias[c]) * scale[c], LIMIT));
-}
-
-static void add_wide(int32_t *total, const int32_t *x, int n)
-{
-    for (int c = 0; c < n; c++) {
-        int32_t sum = total[c] + x[c]; /* both are within 2^26 */
-        sum = sum < -LIMIT ? -LIMIT : sum;
-        total[c] = sum > LIMIT ? LIMIT : sum;
-    }
-}
-
-static void narrowed(const int32_t *x, const double *scale, double largest, int n, int16_t *out)
-{
-    for (int c = 0; c < n; c++)
-        out[c] = (int16_t)nearest(within(x[c] * scale[c], largest));
-}
-
-static void activate(
-    int kind, const int32_t *x, const double *scale, double largest, int n, int16_t *out)
-{
-    int32_t y[64];
-    for (int first = 0; first < n; first += 64) {
-        int some = n - first < 64 ? n - first : 64;
-        for (int c = 0; c < some; c++)
-            y[c] = kind == IDENTITY ? x[first + c] : x[first + c] > 0 ? x[first + c] : 0;
-        if (kind == ELU)
-            for (int c = 0; c < some; c++)
-                y[c] = elu(x[first + c]);
-        narrowed(y, scale + first, largest, some, out + first);
-    }
-}
-
-static void activate_negative(
-    const int32_t *x, const double *scale, double largest, int n, int16_t *out)
-{
-    int32_t y[64];
-    for (int first = 0; first < n; first += 64) {
-        int some = n - first < 64 ? n - first : 64;
-        for (int c = 0; c < some; c++)
-            y[c] = elu(-x[first + c]);
-        narrowed(y, scale + first, largest, some, out + first);
-    }
-}
-
-static inline int16_t state(int32_t value, int32_t gate, int32_t unit)
-{
-    return (int16_t)(((int64_t)value * gate * unit + (1 << 29)) >> 30);
-}
-
-static void gate_tanh(const int32_t *a, const int32_t *b, int32_t unit, int n, int16_t *out)
-{
-    for (int c = 0; c < n; c++)
-        out[c] = state(hyperbolic_tangent(a[c]), gate(b[c]), unit);
-}
-
-static void gate_linear(const int32_t *a, const int32_t *b, int n, int32_t *out)
-{
-    for (int c = 0; c < n; c++)
-        out[c] = (int32_t)(((int64_t)a[c] * logistic(b[c]) + (1 << 21)) >> 22);
 }
 
 /* --- Evaluations ---------------------------------------------------------------------------------- */
@@ -596,14 +543,7 @@ static void multiply(struct evaluation *ev, const struct matrix *matrix, int n)
     int64_t size = 2 * (int64_t)matrix->pairs;
     const int16_t *from = ev->x;
     if (parts == 2) {
-        for (int i = 0; i < n; i++) {
-            const int16_t *x = ev->x + i * size;
-            int16_t *low = ev->parts + i * size, *high = low + CHUNK * size;
-            for (int64_t k = 0; k < size; k++) {
-                low[k] = (int8_t)x[k];
-                high[k] = (int16_t)((x[k] - low[k]) >> 8);
-            }
-        }
+        ev->backend->split(ev->x, n * size, ev->parts, ev->parts + CHUNK * size);
         from = ev->parts;
     }
     ev->backend->product(matrix, parts, from, n, ev->sums);
@@ -611,7 +551,7 @@ static void multiply(struct evaluation *ev, const struct matrix *matrix, int n)
     if (matrix->classes > 1)
         bias += (int64_t)ev->label * matrix->outputs;
     for (int i = 0; i < n; i++)
-        widen(ev->sums + (int64_t)i * matrix->outputs, bias, matrix->scale, matrix->outputs,
+        ev->backend->widen(ev->sums + (int64_t)i * matrix->outputs, bias, matrix->scale, matrix->outputs,
             ev->spare + (int64_t)i * matrix->outputs);
 }
 
@@ -666,22 +606,26 @@ static void make(const struct evaluation *ev, const struct node *node, const str
         }
         memcpy(wide + start, x + start, n * sizeof *wide);
         for (int k = 1; k < node->inputs; k++)
-            add_wide(wide + start, (const int32_t *)input_of(ev, node, k, set, at) + start, n);
+            ev->backend->add(
+                wide + start, (const int32_t *)input_of(ev, node, k, set, at) + start, n);
         break;
     case ACTIVATE:
         if (node->kind != CONCAT_ELU) {
-            activate(node->kind, x + start, node->scale + start, largest, n, narrow + start);
+            ev->backend->activate(
+                node->kind, x + start, node->scale + start, largest, n, narrow + start);
         } else { /* all of it */
             int half = n / 2;
-            activate(ELU, x, node->scale, largest, half, narrow);
-            activate_negative(x, node->scale + half, largest, half, narrow + half);
+            ev->backend->activate(ELU, x, node->scale, largest, half, narrow);
+            ev->backend->activate(
+                NEGATIVE_ELU, x, node->scale + half, largest, half, narrow + half);
         }
         break;
     case GATE:
         if (node->kind == GATE_TANH)
-            gate_tanh(x + start, x + node->channels + start, p->state_unit, n, narrow + start);
+            ev->backend->gate_tanh(
+                x + start, x + node->channels + start, p->state_unit, n, narrow + start);
         else
-            gate_linear(x + start, x + node->channels + start, n, wide + start);
+            ev->backend->gate_linear(x + start, x + node->channels + start, n, wide + start);
         break;
     case SLICE:
         memcpy(wide, x + node->start, n * sizeof *wide);
@@ -1033,11 +977,10 @@ EXPORT void program_product(
     int16_t *parts)
 {
     int64_t size = 2 * (int64_t)matrix->pairs;
-    for (int64_t k = 0; k < n * size; k++) {
-        int16_t low = bits == 8 ? x[k] : (int8_t)x[k];
-        parts[k] = low;
-        parts[CHUNK * size + k] = (int16_t)((x[k] - low) >> 8);
-    }
+    if (bits == 8)
+        memcpy(parts, x, n * size * sizeof *x);
+    else
+        backend(isa)->split(x, n * size, parts, parts + CHUNK * size);
     backend(isa)->product(matrix, bits == 8 ? 1 : 2, parts, n, sums);
 }
 

@@ -11,7 +11,7 @@
 enum { BLOCK = 16 }; /* outputs of a matrix come in multiples of this */
 
 enum op { INPUT, GIVEN, LINEAR, ADD, ACTIVATE, GATE, LSTM, SLICE, CAT };
-enum activation { IDENTITY, RELU, ELU, CONCAT_ELU };
+enum activation { IDENTITY, RELU, ELU, CONCAT_ELU, NEGATIVE_ELU /* half of the latter */ };
 enum gate { GATE_TANH, GATE_LINEAR };
 enum lstm { ROW, LEFT, RIGHT_TO_LEFT };
 enum output { SOFTMAX, BINARY, MIXTURE, MAP };

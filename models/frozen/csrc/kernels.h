@@ -1,6 +1,6 @@
-/* Products of 16-bit integers, for one instruction set: included once for each.
+/* What nodes do to numbers, for one instruction set: included once for each.
  *
- * An input of 16 bits is 256 * high + low, both of which have 8 bits and a sign. So a pair of its
+ * Products. An input of 16 bits is 256 * high + low, both of which have 8 bits and a sign. So a pair of its
  * products with weights of 16 bits is below 2^24, and DEPTH pairs of them fit 32 bits, which is what
  * vectors add up; then they become doubles, which hold integers below 2^53 exactly. Inputs of 8 bits
  * have no high part.
@@ -75,6 +75,69 @@ static NOINLINE void BACKEND(product)(
         }
         r += rows;
     }
+}
+
+/* Inputs (n) as 256 * high + low. */
+static void BACKEND(split)(
+    const int16_t *restrict x, int64_t n, int16_t *restrict low, int16_t *restrict high)
+{
+    for (int64_t k = 0; k < n; k++) {
+        low[k] = (int8_t)x[k];
+        high[k] = (int16_t)((x[k] - low[k]) >> 8);
+    }
+}
+
+static void BACKEND(widen)(const double *restrict sums, const double *restrict bias,
+    const double *restrict scale, int n, int32_t *restrict out)
+{
+    for (int c = 0; c < n; c++)
+        out[c] = (int32_t)nearest(within((sums[c] + bias[c]) * scale[c], LIMIT));
+}
+
+/* Both are within 2^26. */
+static void BACKEND(add)(int32_t *restrict total, const int32_t *restrict x, int n)
+{
+    for (int c = 0; c < n; c++) {
+        int32_t sum = total[c] + x[c];
+        sum = sum < -LIMIT ? -LIMIT : sum;
+        total[c] = sum > LIMIT ? LIMIT : sum;
+    }
+}
+
+static void BACKEND(activate)(int kind, const int32_t *restrict x, const double *restrict scale,
+    double largest, int n, int16_t *restrict out)
+{
+    int32_t y[64];
+    for (int first = 0; first < n; first += 64) {
+        int some = n - first < 64 ? n - first : 64;
+        if (kind == IDENTITY)
+            memcpy(y, x + first, some * sizeof *y);
+        else if (kind == RELU)
+            for (int c = 0; c < some; c++)
+                y[c] = x[first + c] > 0 ? x[first + c] : 0;
+        else if (kind == ELU)
+            for (int c = 0; c < some; c++)
+                y[c] = elu(x[first + c]);
+        else
+            for (int c = 0; c < some; c++)
+                y[c] = elu(-x[first + c]);
+        for (int c = 0; c < some; c++)
+            out[first + c] = (int16_t)nearest(within(y[c] * scale[first + c], largest));
+    }
+}
+
+static void BACKEND(gate_tanh)(const int32_t *restrict a, const int32_t *restrict b, int32_t unit,
+    int n, int16_t *restrict out)
+{
+    for (int c = 0; c < n; c++)
+        out[c] = state(hyperbolic_tangent(a[c]), gate(b[c]), unit);
+}
+
+static void BACKEND(gate_linear)(
+    const int32_t *restrict a, const int32_t *restrict b, int n, int32_t *restrict out)
+{
+    for (int c = 0; c < n; c++)
+        out[c] = (int32_t)(((int64_t)a[c] * logistic(b[c]) + (1 << 21)) >> 22);
 }
 
 #undef TILES
