@@ -81,8 +81,8 @@ def _images(settings: dict[str, str]) -> NDArray[np.uint8]:
     """Four of CIFAR-10's size or, binary ones, of MNIST's, smooth but for a little noise."""
     side, colours = (28, 1) if "colours" in settings else (32, 3)
     drawn = np.random.default_rng(0).integers(-9, 10, (4, side, side, colours))
-    images = np.clip(drawn.cumsum(2) + 128, 0, 255).astype(np.uint8)
-    return 255 * (images > 128).astype(np.uint8) if settings.get("output") == "binary" else images
+    images: NDArray[np.uint8] = np.clip(drawn.cumsum(2) + 128, 0, 255).astype(np.uint8)
+    return np.where(images > 128, 255, 0).astype(np.uint8) if "colours" in settings else images
 
 
 def _milliseconds(work: Callable[[], object]) -> float:
