@@ -27,6 +27,7 @@ from pixelzip.models.programs.program import Program
 
 _BLOCK = 16  # outputs of a matrix come in multiples of this
 _CHUNK = 8  # and rows of a product in so many at once
+_MOST_MEMORY = 1 << 32  # bytes, of a tile in the making
 _BAND = 4096  # pixels, of which parameters are handed out together
 _BY_STEPS, _BY_ROWS, _AT_ONCE = range(3)
 _OPS = ("input", "given", "linear", "add", "activate", "gate", "lstm", "slice", "cat")
@@ -380,6 +381,8 @@ class Evaluation:
         self.network, self.engine = network, network.engine
         program = ctypes.byref(network.structure)
         size = self.engine.program_memory(program, mode, *shape)
+        if size > _MOST_MEMORY:
+            raise MemoryError("the network takes too much memory for such a tile")
         self.memory = np.zeros(size, np.uint8)
         self.address = self.engine.program_open(
             program, network.number, mode, *shape, channels, label, self.memory

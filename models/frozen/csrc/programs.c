@@ -720,7 +720,7 @@ static void evaluate(struct evaluation *ev, int i, int group, const struct set *
         make_linear(ev, i, group, set);
     for (int at = 0; at < set->n; at++) {
         char *made = map->made + at * size;
-        char *kept = map->store + entry_of(map, set->rows[at], set->columns[at]) * size;
+        int64_t entry = entry_of(map, set->rows[at], set->columns[at]);
         for (int k = 0; k < columns->count; k++) {
             const struct run *run = &columns->runs[k];
             if (node->op != LINEAR)
@@ -728,7 +728,7 @@ static void evaluate(struct evaluation *ev, int i, int group, const struct set *
             if (set->rows[at] < node->blank)
                 memset(made + run->start * width, 0, (size_t)run->count * width);
             if (node->stored || ev->mode == AT_ONCE)
-                memcpy(kept + run->start * width, made + run->start * width,
+                memcpy(map->store + entry * size + run->start * width, made + run->start * width,
                     (size_t)run->count * width);
         }
     }
