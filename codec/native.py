@@ -69,7 +69,8 @@ def coding() -> ctypes.CDLL | None:
     doubles = array(np.float64)
     states, words, sets = array(np.uint64), array(np.uint32), array(np.uint16)
     size, number, message = ctypes.c_int64, ctypes.c_int, ctypes.c_char_p
-    bits = [states, words, size]
+    bits, indices = [states, words, size], array(np.int64)
+    clipped = [floats, floats, size, doubles, integers]
     for name, result, arguments in (
         ("mixture_intervals", None, [integers, size, number, octets, floats]),
         ("softmax_intervals", None, [integers, size, octets, floats]),
@@ -82,7 +83,7 @@ def coding() -> ctypes.CDLL | None:
         ("decoder_start", None, [message, size, states]),
         ("decoder_decode", number, [message, size, states, floats, size, number, integers]),
         ("encode", size, [floats, size, octets, states]),
-        ("bits_tables", None, [array(np.int64)] * 2),
+        ("bits_tables", None, [indices] * 2),
         ("flags_code", number, [*bits, octets, size]),
         ("corrections_code", number, [*bits, octets, octets, size, size, number]),
         ("colours_code", number, [*bits, sets, size]),
@@ -90,8 +91,13 @@ def coding() -> ctypes.CDLL | None:
         ("conversion_render", None, [integers, number, *[octets] * 3, size, octets]),
         ("conversion_invert", None, [integers, number, doubles, octets, size, octets, octets]),
         ("shrinking_sweep", size, [
-            integers, integers, octets, array(np.int64), integers, number, array(np.int8), number,
+            integers, integers, octets, indices, integers, number, array(np.int8), number,
             number, number, number, states,
+        ]),
+        ("clipped_gap", None, [*clipped, indices, octets, octets, size, doubles]),
+        ("shrinking_settle", None, [
+            integers, integers, integers, octets, indices, indices, integers, number, *clipped,
+            indices, indices, size,
         ]),
         ("stretching_sums", number, [
             floats, size, size, integers, integers, ctypes.c_float, octets, octets, floats,

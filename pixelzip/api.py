@@ -736,10 +736,14 @@ class Networks(Mapping[str, "Conditional"]):
             if name is None and TINY in here:
                 self.names["small"] = TINY
 
+        self._loaded: dict[str, Conditional] = {}
+
     def __getitem__(self, kind: str) -> Conditional:
-        conditional = load_network(self.names[kind], self.device)
-        assert conditional is not None
-        return conditional
+        if kind not in self._loaded:
+            conditional = load_network(self.names[kind], self.device)
+            assert conditional is not None
+            self._loaded[kind] = conditional
+        return self._loaded[kind]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -10,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 from test_cdf import mixtures, softmaxes
 from test_corrections import pairs
 
 from pixelzip.codec import bits, cdf, colour_bits, corrections, native, packed
 from pixelzip.codec.colours import Colours
 from pixelzip.codec.errors import FormatError
-from pixelzip.codec.origins import conversions, downsampling
+from pixelzip.codec.origins import conversions, downsampling, ycc
 from pixelzip.codec.origins.upsampling import RULES, extents, upsample
 
 Bytes = NDArray[np.uint8]
@@ -172,3 +174,19 @@ def test_stretching_in_floats(number: int) -> None:
         one, other = both(work)
         assert one.dtype == other.dtype == np.float32
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_clipped_pixels(subsampling: int, crops: dict[str, Bytes]) -> None:
+    """Of a JPEG with much that is as dark or as bright as it can be."""
+    bright = crops["palms-96x64"].astype(np.int64) * 3 - 250
+    file = io.BytesIO()
+    image = Image.fromarray(np.tile(bright.clip(0, 255).astype(np.uint8), (2, 2, 1)))
+    image.save(file, "JPEG", quality=90, subsampling=subsampling)
+    pixels = np.asarray(Image.open(file))
+    one, other = both(lambda: ycc.find(pixels))
+    assert one is not None
+    assert other is not None
+    assert one.parameters == other.parameters
+    for plane, same in zip(one.planes, other.planes, strict=True):
+        np.testing.assert_array_equal(plane.samples, same.samples)

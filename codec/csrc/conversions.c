@@ -3,7 +3,6 @@
 
 #include "export.h"
 
-#include <math.h>
 #include <stdint.h>
 
 /* The tables of a conversion, in this order. */
@@ -43,6 +42,14 @@ static int solve(const int32_t *chroma, double slope, int value, int32_t luma, i
     return at < 256 && (luma + chroma[at]) >> shift == value ? at : -1;
 }
 
+/* To the nearest integer, ties to even, as rint() does. */
+static int rounded(double number)
+{
+    int below = (int)number - (number < (int)number);
+    double part = number - below;
+    return below + (part > 0.5 || (part == 0.5 && (below & 1)));
+}
+
 /* (n, 3) pixels -> the samples (3, n) that give them, zeros where there are none, and (n) whether
  * there are. Luma is near weights @ (red, green, blue, 1). */
 EXPORT void conversion_invert(const struct tables *tables, int shift, const double *weights,
@@ -54,7 +61,7 @@ EXPORT void conversion_invert(const struct tables *tables, int shift, const doub
     for (int64_t i = 0; i < n; i++, pixels += 3) {
         double guess = pixels[0] * weights[0] + pixels[1] * weights[1];
         guess = guess + pixels[2] * weights[2] + weights[3];
-        int near = (int)rint(guess);
+        int near = rounded(guess);
         samples[i] = samples[n + i] = samples[2 * n + i] = known[i] = 0;
         for (int k = 0; k < 5 && !known[i]; k++) {
             int y = near + offsets[k];

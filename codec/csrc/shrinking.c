@@ -170,3 +170,118 @@ EXPORT int64_t shrinking_sweep(int32_t *samples, int32_t *excess, const uint8_t 
             }
     return wrong;
 }
+
+/* --- Clipped pixels ---------------------------------------------------------------------------- */
+
+/* What clipped pixels, by their numbers, say of their chroma: see pixelzip.codec.origins.ycc. */
+struct bounds {
+    const float *least, *most; /* (channels, count): of luma's term and that of chroma */
+    int64_t count;
+    double black, unit;
+    const int32_t *tables; /* luma, red, green1, green2, blue */
+};
+
+/* What floor() is, for numbers that are far from 2^63. */
+static double rounded_down(double number)
+{
+    double whole = (double)(int64_t)number;
+    return whole - (whole > number);
+}
+
+/* How many steps of luma the bounds of two channels are apart. */
+static double gap_of(const struct bounds *bounds, int64_t which, int c1, int c2)
+{
+    const int32_t *tables = bounds->tables;
+    int32_t terms[3] = {tables[256 + c2], tables[512 + c1] + tables[768 + c2], tables[1024 + c1]};
+    double low = 0, high = 255;
+    for (int k = 0; k < 3; k++) {
+        double offset = terms[k] + bounds->black;
+        double least = -rounded_down(
+            -((bounds->least[k * bounds->count + which] - offset) / bounds->unit));
+        double most = rounded_down(
+            (bounds->most[k * bounds->count + which] - offset) / bounds->unit);
+        low = least > low ? least : low;
+        high = most < high ? most : high;
+    }
+    return low > high ? low - high : 0;
+}
+
+/* `scale`: black and unit. Of n pixels with that chroma. */
+EXPORT void clipped_gap(const float *least, const float *most, int64_t count, const double *scale,
+    const int32_t *tables, const int64_t *which, const uint8_t *c1, const uint8_t *c2, int64_t n,
+    double *out)
+{
+    struct bounds bounds = {least, most, count, scale[0], scale[1], tables};
+    for (int64_t i = 0; i < n; i++)
+        out[i] = gap_of(&bounds, which[i], c1[i], c2[i]);
+}
+
+/* What it costs to move a sample of both planes by these steps, if that is less than `least`.
+ * `number` says which clipped pixel one is, negative for others. */
+static double cost_of(const struct search *search, const struct bounds *bounds,
+    const int32_t *goal, const int64_t *number, int shift, int64_t corner,
+    const int32_t *change, int height, int width, int first, int second, double least)
+{
+    int64_t plane = search->height * search->width, missed = 0;
+    double gap = 0;
+    int made[2][WINDOW * WINDOW];
+    for (int p = 0; p < 2; p++)
+        for (int k = 0; k < height * width; k++) {
+            int64_t at = corner + k / width * search->width + k % width;
+            int32_t excess = search->excess[p * plane + at] + (p ? second : first) * change[k];
+            int32_t above = excess - search->most, far = -excess > above ? -excess : above;
+            int32_t value = (excess + goal[p * plane + at]) >> shift;
+            missed += far > 0 && search->known[at] ? far : 0;
+            made[p][k] = value < 0 ? 0 : value > 255 ? 255 : value;
+        }
+    double cost = (double)missed * (8.0 / (search->most + 1));
+    for (int k = 0; k < height * width && cost < least; k++) {
+        int64_t which = number[corner + k / width * search->width + k % width];
+        if (which >= 0)
+            gap += gap_of(bounds, which, made[0][k], made[1][k]);
+    }
+    cost = cost + gap;
+    return cost + 0.01 * ((first != 0) + (second != 0));
+}
+
+/* Make the best step of both planes at each of n samples, one after the other. `sizes` and `weights`
+ * are those of `shrinking_sweep`, `goal` is what excess is counted from. */
+EXPORT void shrinking_settle(int32_t *samples, int32_t *excess, const int32_t *goal,
+    const uint8_t *known, const int64_t *number, const int64_t *sizes, const int32_t *weights,
+    int shift, const float *least, const float *most, int64_t count, const double *scale,
+    const int32_t *tables, const int64_t *rows, const int64_t *columns, int64_t n)
+{
+    static const int steps[3] = {0, -1, 1};
+    struct bounds bounds = {least, most, count, scale[0], scale[1], tables};
+    struct search search = {samples, excess, known, sizes[0], sizes[1], sizes[2], sizes[3], sizes[4],
+        {weights[0], {weights[1], weights[2]}, {weights[3], weights[4]}},
+        {weights[5], {weights[6], weights[7]}, {weights[8], weights[9]}}, (1 << shift) - 1};
+    for (int64_t i = 0; i < n; i++) {
+        int32_t down[LONGEST][WINDOW], across[LONGEST][WINDOW], change[WINDOW * WINDOW];
+        int height = weigh(&search.down, rows[i], 1, search.rows, down);
+        int width = weigh(&search.across, columns[i], 1, search.columns, across);
+        int64_t top = search.margin + search.down.step * rows[i] - (search.down.step > 1);
+        int64_t left = search.margin + search.across.step * columns[i] - (search.across.step > 1);
+        int64_t corner = top * search.width + left, plane = search.height * search.width;
+        int best[2] = {0, 0};
+        double lowest = 1e300;
+        for (int k = 0; k < height * width; k++)
+            change[k] = down[0][k / width] * across[0][k % width];
+        for (int move = 0; move < 9; move++) {
+            int first = steps[move / 3], second = steps[move % 3];
+            double cost = cost_of(&search, &bounds, goal, number, shift, corner, change, height,
+                width, first, second, lowest);
+            if (cost < lowest) {
+                lowest = cost;
+                best[0] = first;
+                best[1] = second;
+            }
+        }
+        for (int p = 0; p < 2; p++) {
+            samples[(p * search.rows + rows[i]) * search.columns + columns[i]] += best[p];
+            for (int k = 0; k < height * width; k++)
+                excess[p * plane + corner + k / width * search.width + k % width]
+                    += best[p] * change[k];
+        }
+    }
+}

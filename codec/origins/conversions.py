@@ -48,7 +48,7 @@ class Conversion:
         pixels, library = np.empty((*y.shape, 3), np.uint8), native.coding()
         if library is not None:
             planes = [np.ascontiguousarray(plane) for plane in (y, c1, c2)]
-            library.conversion_render(self._tables, self.shift, *planes, y.size, pixels)
+            library.conversion_render(self.tables, self.shift, *planes, y.size, pixels)
             return pixels
         if y.ndim < 2:
             self._render(y, c1, c2, pixels)
@@ -84,7 +84,7 @@ class Conversion:
         return (luma / 255, rest[0] / 255, rest[1] / 255, rest[2] / 255, rest[3] / 255)
 
     @cached_property
-    def _tables(self) -> Ints:
+    def tables(self) -> Ints:
         """(5, 256), as the compiled library wants them."""
         return np.stack([self.luma, self.red, self.green1, self.green2, self.blue])
 
@@ -129,7 +129,7 @@ class Conversion:
             pixels, count = np.ascontiguousarray(pixels), len(pixels)
             samples, known = np.empty((3, count), np.uint8), np.empty(count, np.bool_)
             library.conversion_invert(
-                self._tables, self.shift, self._weights, pixels, count, samples,
+                self.tables, self.shift, self._weights, pixels, count, samples,
                 known.view(np.uint8),
             )  # fmt: skip
             return samples, known

@@ -48,8 +48,12 @@ class Bounds(Protocol):
     def pull(self, chroma: Floats) -> Floats:
         """(2, n) chroma -> the step, (2, n), to the nearest chroma that each pixel allows."""
 
-    def gap(self, which: Index, c1: Bytes, c2: Bytes) -> Floats:
+    def gap(self, which: Index, c1: Bytes, c2: Bytes) -> NDArray[np.float64]:
         """How far pixels, by their numbers, are from allowing that chroma; 0: they do."""
+
+    @property
+    def compiled(self) -> tuple[Any, ...]:
+        """What the compiled library wants to know of them, to find the gaps by itself."""
 
 
 WINDOW = 96
@@ -372,6 +376,14 @@ class _Search:
 
     def _settle(self, i: Index, j: Index, bounds: Bounds, number: Index) -> None:
         """Makes the best step of both planes at each of n samples."""
+        library = native.coding()
+        if library is not None:
+            library.shrinking_settle(
+                self.samples, self.excess, self.goal, self.known.view(np.uint8), number,
+                np.array([*self.samples.shape[1:], *self.known.shape, _MARGIN]),
+                _weights(self.rule), self.rule.shift, *bounds.compiled, i, j, len(i),
+            )  # fmt: skip
+            return
         (down, row_kinds), (across, column_kinds) = (
             _windows(s, n, 1) for s, n in zip(self.stretches, self.samples.shape[1:], strict=True)
         )
@@ -381,11 +393,11 @@ class _Search:
         known, pixel = self.known[rows, columns], number[rows, columns]
         n, r, c = np.nonzero(pixel >= 0)
         moves = np.array(list(itertools.product((0, -1, 1), repeat=2)), np.int32)
-        costs = np.zeros((len(moves), len(i)), np.float32)
+        costs = np.zeros((len(moves), len(i)))
         for cost, move in zip(costs, moves, strict=True):
             moved = excess + weights * move[:, None, None, None]
             missed = np.maximum(np.maximum(-moved, moved - self.most), 0) * known
-            cost += missed.sum((0, 2, 3)) * np.float32(8 / (self.most + 1))
+            cost += missed.sum((0, 2, 3)) * (8 / (self.most + 1))
             made = self._pixels(moved[:, n, r, c] + goal[:, n, r, c])
             cost += np.bincount(n, bounds.gap(pixel[n, r, c], *made), len(i))
             cost += 0.01 * np.count_nonzero(move)

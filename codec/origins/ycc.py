@@ -9,10 +9,13 @@ two bits each, the first in the lowest.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelzip.codec import native
 from pixelzip.codec.errors import FormatError
 from pixelzip.codec.origins import conversions, downsampling
 from pixelzip.codec.origins.conversions import Conversion
@@ -258,14 +261,27 @@ class _Clipped:
         step: Floats = -(gap / np.maximum((normal**2).sum(1), 1e-6) * normal.T)
         return step
 
-    def gap(self, which: NDArray[np.int64], c1: Bytes, c2: Bytes) -> Floats:
+    @cached_property
+    def compiled(self) -> tuple[Any, ...]:
+        """See `downsampling.Bounds`."""
+        scale = np.array([self.black, self.unit], np.float64)
+        least, most = (np.ascontiguousarray(a) for a in (self.least, self.most))
+        return least, most, least.shape[1], scale, self.conversion.tables
+
+    def gap(self, which: NDArray[np.int64], c1: Bytes, c2: Bytes) -> NDArray[np.float64]:
         """How many steps of luma the bounds of two channels are apart."""
-        low, high = np.float32(0), np.float32(255)
+        library = native.coding()
+        if library is not None:
+            out = np.empty(len(which))
+            c1, c2 = (np.ascontiguousarray(chroma, np.uint8) for chroma in (c1, c2))
+            library.clipped_gap(*self.compiled, which, c1, c2, len(which), out)
+            return out
+        low, high = np.float64(0), np.float64(255)
         for k, term in enumerate(self.conversion.chroma_terms(c1, c2)):
             offset = term + self.black
             low = np.maximum(low, np.ceil((self.least[k][which] - offset) / self.unit))
             high = np.minimum(high, np.floor((self.most[k][which] - offset) / self.unit))
-        gap: Floats = np.maximum(low - high, 0)
+        gap: NDArray[np.float64] = np.maximum(low - high, 0)
         return gap
 
 
