@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixelzip.bench import papers, runs
+from pixelzip.bench import papers, programs, runs
 from pixelzip.bench.runs import Coding, Measured
 from pixelzip.models.networks import architectures
 
@@ -143,6 +143,13 @@ def test_a_page_has_a_place_for_each_table() -> None:
         papers.filled(text, {"x": "new", "y": "more"})
     ours = (Path(__file__).parent.parent / "docs" / "papers.md").read_text()
     assert papers.filled(ours, papers.tables({}))
+
+
+def test_what_an_image_costs() -> None:
+    settings = {"layers": "1", "channels": "8", "output": "binary", "colours": "1"}
+    name, encode, decode = programs.measured("tiny", "pixelcnn", settings)
+    assert name == "tiny"
+    assert 0 < float(encode) < 1000 > float(decode) > 0
 
 
 def test_what_another_version_measured_is_measured_again() -> None:
