@@ -230,12 +230,11 @@ def test_files_do_not_depend_on_batches_threads_or_order(name: str) -> None:
 
 @pytest.mark.parametrize("carrier", ["int8", "float32", "float64"])
 @pytest.mark.parametrize("name", ["row-lstm", "pixelcnn++-classes"])
-def test_carriers(name: str, carrier: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_carriers(name: str, carrier: str) -> None:
     together = cut(name)[:2]
-    monkeypatch.setenv("PIXELZIP_CARRIER", carrier)
     for bits in (8, 16):
         expected = [known(compiled(name, bits), tile) for tile in together]
-        network = integers.make(name, frozen(name, bits))
+        network = integers.make(name, frozen(name, bits), carrier=carrier)
         for one, other in zip(expected, learnt(network, together), strict=True):
             np.testing.assert_array_equal(one, other)
 
