@@ -92,7 +92,8 @@ def library() -> ctypes.CDLL | None:
     longs, doubles = native.array(np.int64), native.array(np.float64)
     program = ctypes.POINTER(_Program)
     for name, result, arguments in (
-        ("program_tables", None, [longs] * 6),
+        ("program_tables", None, [longs] * 4),
+        ("program_logarithms", None, [longs] * 2),
         ("program_isa", ctypes.c_char_p, [number]),
         ("program_sizes", size, []),
         ("program_product", None,
@@ -113,12 +114,16 @@ def library() -> ctypes.CDLL | None:
     program_size, node, matrix = (ctypes.sizeof(x) for x in (_Program, _Node, _Matrix))
     if found.program_sizes() != program_size + 256 * node + 65536 * matrix:
         raise ImportError(f"{found._name} was built from other sources: install pixelzip again")
-    log_sigmoid, _, width, _ = heads.log_tables()
-    found.program_tables(
-        coding.EXP, coding.INVERSE_SCALE, coding.SIGMOID,
-        tables.EXP.astype(np.int64), log_sigmoid, width,
-    )  # fmt: skip
+    decay = tables.EXP.astype(np.int64)
+    found.program_tables(coding.EXP, coding.INVERSE_SCALE, coding.SIGMOID, decay)
     return found
+
+
+@cache
+def _fill_logarithms(engine: ctypes.CDLL) -> None:
+    """Hand tables over that take long to make, and that only mixtures of several colours need."""
+    log_sigmoid, _, width, _ = heads.log_tables()
+    engine.program_logarithms(log_sigmoid, width)
 
 
 @cache
@@ -142,9 +147,9 @@ def _is_exact(engine: ctypes.CDLL, number: int) -> bool:
     """Whether products of 16 bits that saturate come out right, those of 8 bits too."""
     for bits in (8, 16):
         end = 1 << bits - 1
-        x = np.full((7, 1541), end - 1)
+        x = np.full((5, 601), end - 1)
         x[1::2, ::2], x[2::4], x[3::4, ::3] = -end, -end, 1
-        weight = np.full((1541, 83), end - 1)
+        weight = np.full((601, 83), end - 1)
         weight[:, 1::2], weight[1::2, 2::4], weight[::3, 3::4] = -end, -end + 1, 1
         if not np.array_equal(product(engine, number, bits, x, weight), x @ weight):
             return False
@@ -217,6 +222,8 @@ class Network:
         engine = library()
         assert engine is not None, "there is none without a library"
         self.engine, self.program, self.number = engine, program, names(engine).index(isa)
+        if program.output == "mixture" and program.colours > 1:
+            _fill_logarithms(engine)
         self.plan = plan = Plan(program)
         self._layout = layout = _Layout()
         leads = sorted({(program.nodes[i].level, plan.leads[i]) for i in plan.steady})

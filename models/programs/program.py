@@ -30,7 +30,7 @@ fingerprint covers: reading an old file needs no more than these few kinds of no
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -140,10 +140,11 @@ class Program:
 
     def as_dict(self) -> dict[str, Any]:
         """What JSON can hold; members that are as by default are left out."""
-        plain = asdict(self)
-        default = asdict(Node("", (), 0))
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        default = Node("", (), 0).__dict__
         plain["nodes"] = [
-            {k: v for k, v in node.items() if v != default[k]} for node in plain["nodes"]
+            {name: value for name, value in node.__dict__.items() if value != default[name]}
+            for node in self.nodes
         ]
         return plain
 

@@ -950,14 +950,19 @@ static void learn(struct evaluation *ev, int channel)
 
 /* --- What Python calls -------------------------------------------------------------------------------- */
 
-EXPORT void program_tables(const int64_t *exp, const int64_t *inverse, const int64_t *sigmoids,
-    const int64_t *decays, const int64_t *log_sigmoids, const int64_t *widths)
+EXPORT void program_tables(
+    const int64_t *exp, const int64_t *inverse, const int64_t *sigmoids, const int64_t *decays)
 {
     fill_tables(exp, inverse, sigmoids);
     for (int i = 0; i <= DECAY_STEPS; i++) {
         decay[i].value = (int32_t)decays[i];
         decay[i].slope = i < DECAY_STEPS ? (int32_t)(decays[i + 1] - decays[i]) : 0;
     }
+}
+
+/* Those that mixtures of several colours need besides. */
+EXPORT void program_logarithms(const int64_t *log_sigmoids, const int64_t *widths)
+{
     for (int i = 0; i <= SIGMOID_STEPS; i++) {
         log_sigmoid[i].value = log_sigmoids[i];
         log_sigmoid[i].slope = i < SIGMOID_STEPS ? log_sigmoids[i + 1] - log_sigmoids[i] : 0;
