@@ -68,8 +68,9 @@ _LARGE_OPTIMISM = 0.4
 _REPEATS = 0.7
 """Where a whole is estimated at less than this fraction of its tiles, they repeat each other."""
 
-_FEW_CORRECTIONS = 32
-"""So many pixels to a byte of corrections, or more, say that an origin is no accident."""
+_FEW_CORRECTIONS, _FEW_BESIDES = 32, 8
+"""So many pixels to a byte of corrections, or more, say that an origin is no accident; the second
+where its chroma is halved, which saves far more than that byte."""
 
 _RICH = 2.5
 """So many bits/dim, or more, are left to a network; then fewer samples are fewer bytes."""
@@ -480,13 +481,13 @@ def _explains_holes(candidate: _Candidate) -> bool:
     """Whether it gives nearly all pixels from luma and chroma, which make few of the colours."""
     chroma = any(plane.layout.kind == "chroma" for plane in candidate.planes)
     pixels = candidate.planes[0].whole.pixels.size  # those of the luma
-    return chroma and len(candidate.corrections) * _FEW_CORRECTIONS <= pixels
+    few = _FEW_BESIDES if _has_fewer_samples(candidate) else _FEW_CORRECTIONS
+    return chroma and len(candidate.corrections) * few <= pixels
 
 
 def _has_fewer_samples(candidate: _Candidate) -> bool:
-    """Whether it explains nearly all pixels by luma and chroma with fewer samples than they."""
-    halved = any(plane.layout.step != (1, 1) for plane in candidate.planes)
-    return halved and _explains_holes(candidate)
+    """Whether its chroma is halved."""
+    return any(plane.layout.step != (1, 1) for plane in candidate.planes)
 
 
 def _sparse(candidate: _Candidate) -> _Candidate | None:
@@ -513,7 +514,9 @@ def _narrow_down(choice: _Choice, picture: Picture, threads: int) -> None:
     """Drop the ways that a sample shows to be out, or that need none."""
     wholes = [plane.whole for one in choice[0] for plane in one.planes]
     if all(whole.estimate * 8 > _RICH * whole.pixels.size for whole in wholes):
-        fewer = [way for way in choice if all(_has_fewer_samples(one) for one in way)]
+        fewer = [
+            way for way in choice if all(_has_fewer_samples(c) and _explains_holes(c) for c in way)
+        ]
         choice[:] = fewer[:1] or choice
     if len(choice) > 1:
         boxes = _patches(picture.height, picture.width)
