@@ -31,6 +31,10 @@ class UnsuitableNetworkError(PixelzipError):
     """The network cannot do what was asked of it: it has no such class, or codes no such pixels."""
 
 
+class MissingLibraryError(PixelzipError):
+    """The file needs compiled code that this installation does not have."""
+
+
 class DeviceError(PixelzipError):
     """The device that was asked for is not in this machine, or does not compute exactly."""
 

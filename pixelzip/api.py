@@ -3,15 +3,17 @@
 ::
 
     data = pixelzip.compress("photo.png")      # a file, a Pillow image or a numpy array
+    kept = pixelzip.compress("photo.jpg")      # of a JPEG all of the file, not only its picture
+    jpeg = pixelzip.original(kept)             # which comes back byte for byte
     image = pixelzip.decompress(data)          # a Pillow image
     array = pixelzip.decompress_array(data)    # a numpy array, also for 16-bit colour
     print(pixelzip.info(data).bits_per_dim)
     images = pixelzip.sample("photo", 4)       # what the network takes for a picture
 
-Wherever a picture goes in, it is a path, a Pillow image, an array of (height, width) or (height,
-width, channels), or a torch tensor of (channels, height, width); a ``.pxz`` file is bytes or a
-path. Errors are subclasses of `pixelzip.PixelzipError`, apart from the usual OSError of a file that
-cannot be read.
+Wherever a picture goes in, it is a path, the bytes of a file, a Pillow image, an array of (height,
+width) or (height, width, channels), or a torch tensor of (channels, height, width); a ``.pxz`` file
+is bytes or a path. Errors are subclasses of `pixelzip.PixelzipError`, apart from the usual OSError
+of a file that cannot be read.
 
 *bits/dim* is always the bits of the whole file divided by its sub-pixels: width x height x samples
 of a pixel. A 16-bit sample counts as one sub-pixel, and so does a palette index.
@@ -34,7 +36,7 @@ from PIL import Image
 
 from pixelzip import metadata, pictures
 from pixelzip.codec import transforms
-from pixelzip.codec.container import MAX_PIXELS, header_of, unpack
+from pixelzip.codec.container import MAGIC, MAX_PIXELS, header_of, unpack
 from pixelzip.codec.errors import (
     FormatError,
     LimitError,
@@ -51,8 +53,8 @@ if TYPE_CHECKING:
     from pixelzip.codec.decode import Partial
     from pixelzip.codec.tiles import Known
 
-ImageLike = Image.Image | NDArray[Any] | str | os.PathLike[str]
 DataLike = bytes | bytearray | memoryview | str | os.PathLike[str]
+ImageLike = Image.Image | NDArray[Any] | DataLike
 Region = tuple[int, int, int, int]
 """(x, y, width, height) in pixels."""
 
@@ -65,6 +67,8 @@ OF_PLANES = ("luma", "chroma")
 SMALL = 64 * 64
 """The pixels of the largest small picture."""
 DEFAULT_DEVICE = "cpu"
+NO_LIMIT = 1 << 62
+"""Pixels: more than any picture has."""
 NO_NETWORK = "none"
 """The name to give instead of a network's for the fallback codec alone, which needs no network."""
 
@@ -79,8 +83,12 @@ def compress(
     threads: int | None = None,
     device: str = DEFAULT_DEVICE,
     strip: bool = False,
+    pixels: bool = False,
 ) -> bytes:
     """Compress one image to the bytes of a ``.pxz`` file.
+
+    A JPEG file is kept as a whole, and `original` gives it back. Its pixels are coded in its place
+    if ``pixels`` says so, or any of the other options that are about pixels is given.
 
     ``network`` is a name from the zoo, the path of a frozen network, or ``"none"``; if it is not
     given, ``photo`` is taken, or ``tiny`` if the picture is small and its file then smaller.
@@ -105,6 +113,7 @@ def compress(
         threads=threads,
         device=device,
         strip=strip,
+        pixels=pixels,
     )[0]
 
 
@@ -118,10 +127,52 @@ def compress_many(
     threads: int | None = None,
     device: str = DEFAULT_DEVICE,
     strip: bool = False,
+    pixels: bool = False,
 ) -> list[bytes]:
     """Compress several images together; the results are those of `compress`, in order."""
-    batch = [to_picture(image, strip=strip) for image in images]
-    return _encode(batch, network, origin, label, tile_size, threads, device, None)
+    of_pixels = pixels or strip or origin != "auto"
+    of_pixels = of_pixels or not (network is None and label is None and tile_size is None)
+    made: dict[int, bytes] = {}
+    batch: dict[int, Picture] = {}
+    for number, image in enumerate(images):
+        if not of_pixels and (jpeg := _jpeg(image)) is not None:
+            with _named(image):
+                made[number] = encode_jpeg(jpeg, name=image, threads=threads)
+        else:
+            batch[number] = to_picture(image, strip=strip)
+    coded = _encode(
+        list(batch.values()), network, origin, label, tile_size, threads, device, None
+    )
+    made.update(zip(batch, coded, strict=True))
+    return [made[number] for number in sorted(made)]
+
+
+def original(
+    data: DataLike, *, threads: int | None = None, max_pixels: int = MAX_PIXELS
+) -> bytes:
+    """The JPEG file that a ``.pxz`` file was made of, byte for byte.
+
+    Raises FormatError if the file is damaged or holds a picture and no file, LimitError if its
+    picture has more than ``max_pixels`` pixels, MissingLibraryError if this installation lacks the
+    compiled code that it needs.
+    """
+    from pixelzip.codec.jpeg import file
+
+    with _named(data):
+        stored = _bytes(data)
+        if stored.startswith(MAGIC) and not file.holds_jpeg(stored):
+            raise FormatError("it holds a picture and no JPEG file: decompress it")
+        return file.decode(stored, threads or available_threads(), max_pixels)
+
+
+def holds_jpeg(data: DataLike) -> bool:
+    """Whether a ``.pxz`` file holds a JPEG file, which `original` gives back, and not a picture."""
+    from pixelzip.codec.jpeg import file
+
+    if isinstance(data, bytes | bytearray | memoryview):
+        return file.holds_jpeg(bytes(data[:3]))
+    with open(data, "rb") as stream:
+        return file.holds_jpeg(stream.read(3))
 
 
 def decompress(
@@ -198,14 +249,8 @@ def decompress_many(
 
     Raises what `decompress` raises, and then none of the images comes back.
     """
-    from pixelzip.codec.decode import decode_many
-
-    decoded = decode_many(
-        [_bytes(data) for data in files],
-        _finder(networks, device),
-        threads=threads or available_threads(),
-        max_pixels=max_pixels,
-    )
+    stored = [_bytes(data) for data in files]
+    decoded = _decode_all(stored, networks, threads, device, None, max_pixels)
     return [pictures.to_pillow(picture) for picture in decoded]
 
 
@@ -218,14 +263,8 @@ def decompress_arrays(
     max_pixels: int = MAX_PIXELS,
 ) -> list[pictures.Array]:
     """As `decompress_many`, to arrays: see `decompress_array`."""
-    from pixelzip.codec.decode import decode_many
-
-    decoded = decode_many(
-        [_bytes(data) for data in files],
-        _finder(networks, device),
-        threads=threads or available_threads(),
-        max_pixels=max_pixels,
-    )
+    stored = [_bytes(data) for data in files]
+    decoded = _decode_all(stored, networks, threads, device, None, max_pixels)
     return [pictures.to_array(picture) for picture in decoded]
 
 
@@ -291,6 +330,9 @@ def peek(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Header:
     comes after the header does not show. Raises TruncatedError if the header goes on after what
     there is, and what `info` raises.
     """
+    if holds_jpeg(data):
+        about = info(data, max_pixels=max_pixels)
+        return Header(about.width, about.height, about.mode, about.networks, about.metadata)
     with _named(data), _opened(data) as file:
         header = header_of(file, max_pixels)
         chunks = metadata.parse(header.metadata, header.mode)
@@ -313,6 +355,8 @@ def info(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Info:
 
     with _named(data):
         data = _bytes(data)
+        if holds_jpeg(data):
+            return _jpeg_info(data, max_pixels)
         container = unpack(data, max_pixels)
         chunks = metadata.parse(container.metadata, container.mode)
         frames = metadata.frames(chunks)
@@ -356,6 +400,31 @@ def info(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Info:
     )
 
 
+def _jpeg_info(data: bytes, max_pixels: int) -> Info:
+    from pixelzip import jpegs
+    from pixelzip.codec.jpeg import file
+
+    about = file.describe(data, max_pixels)
+    width, height = (about.frame.width, about.frame.height) if about.frame else (0, 0)
+    dims = width * height * (len(about.frame.components) if about.frame else 0)
+    return Info(
+        width=width,
+        height=height,
+        mode=jpegs.mode_of(about),
+        bytes=len(data),
+        sub_pixels=dims,
+        bits_per_dim=len(data) * 8 / dims if dims else 0.0,
+        frames=1,
+        networks=(),
+        found=tuple(jpegs.words(about)),
+        origins=(),
+        parts=(),
+        payload_bytes=sum(about.coefficients),
+        metadata=jpegs.metadata_names(data),
+        metadata_bytes=about.segments,
+    )
+
+
 def ideal_bits(
     image: ImageLike,
     *,
@@ -391,8 +460,11 @@ def cost_map(
     raises what `decompress_array` raises.
     """
     from pixelzip.codec import costs
+    from pixelzip.codec.jpeg import file
 
     with _named(data):
+        if holds_jpeg(data):
+            return file.costs(_bytes(data), threads or available_threads(), max_pixels)
         return costs.cost_map(
             _bytes(data),
             _finder(networks, device),
@@ -555,13 +627,34 @@ def to_picture(image: ImageLike, *, strip: bool = False) -> Picture:
         return pictures.from_array(image)
     if type(image).__module__ == "torch":
         return pictures.from_array(_of_tensor(image))
-    if not isinstance(image, str | os.PathLike):
+    if not isinstance(image, str | os.PathLike | bytes | bytearray | memoryview):
         raise UnsupportedImageError(
             f"{type(image).__name__} is no image: give a path, a Pillow image, an array of "
             "(height, width) or (height, width, channels), or a tensor of (channels, height, width)"
         )
     with _named(image):
-        return pictures.read(Path(image).read_bytes(), strip=strip)
+        return pictures.read(_bytes(image), strip=strip)
+
+
+def _jpeg(image: ImageLike) -> bytes | None:
+    """The bytes of a JPEG file, if that is what this is."""
+    from pixelzip.codec.jpeg import file
+
+    if not isinstance(image, str | os.PathLike | bytes | bytearray | memoryview):
+        return None
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image) if file.is_jpeg(bytes(image[:3])) else None
+    with open(image, "rb") as stream:
+        start = stream.read(3)
+        return start + stream.read() if file.is_jpeg(start) else None
+
+
+def encode_jpeg(data: bytes, *, name: object = None, threads: int | None = None) -> bytes:
+    """The ``.pxz`` file of a JPEG file; ``name`` is its path, the ending of which is kept."""
+    from pixelzip.codec.jpeg import file
+
+    ending = Path(name).suffix if isinstance(name, str | os.PathLike) else file.ENDING
+    return file.encode(data, threads or available_threads(), ending)
 
 
 def score(
@@ -663,8 +756,13 @@ def decode(
     max_pixels: int = MAX_PIXELS,
 ) -> Picture:
     """A file's picture, or a region of it. ``progress`` is called with the fraction done."""
-    from pixelzip.codec.decode import decode_many
+    from pixelzip import jpegs
 
+    if region is not None and holds_jpeg(data):
+        picture = jpegs.picture(
+            data, threads=threads or available_threads(), max_pixels=max_pixels
+        )
+        return jpegs.region(picture, region)
     if region is not None:
         partial = open_partly(
             data, networks=networks, threads=threads, device=device, max_pixels=max_pixels
@@ -673,14 +771,36 @@ def decode(
             raise RegionError("the image is an animation, which is decoded whole")
         x, y, width, height = region
         return partial.region((y, x, height, width), progress)
-    (picture,) = decode_many(
-        [data],
+    (picture,) = _decode_all([data], networks, threads, device, progress, max_pixels)
+    return picture
+
+
+def _decode_all(
+    files: Sequence[bytes],
+    networks: Sequence[str],
+    threads: int | None,
+    device: str,
+    progress: Callable[[float], None] | None,
+    max_pixels: int,
+) -> list[Picture]:
+    from pixelzip import jpegs
+    from pixelzip.codec.decode import decode_many
+
+    threads = threads or available_threads()
+    made: dict[int, Picture] = {}
+    others = [number for number, data in enumerate(files) if not holds_jpeg(data)]
+    for number, data in enumerate(files):
+        if holds_jpeg(data):
+            made[number] = jpegs.picture(data, threads=threads, max_pixels=max_pixels)
+    decoded = decode_many(
+        [files[number] for number in others],
         _finder(networks, device),
-        threads=threads or available_threads(),
+        threads=threads,
         progress=progress,
         max_pixels=max_pixels,
     )
-    return picture
+    made.update(zip(others, decoded, strict=True))
+    return [made[number] for number in range(len(files))]
 
 
 def open_partly(

@@ -49,16 +49,17 @@ def find(sources: Sequence[str], wanted: Callable[[str], bool], *, recursive: bo
 def plan(
     sources: Sequence[str],
     output: str | None,
-    suffix: str,
+    suffix: str | Callable[[str], str],
     wanted: Callable[[str], bool],
     *,
     recursive: bool,
 ) -> list[Job]:
     """Pair each input file, as in `find`, with its output file.
 
-    Outputs are named after the inputs, with ``suffix``, and lie next to them; or all in the folder
-    ``output``, those from an input folder as they lie in that; or ``output`` is the file to make of
-    a single input. Raises PlanError if several inputs are to become one file.
+    Outputs are named after the inputs, with ``suffix`` (or what that says of an input), and lie
+    next to them; or all in the folder ``output``, those from an input folder as they lie in that;
+    or ``output`` is the file to make of a single input. Raises PlanError if several inputs are to
+    become one file.
     """
     found = [file for source in sources for file in _find(source, wanted, recursive)]
     several = len(sources) > 1 or any(recursive and os.path.isdir(source) for source in sources)
@@ -86,11 +87,18 @@ def plan(
     return jobs
 
 
-def _named(file: str, name: str, suffix: str, error: str | None, folder: str | None = None) -> Job:
+def _named(
+    file: str,
+    name: str,
+    suffix: str | Callable[[str], str],
+    error: str | None,
+    folder: str | None = None,
+) -> Job:
     """The job that makes a file of that name and suffix, if it is one that a file can have."""
     if error is not None or not Path(name).name:
         return Job(file, error=error or "this is not the name of a file")
-    target = str(Path(folder or "", name).with_suffix(suffix))
+    ending = suffix if isinstance(suffix, str) else suffix(file)
+    target = str(Path(folder or "", name).with_suffix(ending))
     return Job(file, target, makes_folder=folder is not None)
 
 
@@ -194,6 +202,14 @@ def read(source: str) -> bytes:
     if not data:
         raise OSError(errno.EPIPE, "nobody writes to it")
     return data
+
+
+def start(source: str, count: int) -> bytes:
+    """The first bytes of a regular file; of any other none, since they could be read only once."""
+    if not _is_regular(source):
+        return b""
+    with open(source, "rb") as stream:
+        return stream.read(count)
 
 
 def write(target: str, data: bytes, *, force: bool, makes_folder: bool = False) -> None:

@@ -17,6 +17,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import IO, TYPE_CHECKING, Any
 
 from PIL import Image, ImageFile
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 MAGIC = b"\xf5z"
 """As in `pixelzip.codec.container`, which would make each `Image.open` of anything import numpy."""
+
+_HOLDS_JPEG = MAGIC + b"\x1f"
+"""As in `pixelzip.codec.jpeg.file`."""
 
 _OPTIONS = ("network", "origin", "label", "tile_size", "threads")
 
@@ -48,6 +52,11 @@ class PxzImageFile(ImageFile.ImageFile):
         from pixelzip.codec.container import header_of
 
         assert self.fp is not None
+        if self.fp.read(3) == _HOLDS_JPEG:
+            self._open_jpeg()
+            return
+        self._is_jpeg = False
+        self.fp.seek(0)
         try:
             header = header_of(self.fp)
             mode = header.mode
@@ -69,6 +78,24 @@ class PxzImageFile(ImageFile.ImageFile):
         self._film: Image.Image | None = None
         self._partial: Partial | None = None
 
+    def _open_jpeg(self) -> None:
+        """Of a JPEG file all but the pixels stands before these."""
+        from pixelzip.codec.jpeg import file
+
+        assert self.fp is not None
+        self.fp.seek(0)
+        try:
+            beginning = file.beginning(self.fp.read())
+        except FormatError as error:
+            raise SyntaxError(str(error)) from error
+        except PixelzipError as error:
+            raise _for_pillow(error) from error
+        with Image.open(io.BytesIO(beginning), formats=["JPEG"]) as image:
+            self._mode, self._size, self.info = image.mode, image.size, image.info
+        self._is_jpeg = True
+        self.n_frames, self.is_animated, self._frame = 1, False, 0
+        self._film = self._partial = None
+
     def verify(self) -> None:
         """Decode the pixels and check their checksum; as always in Pillow, open it again after."""
         self._decode()
@@ -78,7 +105,7 @@ class PxzImageFile(ImageFile.ImageFile):
         """As of any image; before the image is loaded, only the tiles that it needs are decoded."""
         left, top, right, bottom = map(round, box or (0, 0, *self.size))
         inside = 0 <= left < right <= self.width and 0 <= top < bottom <= self.height
-        if self.fp is None or not inside or self.is_animated:
+        if self.fp is None or not inside or self.is_animated or self._is_jpeg:
             return super().crop(box)
         from pixelzip import api, pictures
 
@@ -93,6 +120,7 @@ class PxzImageFile(ImageFile.ImageFile):
     def load(self) -> Any:
         if self.fp is not None:
             image = self._decode()
+            image.load()
             if self._exclusive_fp:
                 self.fp.close()
             self.fp = self._partial = None
@@ -128,7 +156,10 @@ class PxzImageFile(ImageFile.ImageFile):
         assert self.fp is not None
         self.fp.seek(0)
         try:
-            return api.decompress(self.fp.read())
+            data = self.fp.read()
+            if api.holds_jpeg(data):
+                return Image.open(io.BytesIO(api.original(data)), formats=["JPEG"])
+            return api.decompress(data)
         except PixelzipError as error:
             raise _for_pillow(error) from error
 

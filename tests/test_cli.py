@@ -362,13 +362,62 @@ def test_verify_finds_damage(run: Run, photo: Path) -> None:
     assert b"--against compares one file" in done.stderr
 
 
-def test_jpeg_is_taken_with_a_note(run: Run, photo: Path) -> None:
+def test_jpeg_comes_back_as_the_file_that_it_was(run: Run, photo: Path) -> None:
+    jpeg = photo.with_name("small.JPG")
+    with Image.open(photo) as image:
+        image.save(jpeg, "JPEG", quality=80)
+    original = jpeg.read_bytes()
+    run("compress", "small.JPG")
+    jpeg.rename(photo.with_name("moved.jpg"))
+    assert photo.with_name("small.pxz").stat().st_size < 0.95 * len(original)
+    done = run("info", "small.pxz")
+    assert f"a JPEG file (.JPG) of {len(original):,} bytes, byte for byte".encode() in done.stdout
+    run("verify", "small.pxz", "--against", "moved.jpg")
+    done = run("verify", "small.pxz", "--against", photo.name, status=1)
+    assert error_of(done) == f"small.pxz: error: its JPEG file differs from {photo.name}"
+    run("decompress", "small.pxz")
+    assert jpeg.read_bytes() == original
+    run("decompress", "small.pxz", "-o", "back.jpeg")
+    assert photo.with_name("back.jpeg").read_bytes() == original
+    run("decompress", "small.pxz", "-o", "pixels.png")
+    with Image.open(jpeg) as wanted, Image.open(photo.with_name("pixels.png")) as pixels:
+        assert pixels.tobytes() == wanted.tobytes()
+    run("inspect", "small.pxz")
+    assert "small.bits.png" in listing(photo.parent)
+
+
+def test_pixels_of_a_jpeg(run: Run, photo: Path) -> None:
     with Image.open(photo) as image:
         image.save(photo.with_name("small.jpg"))
-    done = run("compress", "small.jpg", "-n", "none")
-    assert error_of(done).startswith("small.jpg: note: this is a JPEG: its decoded pixels usually")
-    done = run("compress", "small.jpg", "-n", "none", "--quiet", "--force")
-    assert done.stdout + done.stderr == b""
+    for options in (["--pixels"], ["-n", "none"], ["--strip"]):
+        run("compress", "small.jpg", *options, "--quiet", "--force")
+        assert not pixelzip.holds_jpeg(photo.with_name("small.pxz"))
+    run("decompress", "small.pxz")
+    assert "small.png" in listing(photo.parent)
+
+
+def test_jpeg_in_a_pipe_and_a_folder(run: Run, photo: Path) -> None:
+    folder = photo.with_name("album")
+    folder.mkdir()
+    with Image.open(photo) as image:
+        image.save(folder / "one.jpg")
+        image.save(folder / "two.jpeg", "JPEG", progressive=True)
+    jpeg = (folder / "one.jpg").read_bytes()
+    piped = run("compress", "-", "-o", "-", stdin=jpeg).stdout
+    assert run("decompress", "-", "-o", "-", stdin=piped).stdout == jpeg
+    run("compress", "-r", "album", "-o", "archive")
+    run("decompress", "-r", "archive", "-o", "restored")
+    for name in ("one.jpg", "two.jpeg"):
+        assert (photo.with_name("restored") / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_a_jpeg_without_a_model_is_said_to_be_kept(run: Run, photo: Path) -> None:
+    photo.with_name("odd.jpg").write_bytes(b"\xff\xd8\xff\xd9 and more")
+    done = run("compress", "odd.jpg")
+    assert error_of(done).startswith("odd.jpg: note: kept as it is: ")
+    run("decompress", "odd.pxz", "-o", "back.jpg")
+    assert photo.with_name("back.jpg").read_bytes() == b"\xff\xd8\xff\xd9 and more"
+    run("decompress", "odd.pxz", "-o", "back.png", status=1)
 
 
 def test_devices(run: Run, photo: Path) -> None:

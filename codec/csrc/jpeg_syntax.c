@@ -6,15 +6,11 @@
  * whoever calls keeps the bytes from there on. Nothing is read or written out of bounds, whatever
  * the bytes say: the caller sees to it that the components' blocks lie inside of the array. */
 
+#include "export.h"
+
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-
-#if defined(_WIN32)
-#define EXPORT __declspec(dllexport)
-#else
-#define EXPORT __attribute__((visibility("default")))
-#endif
 
 enum {
     FAST_BITS = 10,

@@ -63,6 +63,18 @@ class Frame:
     components: tuple[Component, ...]
 
     @property
+    def units_down(self) -> int:
+        return self.components[0].rows // self.components[0].v
+
+    @property
+    def most_h(self) -> int:
+        return max(component.h for component in self.components)
+
+    @property
+    def most_v(self) -> int:
+        return max(component.v for component in self.components)
+
+    @property
     def blocks(self) -> int:
         return sum(component.blocks for component in self.components)
 
@@ -102,6 +114,13 @@ class Headers:
         self._segments = 0
         # Of each component's coefficients: up to which bit they are known, -1 if nothing is.
         self._known = np.full((4, 64), -1, np.int32)
+
+    def model_steps(self) -> NDArray[np.int32]:
+        """The steps of each component, (components, 64) in zigzag order; 1 where there is none."""
+        assert self.frame is not None
+        missing = np.ones(64, np.uint16)
+        tables = [self.steps.get(one.table, missing) for one in self.frame.components]
+        return np.maximum(np.stack(tables), 1).astype(np.int32)
 
     def next(self, data: bytes, position: int) -> Scan | None:
         """The next scan whose header begins at ``position`` or after other segments there."""

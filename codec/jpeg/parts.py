@@ -74,11 +74,23 @@ def put_together(segments: bytes, notes: bytes, blocks: Blocks, length: int) -> 
     return out.tobytes()
 
 
-def first_frame(segments: bytes) -> Headers:
+def first_headers(segments: bytes) -> Headers:
     """Headers up to the first scan: the frame, and the tables of steps that came before it."""
     headers = Headers()
     headers.next(segments, 0)
     return headers
+
+
+def is_whole(segments: bytes, notes: bytes) -> bool:
+    """Whether all scans have been read to their ends, and the end marker follows."""
+    headers, reader, position, missing = Headers(), Reader(notes), 0, 0
+    while reader.remaining:
+        scan = headers.next(segments, position)
+        if scan is None:
+            raise _damaged()
+        missing += scan.units - _read_note(reader, scan).units
+        position = scan.start
+    return not missing and headers.next(segments, position) is None and headers.ended
 
 
 def _note(scan: Scan, stretch: Stretch) -> bytes:

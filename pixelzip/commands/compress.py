@@ -19,12 +19,6 @@ from pixelzip.files import Job
 if TYPE_CHECKING:
     from pixelzip.codec.picture import Picture
 
-JPEG_NOTE = (
-    "this is a JPEG: its decoded pixels usually need more bytes than the JPEG itself, so keep the "
-    "JPEG unless it is the pixels that you need"
-)
-
-
 def _tile(_context: click.Context, _option: click.Parameter, value: int | None) -> int | None:
     if value is not None and value != 0 and value < container.MIN_TILE:
         raise click.BadParameter(f"must be 0 (the largest) or at least {container.MIN_TILE}")
@@ -58,6 +52,9 @@ def _tile(_context: click.Context, _option: click.Parameter, value: int | None) 
     show_default=True,
     help="Whether to look for the samples that the pixels were computed from.",
 )
+@click.option(
+    "--pixels", is_flag=True, help="Of a JPEG, code the pixels and not the file that it is."
+)
 @click.option("--strip", is_flag=True, help="Drop the metadata (palette and transparency stay).")
 @options.WORK
 @many_options
@@ -70,6 +67,7 @@ def compress(
     label: int | None,
     tile: int | None,
     origin: str,
+    pixels: bool,
     strip: bool,
     jobs: int,
     threads: int | None,
@@ -83,6 +81,10 @@ def compress(
     The output is named after the input and lies next to it, unless -o says otherwise. The inputs
     stay as they are. Metadata comes along: ICC profile, EXIF, XMP, text, resolution, gamma.
 
+    A JPEG is kept byte for byte, and comes back as the file that it was. Its pixels are coded in
+    its place with --pixels, or any other option that is about pixels: --network, --class, --tile,
+    --origin none, --strip.
+
     By itself it takes the network photo, and for small images (up to 64x64 pixels) also tries tiny,
     if the zoo has it, and keeps the smaller file. Where the pixels turn out to have been computed
     from fewer samples (by a JPEG decoder, say), it codes those instead, with the networks luma and
@@ -91,6 +93,7 @@ def compress(
     \b
     Examples:
       pixelzip compress photo.png
+      pixelzip compress photo.jpg
       pixelzip compress photo.png -o smaller.pxz --force
       pixelzip compress *.png -o archive/ --jobs 4
       pixelzip compress --recursive photos -o archive
@@ -105,6 +108,7 @@ def compress(
         label=label,
         tile=tile,
         origin=origin,
+        pixels=pixels,
         strip=strip,
         threads=running.threads(threads, jobs),
         device=device,
@@ -124,6 +128,7 @@ def _compress(
     label: int | None,
     tile: int | None,
     origin: str,
+    pixels: bool,
     strip: bool,
     threads: int,
     device: str,
@@ -132,7 +137,10 @@ def _compress(
 
     start = time.perf_counter()
     source = batch.read(job)
-    notes = [JPEG_NOTE] if pictures.is_jpeg(source) else []
+    plain = network is None and label is None and tile is None and origin == "auto"
+    if pictures.is_jpeg(source) and plain and not strip and not pixels:
+        return _keep_jpeg(job, source, threads, start)
+    notes = []
     picture = pictures.read(source, strip=strip)
     data = api.encode(
         picture,
@@ -148,6 +156,15 @@ def _compress(
     if network is not None and not report.networks and not _codes(network, device, picture):
         notes.append(f"the network {network} codes no images of mode {picture.mode}: not used")
     return Done(report, batch.line(report), data, notes)
+
+
+def _keep_jpeg(job: Job, source: bytes, threads: int, start: float) -> Done:
+    from pixelzip import api
+
+    data = api.encode_jpeg(source, name=job.source, threads=threads)
+    about = api.info(data, max_pixels=api.NO_LIMIT)
+    report = batch.report(job, about, len(source), len(data), start)
+    return Done(report, batch.line(report), data, list(about.found[1:]))
 
 
 def _codes(network: str, device: str, picture: Picture) -> bool:

@@ -38,7 +38,7 @@ def threads(threads: int | None, jobs: int) -> int:
 def plan(
     sources: Sequence[str],
     output: str | None,
-    suffix: str,
+    suffix: str | Callable[[str], str],
     wanted: Callable[[str], bool],
     recursive: bool,
 ) -> list[Job]:

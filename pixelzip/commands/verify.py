@@ -96,6 +96,14 @@ def _verify(
     if quick:
         line = f"{job.source}: its bytes are as they were written"
         return Done(batch.report(job, about, len(source), None, start), line)
+    if api.holds_jpeg(source):
+        jpeg = api.original(source, threads=threads, max_pixels=max_pixels)
+        line = f"{job.source}: intact"
+        if against is not None:
+            if files.read(against) != jpeg:
+                return Done(error=f"its JPEG file differs from {against}")
+            line += f", with the bytes of {against}"
+        return Done(batch.report(job, about, len(source), None, start), line)
     picture = api.decode(
         source,
         networks=networks,

@@ -1,0 +1,184 @@
+"""Coefficients and segments of JPEG files to bytes and back, by an adaptive model in C.
+
+The model begins with what it has learnt from photographs (`prior.xz`, part of the format), and goes
+on learning from the file. A large picture is cut into *bands* of rows, each of which begins anew,
+so that threads can share the work.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelzip.codec import native
+from pixelzip.codec.bits import LOGIT
+from pixelzip.codec.jpeg import prior
+from pixelzip.codec.jpeg.headers import Frame
+from pixelzip.codec.jpeg.prior import Prior
+from pixelzip.codec.jpeg.syntax import Blocks
+from pixelzip.codec.tables import SIGMOID
+
+BAND = 20_000
+"""The least number of blocks that a band of several has."""
+MAX_BANDS = 16
+
+Memory = NDArray[np.int32]
+Steps = NDArray[np.int32]
+"""Quantisation steps, (components, 64) in zigzag order; none is 0."""
+
+
+class NoRoomError(Exception):
+    """Coding made more bytes than there were."""
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled functions, or None where there was no compiler."""
+    found = native.library("pixelzip.codec._coding")
+    if found is None:
+        return None
+    numbers, octets, size = native.array(np.int32), native.array(np.uint8), ctypes.c_int64
+    number, blocks, prices = ctypes.c_int, native.array(np.int16), native.array(np.uint32)
+    found.model_tables.argtypes = [numbers] * 3
+    found.memory_sizes.argtypes = [native.array(np.int64)]
+    found.memory_fresh.argtypes = [numbers]
+    found.model_blocks.restype = found.model_bytes.restype = size
+    found.model_blocks.argtypes = [
+        *(numbers, number, blocks, numbers, number, numbers, number, number, octets, size, prices),
+    ]
+    found.model_bytes.argtypes = [numbers, number, octets, size, octets, size]
+    found.model_tables(*_tables())
+    return found
+
+
+def _tables() -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+    """Logits of probabilities, probabilities of logits, and what bits cost: (4096) each."""
+    logit = np.clip(LOGIT >> 6, -2047, 2047)
+    at = np.arange(2 * 2048, dtype=np.int64) + 2048  # in units of 1/256, from -16 on
+    low, high = SIGMOID[at >> 2], SIGMOID[(at >> 2) + 1]
+    sigmoid = (low + ((high - low) * (at & 3) >> 2)) >> 6
+    costs = [-(Decimal(2 * i + 1) / 8192).ln() / Decimal(2).ln() for i in range(4096)]
+    price = np.array([int((1024 * cost).to_integral_value()) for cost in costs])
+    return logit.astype(np.int32), sigmoid.astype(np.int32), price.astype(np.int32)
+
+
+def encode_blocks(
+    frame: Frame, steps: Steps, blocks: Blocks, room: int, threads: int
+) -> list[bytes]:
+    """The bytes of all bands. Raises NoRoomError if one of them takes more than ``room`` bytes."""
+    count = max(1, min(MAX_BANDS, frame.units_down, frame.blocks // BAND))
+
+    def band(rows: tuple[int, int]) -> bytes:
+        out = np.empty(room, np.uint8)
+        length = _blocks(False, frame, steps, blocks, rows, out, None)
+        return out[:length].tobytes()
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(band, pairwise(_cuts(frame, count))))
+
+
+def decode_blocks(
+    frame: Frame, steps: Steps, data: Sequence[bytes], threads: int
+) -> tuple[Blocks, NDArray[np.uint32]]:
+    """The coefficients of the bands, and what each block of them took, in units of 2^-10 bits."""
+    blocks = np.zeros((frame.blocks, 64), np.int16)
+    prices = np.zeros(frame.blocks, np.uint32)
+
+    def band(rows: tuple[int, int], stored: bytes) -> None:
+        _blocks(True, frame, steps, blocks, rows, np.frombuffer(stored, np.uint8).copy(), prices)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(band, pairwise(_cuts(frame, len(data))), data))
+    return blocks, prices
+
+
+def encode_bytes(text: bytes) -> bytes:
+    """Segments and notes, or any bytes like them."""
+    out = np.empty(16 * len(text) + 64, np.uint8)  # no bit takes more than 11
+    length = _bytes(False, np.frombuffer(text, np.uint8).copy(), out)
+    return out[:length].tobytes()
+
+
+def decode_bytes(data: bytes, count: int) -> bytes:
+    """Back from `encode_bytes`."""
+    text = np.zeros(count, np.uint8)
+    _bytes(True, text, np.frombuffer(data, np.uint8).copy())
+    return text.tobytes()
+
+
+@cache
+def _fresh() -> Memory:
+    """A memory that knows nothing."""
+    memory = np.empty(sum(_sizes()), np.int32)
+    _library().memory_fresh(memory)
+    return memory
+
+
+@cache
+def _sizes() -> tuple[int, ...]:
+    sizes = np.empty(4, np.int64)
+    _library().memory_sizes(sizes)
+    return tuple(map(int, sizes))
+
+
+@cache
+def _prior() -> Prior:
+    return prior.load(_sizes(), _fresh())
+
+
+@cache
+def _after_dictionary() -> Memory:
+    """A memory that has coded the dictionary."""
+    memory, text = _fresh().copy(), np.frombuffer(_prior().dictionary, np.uint8).copy()
+    out = np.empty(16 * len(text) + 64, np.uint8)
+    _checked(_library().model_bytes(memory, False, text, len(text), out, len(out)))
+    return memory
+
+
+def _cuts(frame: Frame, count: int) -> list[int]:
+    return [frame.units_down * band // count for band in range(count + 1)]
+
+
+def _blocks(
+    decoding: bool,
+    frame: Frame,
+    steps: Steps,
+    blocks: Blocks,
+    rows: tuple[int, int],
+    coded: NDArray[np.uint8],
+    prices: NDArray[np.uint32] | None,
+) -> int:
+    shapes = np.array([(c.first, c.stride, c.h, c.v) for c in frame.components], np.int32)
+    return _checked(
+        _library().model_blocks(
+            *(_prior().memory.copy(), decoding, blocks, shapes, len(shapes), steps, *rows),
+            *(coded, len(coded), prices),
+        )
+    )
+
+
+def _bytes(decoding: bool, text: NDArray[np.uint8], coded: NDArray[np.uint8]) -> int:
+    memory = _after_dictionary().copy()
+    length = _library().model_bytes(memory, decoding, text, len(text), coded, len(coded))
+    return _checked(length)
+
+
+def _checked(length: int) -> int:
+    if length == -2:
+        raise MemoryError
+    if length == -1:
+        raise NoRoomError
+    return length
+
+
+def _library() -> ctypes.CDLL:
+    found = library()
+    assert found is not None  # callers ask first
+    return found

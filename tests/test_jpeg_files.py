@@ -1,0 +1,241 @@
+"""JPEG files as .pxz files: all of them come back, small if they have a model."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from random import Random
+
+import imagecodecs
+import jpegs
+import numpy as np
+import pytest
+from PIL import Image
+
+import pixelzip
+from pixelzip.codec import native
+from pixelzip.codec.container import seal
+from pixelzip.codec.errors import FormatError, LimitError, MissingLibraryError, PixelzipError
+from pixelzip.codec.jpeg import file, model, prior, syntax
+from pixelzip.codec.jpeg.file import Form
+
+compiled = pytest.mark.skipif(syntax.library() is None, reason="there is no compiled library")
+
+
+@pytest.fixture(scope="session")
+def jpeg(photo_path: Path) -> bytes:
+    return jpegs.photo(photo_path, (360, 240), quality=85)
+
+
+def back(data: bytes, threads: int = 1) -> bytes:
+    """The .pxz file of a JPEG file, which comes back from it."""
+    coded = file.encode(data, threads)
+    assert file.holds_jpeg(coded)
+    assert file.decode(coded) == data
+    return coded
+
+
+@compiled
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": "4:4:4"}])
+def test_photographs_get_smaller(photo_path: Path, options: dict[str, object]) -> None:
+    data = jpegs.photo(photo_path, (360, 240), quality=85, **options)
+    coded = back(data)
+    about = file.describe(coded)
+    assert about.form == Form.MODEL
+    assert not about.trouble
+    assert about.length == len(data)
+    assert about.frame is not None
+    assert (about.frame.width, about.frame.height) == (360, 240)
+    assert len(coded) < 0.8 * len(data)
+
+
+@compiled
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_other_colours_get_smaller(photo_path: Path, mode: str) -> None:
+    data = jpegs.photo(photo_path, (200, 120), mode, quality=85)
+    assert len(back(data)) < 0.9 * len(data)
+
+
+@compiled
+def test_standard_headers_take_next_to_nothing(photo_path: Path) -> None:
+    data = jpegs.photo(photo_path, (8, 8), quality=75)
+    assert len(data) > 600
+    assert len(back(data)) < 120
+
+
+@compiled
+def test_bands_and_threads_make_the_same_file(
+    photo_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = jpegs.photo(photo_path, (360, 240), quality=85, subsampling="4:2:0")
+    monkeypatch.setattr(model, "BAND", 300)
+    coded = back(data)
+    about = file.describe(coded)
+    assert len(about.coefficients) == 6
+    assert back(data, threads=3) == coded
+    assert file.decode(coded, threads=2) == data
+    monkeypatch.undo()
+    assert len(back(data)) < len(coded)
+
+
+@compiled
+def test_costs_add_up(jpeg: bytes) -> None:
+    coded = back(jpeg)
+    bits = file.costs(coded)
+    assert bits.shape == (240, 360)
+    payload = 8 * sum(file.describe(coded).coefficients)
+    assert bits.sum(dtype=np.float64) == pytest.approx(payload, rel=0.01)
+    assert bits[:8, :8].min() == bits[:8, :8].max()  # of one block
+
+
+def test_what_has_no_model_is_kept() -> None:
+    pixels = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) % 4096
+    deep = imagecodecs.jpeg8_encode(pixels, bitspersample=12)
+    lossless = imagecodecs.ljpeg_encode(pixels)
+    for data, why in (
+        (deep, "12 bits a sample"),
+        (lossless, "lossless JPEG"),
+        (b"\xff\xd8\xff\xd9", "no picture"),
+        (b"\xff\xd8\xff" + bytes(300), "damaged"),
+    ):
+        about = file.describe(back(data))
+        assert about.form != Form.MODEL
+        assert why in about.trouble or about.frame is None
+
+
+@compiled
+def test_what_is_damaged_is_kept_and_said_so(jpeg: bytes) -> None:
+    coded = back(jpeg[: len(jpeg) // 2])
+    assert file.describe(coded).form == Form.MODEL
+    assert file.describe(coded).trouble == "it is damaged or truncated"
+    assert len(coded) < 0.9 * len(jpeg) / 2
+    tail = back(jpeg + bytes(5000))
+    assert not file.describe(tail).trouble
+    assert len(tail) < len(back(jpeg)) + 300
+
+
+@compiled
+def test_mutations_come_back(photo_path: Path) -> None:
+    random = Random(7)
+    for options in ({"progressive": True}, {"restart_marker_blocks": 3}):
+        data = jpegs.photo(photo_path, (48, 32), quality=70, **options)
+        for _ in range(60):
+            damaged = bytearray(data)
+            for _ in range(random.choice([1, 1, 2, 5])):
+                damaged[random.randrange(3, len(data))] = random.randrange(256)
+            back(bytes(damaged[: random.choice([len(data), random.randrange(3, len(data))])]))
+
+
+@compiled
+def test_hostile_files_are_refused(photo_path: Path) -> None:
+    """With a seal that fits, so that all of the decoder sees them."""
+    data = jpegs.photo(photo_path, (48, 32), quality=70)
+    body = file.encode(data)[:-4]
+    random = Random(8)
+    for _ in range(300):
+        hostile = bytearray(body)
+        for _ in range(random.choice([1, 1, 3])):
+            at = random.randrange(3, random.choice([40, len(body)]))
+            hostile[at] = random.randrange(256)
+        try:
+            found = file.decode(seal(bytes(hostile)), max_pixels=1 << 20)
+        except PixelzipError:
+            continue
+        assert found == data  # what changed was the name's ending, or says the same
+
+
+def test_damage_shows(jpeg: bytes) -> None:
+    coded = bytearray(file.encode(jpeg))
+    coded[len(coded) // 2] ^= 1
+    with pytest.raises(FormatError, match="checksum"):
+        file.decode(bytes(coded))
+
+
+@compiled
+def test_limits(jpeg: bytes) -> None:
+    coded = file.encode(jpeg)
+    with pytest.raises(LimitError, match="360x240"):
+        file.decode(coded, max_pixels=1000)
+    with pytest.raises(LimitError, match="360x240"):
+        pixelzip.info(coded, max_pixels=1000)
+
+
+def test_endings() -> None:
+    data = b"\xff\xd8\xff\xd9"
+    for ending, kept in ((".jpg", ".jpg"), (".JPEG", ".JPEG"), ("", ".jpg"), (".a/b", ".jpg")):
+        assert file.ending(file.encode(data, ending=ending)[:16]) == kept
+
+
+@compiled
+def test_without_a_compiler(jpeg: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """JPEGs are kept all the same; files with a model cannot be decoded, and it says why."""
+    coded = file.encode(jpeg)
+    monkeypatch.setattr(native, "library", lambda name: None)
+    syntax.library.cache_clear()
+    model.library.cache_clear()
+    try:
+        assert file.describe(back(jpeg)).form != Form.MODEL
+        with pytest.raises(MissingLibraryError, match="without a C compiler"):
+            file.decode(coded)
+        with pytest.raises(MissingLibraryError):
+            pixelzip.info(coded)
+    finally:
+        monkeypatch.undo()
+        syntax.library.cache_clear()
+        model.library.cache_clear()
+
+
+@compiled
+def test_a_prior_that_is_not_the_format_s_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prior, "SHA256", "0" * 64)
+    with pytest.raises(PixelzipError, match=r"prior\.xz is damaged"):
+        prior.load((1, 1, 1, 1), np.zeros(4, np.int32))
+
+
+# --- In Python ------------------------------------------------------------------------------------
+
+
+def test_compress_keeps_jpegs(jpeg: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpeg"
+    path.write_bytes(jpeg)
+    coded = pixelzip.compress(path)
+    assert pixelzip.holds_jpeg(coded)
+    assert pixelzip.original(coded) == jpeg
+    assert file.ending(coded) == ".jpeg"
+    assert pixelzip.original(pixelzip.compress(jpeg)) == jpeg
+    with Image.open(path) as image:
+        pixels = np.asarray(image)
+    assert np.array_equal(pixelzip.decompress_array(coded), pixels)
+    assert np.array_equal(np.asarray(pixelzip.decompress(coded)), pixels)
+    about = pixelzip.info(coded)
+    assert (about.width, about.height, about.mode) == (360, 240, "RGB")
+    assert pixelzip.peek(coded).width == 360
+
+
+def test_pixels_can_be_coded_in_its_place(jpeg: bytes) -> None:
+    with Image.open(io.BytesIO(jpeg)) as image:
+        small = image.crop((0, 0, 24, 16))
+    data = io.BytesIO()
+    small.save(data, "JPEG")
+    coded = pixelzip.compress(data.getvalue(), pixels=True, network="none")
+    assert not pixelzip.holds_jpeg(coded)
+    with pytest.raises(FormatError, match="holds a picture"):
+        pixelzip.original(coded)
+
+
+def test_many_at_once(jpeg: bytes) -> None:
+    grey = np.full((3, 5), 7, np.uint8)
+    files = pixelzip.compress_many([grey, jpeg, grey])
+    assert [pixelzip.holds_jpeg(one) for one in files] == [False, True, False]
+    sizes = [image.size for image in pixelzip.decompress_many(files)]
+    assert sizes == [(5, 3), (360, 240), (5, 3)]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_pillow_opens_them(photo_path: Path, mode: str) -> None:
+    data = jpegs.photo(photo_path, (64, 48), mode, quality=80, dpi=(72, 72))
+    coded = io.BytesIO(pixelzip.compress(data))
+    with Image.open(coded) as image, Image.open(io.BytesIO(data)) as wanted:
+        assert (image.size, image.mode, image.format) == (wanted.size, mode, "PXZ")
+        assert image.info["dpi"] == wanted.info["dpi"]
+        assert image.tobytes() == wanted.tobytes()
