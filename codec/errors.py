@@ -43,6 +43,10 @@ class UnsupportedImageError(PixelzipError):
     """The image holds something that a .pxz file cannot keep (animation, CMYK, floats...)."""
 
 
+class NotAnImageError(UnsupportedImageError, TypeError):
+    """What was given is of a type that holds no image."""
+
+
 class TrainingError(PixelzipError):
     """Training cannot begin or go on: no images, or a checkpoint of something else."""
 

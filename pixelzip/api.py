@@ -40,6 +40,7 @@ from pixelzip.codec.container import MAGIC, MAX_PIXELS, header_of, unpack
 from pixelzip.codec.errors import (
     FormatError,
     LimitError,
+    NotAnImageError,
     PixelzipError,
     RegionError,
     UnsuitableNetworkError,
@@ -100,9 +101,10 @@ def compress(
     ``"cuda"``) is where the network runs; neither changes the result. ``strip`` drops the metadata,
     except palette and transparency.
 
-    Raises UnsupportedImageError if the image cannot be kept, LimitError if it is too large,
-    UnknownNetworkError or NetworkFileError if the network cannot be had, UnsuitableNetworkError if
-    it has no such class, DeviceError if there is no such device.
+    Raises UnsupportedImageError if the image cannot be kept (NotAnImageError, also a TypeError, if
+    it is none of these), LimitError if it is too large, UnknownNetworkError or NetworkFileError if
+    the network cannot be had, UnsuitableNetworkError if it has no such class, DeviceError if there
+    is no such device.
     """
     return compress_many(
         [image],
@@ -140,7 +142,7 @@ def compress_many(
                 made[number] = encode_jpeg(jpeg, name=image, threads=threads)
         else:
             batch[number] = to_picture(image, strip=strip)
-    coded = _encode(
+    coded = encode_many(
         list(batch.values()), network, origin, label, tile_size, threads, device, None
     )
     made.update(zip(batch, coded, strict=True))
@@ -250,7 +252,7 @@ def decompress_many(
     Raises what `decompress` raises, and then none of the images comes back.
     """
     stored = [_bytes(data) for data in files]
-    decoded = _decode_all(stored, networks, threads, device, None, max_pixels)
+    decoded = decode_many(stored, networks, threads, device, None, max_pixels)
     return [pictures.to_pillow(picture) for picture in decoded]
 
 
@@ -264,7 +266,7 @@ def decompress_arrays(
 ) -> list[pictures.Array]:
     """As `decompress_many`, to arrays: see `decompress_array`."""
     stored = [_bytes(data) for data in files]
-    decoded = _decode_all(stored, networks, threads, device, None, max_pixels)
+    decoded = decode_many(stored, networks, threads, device, None, max_pixels)
     return [pictures.to_array(picture) for picture in decoded]
 
 
@@ -628,7 +630,7 @@ def to_picture(image: ImageLike, *, strip: bool = False) -> Picture:
     if type(image).__module__ == "torch":
         return pictures.from_array(_of_tensor(image))
     if not isinstance(image, str | os.PathLike | bytes | bytearray | memoryview):
-        raise UnsupportedImageError(
+        raise NotAnImageError(
             f"{type(image).__name__} is no image: give a path, a Pillow image, an array of "
             "(height, width) or (height, width, channels), or a tensor of (channels, height, width)"
         )
@@ -699,10 +701,10 @@ def encode(
     progress: Callable[[float], None] | None = None,
 ) -> bytes:
     """A picture's file. ``progress`` is called with the fraction done, 0 to 1."""
-    return _encode([picture], network, origin, label, tile_size, threads, device, progress)[0]
+    return encode_many([picture], network, origin, label, tile_size, threads, device, progress)[0]
 
 
-def _encode(
+def encode_many(
     pictures: Sequence[Picture],
     network: str | None,
     origin: str,
@@ -713,17 +715,17 @@ def _encode(
     progress: Callable[[float], None] | None,
 ) -> list[bytes]:
     """The files of pictures, of that network or, if it is None, of whichever makes each smaller."""
-    from pixelzip.codec.encode import DEFAULT_TILE, encode_many
+    from pixelzip.codec import encode as codec
 
     if origin not in ("auto", "none"):
         raise ValueError(f'the origin is "auto" or "none", not {origin!r}')
     if label is not None:
         _check_label(network, label, device)
-    return encode_many(
+    return codec.encode_many(
         pictures,
         Networks(network, device),
         origins=origin == "auto",
-        tile_size=DEFAULT_TILE if tile_size is None else tile_size,
+        tile_size=codec.DEFAULT_TILE if tile_size is None else tile_size,
         label=label,
         threads=threads or available_threads(),
         progress=progress,
@@ -771,11 +773,11 @@ def decode(
             raise RegionError("the image is an animation, which is decoded whole")
         x, y, width, height = region
         return partial.region((y, x, height, width), progress)
-    (picture,) = _decode_all([data], networks, threads, device, progress, max_pixels)
+    (picture,) = decode_many([data], networks, threads, device, progress, max_pixels)
     return picture
 
 
-def _decode_all(
+def decode_many(
     files: Sequence[bytes],
     networks: Sequence[str],
     threads: int | None,
@@ -783,8 +785,9 @@ def _decode_all(
     progress: Callable[[float], None] | None,
     max_pixels: int,
 ) -> list[Picture]:
+    """The pictures of several files, all of whose tiles step at once."""
     from pixelzip import jpegs
-    from pixelzip.codec.decode import decode_many
+    from pixelzip.codec import decode as codec
 
     threads = threads or available_threads()
     made: dict[int, Picture] = {}
@@ -792,7 +795,7 @@ def _decode_all(
     for number, data in enumerate(files):
         if holds_jpeg(data):
             made[number] = jpegs.picture(data, threads=threads, max_pixels=max_pixels)
-    decoded = decode_many(
+    decoded = codec.decode_many(
         [files[number] for number in others],
         _finder(networks, device),
         threads=threads,
@@ -915,6 +918,8 @@ def _opened(data: DataLike) -> IO[bytes]:
 def _bytes(data: DataLike) -> bytes:
     if isinstance(data, bytes | bytearray | memoryview):
         return bytes(data)
+    if not isinstance(data, str | os.PathLike):
+        raise TypeError(f"a .pxz file is bytes or a path, not {type(data).__name__}")
     return Path(data).read_bytes()
 
 

@@ -1,7 +1,8 @@
 """The work of one file after the other, here or in other processes; nothing of it is printed.
 
-Each kind of work is a function that makes one output from one input, and only this process writes
-files, so nothing else needs cleaning up when it is interrupted.
+A `Work` makes what becomes of files, and never raises what is a file's own fault: `Alone` one by
+one, `Together` several small ones in one go, which costs far less. Only this process writes files
+(`written`), so nothing else needs cleaning up when it is interrupted.
 """
 
 from __future__ import annotations
@@ -12,21 +13,31 @@ import sys
 import threading
 import time
 import warnings
-from collections import deque
-from collections.abc import Callable, Generator
+from abc import ABC, abstractmethod
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from itertools import islice, takewhile
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pixelzip import files
 from pixelzip.codec.errors import PixelzipError, UncachedWarning
 from pixelzip.files import STANDARD, Job
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    from concurrent.futures import Future, ProcessPoolExecutor
 
     from pixelzip.api import Info
 
 Fraction = Callable[[float], None]
+Result = TypeVar("Result")
+
+TOGETHER = 2**15
+"""The pixels of files that are coded together: more of them gain nothing."""
+_MOST_FILES, _MOST_BYTES = 256, 2**20  # of those that are handed to a process at a time
+_LEAST_BYTES = 4096  # that a file counts for: opening, reading and writing one takes time, too
 
 
 @dataclass(frozen=True)
@@ -47,43 +58,227 @@ class Report:
 
 @dataclass(frozen=True)
 class Done:
-    """What became of one file. ``error`` is the sentence to print if it failed."""
+    """What became of one file."""
 
     report: Report | None = None
     line: str = ""
     data: bytes = b""
     notes: list[str] = field(default_factory=list)
+    not_kept: tuple[str, ...] = ()
+    """What the file held besides, and its output does not: "text", "resolution"..."""
     more: dict[str, Any] = field(default_factory=dict)  # that only JSON says
     error: str = ""
+    """The sentence to print if it failed."""
+    skipped: str = ""
+    """Why it was left out, though nothing failed."""
+    unneeded: str = ""
+    """Why there was nothing to do."""
+    is_larger: bool = False
+    """Whether a compressed file is larger than what it was made of."""
+    may_replace: bool = False
+    """Whether the output takes the place of one that is there, even unforced."""
+    may_remove: bool = False
+    """Whether it is proven that all of the input comes back of the output."""
+    is_removed: bool = False
+    """Whether the input is no more."""
+
+    @property
+    def verdict(self) -> str:
+        """``failed``, ``skipped``, ``unneeded`` or ``done``."""
+        if self.error:
+            return "failed"
+        return "skipped" if self.skipped else "unneeded" if self.unneeded else "done"
 
 
-class Work:
-    """A file's work: ``work(job, progress)`` never raises what is the file's own fault."""
+@dataclass
+class Totals:
+    """What became of all files of a run; the fields are the keys of ``totals`` in JSON."""
+
+    files: int = 0
+    verdicts: Counter[str] = field(default_factory=Counter)
+    """`Done.verdict` -> files."""
+    bytes_in: int = 0
+    bytes_out: int = 0
+    """These two of the files that are done."""
+    larger: int = 0
+    """Compressed files that are larger than what they were made of."""
+    removed: int = 0
+    """Inputs that are no more."""
+    skipped: Counter[str] = field(default_factory=Counter)
+    unneeded: Counter[str] = field(default_factory=Counter)
+    """Reason -> files."""
+    not_kept: Counter[str] = field(default_factory=Counter)
+    """What was not kept -> of how many files."""
+
+    def add(self, done: Done) -> None:
+        """Count a file."""
+        self.files += 1
+        self.verdicts[done.verdict] += 1
+        match done.verdict:
+            case "skipped":
+                self.skipped[done.skipped] += 1
+            case "unneeded":
+                self.unneeded[done.unneeded] += 1
+            case "done":
+                self.not_kept.update(done.not_kept)
+                self.removed += done.is_removed
+                self.larger += done.is_larger
+                if done.report is not None:
+                    self.bytes_in += done.report.bytes_in
+                    self.bytes_out += done.report.bytes_out or 0
+
+    @property
+    def ratio(self) -> float | None:
+        """The bytes after for each one before."""
+        both = self.bytes_in and self.bytes_out
+        return round(self.bytes_out / self.bytes_in, 6) if both else None
+
+    @property
+    def status(self) -> int:
+        """The exit status: 1 if a file failed, 3 if something was left out, else 0."""
+        if self.verdicts["failed"]:
+            return 1
+        return 3 if self.skipped or self.not_kept else 0
+
+
+class Work(ABC):
+    """What makes one output of one input, or several of several."""
+
+    @abstractmethod
+    def some(self, jobs: Sequence[Job], progress: Fraction | None = None) -> list[Done]:
+        """What became of the first of the jobs, one or as many as go together.
+
+        ``progress`` is called with how many of them are done, in fractions of a file.
+        """
+
+    def __call__(self, job: Job, progress: Fraction | None = None) -> Done:
+        """What became of one job."""
+        (done,) = self.some([job], progress)
+        return done
+
+
+class Alone(Work):
+    """One file at a time: ``make(job, progress)``."""
 
     def __init__(self, make: Callable[[Job, Fraction | None], Done]) -> None:
         self.make = make
 
-    def __call__(self, job: Job, progress: Fraction | None = None) -> Done:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UncachedWarning)
-            done = self._do(job, progress)
-        for warning in caught:
-            if not issubclass(warning.category, UncachedWarning):
-                warnings.warn_explicit(
-                    warning.message, warning.category, warning.filename, warning.lineno
-                )
-        notes = {str(w.message): None for w in caught if issubclass(w.category, UncachedWarning)}
-        return replace(done, notes=[*done.notes, *notes])
+    def some(self, jobs: Sequence[Job], progress: Fraction | None = None) -> list[Done]:
+        with _noting() as notes:
+            done = _guarded(lambda: self.make(jobs[0], progress), jobs[0])
+        return [replace(done, notes=[*done.notes, *notes])]
 
-    def _do(self, job: Job, progress: Fraction | None) -> Done:
-        try:
-            return self.make(job, progress)
-        except PixelzipError as error:
-            return Done(error=str(error))
-        except OSError as error:
-            return Done(error=os_sentence(error, job.source))
-        except MemoryError:
-            return Done(error="there is not enough memory; try a smaller --tile or fewer --jobs")
+
+class Item(Protocol):
+    """What was read of a file."""
+
+    @property
+    def pixels(self) -> int:
+        """How much work it is."""
+
+
+Taken = TypeVar("Taken", bound=Item)
+Coded = TypeVar("Coded")
+
+
+@dataclass(frozen=True)
+class Steps(ABC, Generic[Taken, Coded]):
+    """A file's work in three steps, of which the second is done for several files at once.
+
+    Its fields say what is asked for; these two have no say in what becomes of a file.
+    """
+
+    threads: int = 1
+    device: str = "cpu"
+
+    @abstractmethod
+    def take(self, job: Job) -> Taken | Done:
+        """Read it; or say what became of it, if that is all."""
+
+    @abstractmethod
+    def code(self, items: Sequence[Taken], progress: Fraction | None) -> Sequence[Coded]:
+        """The long part. ``progress`` is called with the fraction done, 0 to 1."""
+
+    @abstractmethod
+    def finish(self, job: Job, item: Taken, coded: Coded, seconds: float) -> Done:
+        """Make what is to be written. ``seconds`` is the file's share of the time of all."""
+
+
+class Together(Work, Generic[Taken, Coded]):
+    """Small files together, as many as have `TOGETHER` pixels; a large one alone."""
+
+    def __init__(self, steps: Steps[Taken, Coded]) -> None:
+        self.steps = steps
+
+    def some(self, jobs: Sequence[Job], progress: Fraction | None = None) -> list[Done]:
+        start = time.perf_counter()
+        became: list[Taken | Done] = []
+        pixels = 0
+        with _noting() as notes:
+            for job in jobs:
+                item = _guarded(partial(self.steps.take, job), job)
+                became.append(item)
+                pixels += 0 if isinstance(item, Done) else item.pixels
+                if pixels >= TOGETHER:
+                    break
+            taken = [(job, item) for job, item in zip(jobs, became, strict=False)
+                     if not isinstance(item, Done)]  # fmt: skip
+            coded = iter(self._code(taken, progress) if taken else ())
+            each = (time.perf_counter() - start) / max(1, pixels)  # seconds a pixel
+            done = [
+                item if isinstance(item, Done) else self._finish(job, item, next(coded), each)
+                for job, item in zip(jobs, became, strict=False)
+            ]
+        done[0] = replace(done[0], notes=[*done[0].notes, *notes])
+        return done
+
+    def _code(
+        self, taken: Sequence[tuple[Job, Taken]], progress: Fraction | None
+    ) -> Sequence[Coded | Done]:
+        """All at once; if that fails each alone, to see which of them it was."""
+
+        def count(part: float) -> None:
+            if progress is not None:
+                progress(part * len(taken))
+
+        items = [item for _, item in taken]
+        coded = _guarded(lambda: self.steps.code(items, count), taken[0][0])
+        if not isinstance(coded, Done):
+            return coded
+        return [coded] if len(taken) == 1 else [self._code([one], None)[0] for one in taken]
+
+    def _finish(self, job: Job, item: Taken, coded: Coded | Done, each: float) -> Done:
+        if isinstance(coded, Done):
+            return coded
+        return _guarded(lambda: self.steps.finish(job, item, coded, each * item.pixels), job)
+
+
+def _guarded(do: Callable[[], Result], job: Job) -> Result | Done:
+    """Do it, or say what is wrong with the file."""
+    try:
+        return do()
+    except PixelzipError as error:
+        return Done(error=str(error))
+    except OSError as error:
+        return Done(error=os_sentence(error, job.source))
+    except MemoryError:
+        return Done(error="there is not enough memory; try a smaller --tile or fewer --jobs")
+
+
+@contextmanager
+def _noting() -> Iterator[list[str]]:
+    """Warnings of ours, as they come to be known at the end; others go their way."""
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UncachedWarning)
+        yield notes
+    for warning in caught:
+        if not issubclass(warning.category, UncachedWarning):
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+        elif str(warning.message) not in notes:
+            notes.append(str(warning.message))
 
 
 def os_sentence(error: OSError, known: str) -> str:
@@ -94,6 +289,7 @@ def os_sentence(error: OSError, known: str) -> str:
 
 
 def read(job: Job) -> bytes:
+    """What is in a job's source. Raises OSError."""
     if job.data is not None:
         return job.data
     if job.source == STANDARD:
@@ -102,12 +298,14 @@ def read(job: Job) -> bytes:
 
 
 def line(report: Report) -> str:
+    """What people are told of a file that became another one."""
     sizes = f"{report.bytes_in:,} -> {report.bytes_out:,} bytes"
     rest = f"{sizes}, {report.bits_per_dim:.3f} bits/dim, {report.seconds:.2f} s"
     return f"{report.input} -> {report.output}: {rest}"
 
 
-def report(job: Job, about: Info, bytes_in: int, bytes_out: int | None, start: float) -> Report:
+def report(job: Job, about: Info, bytes_in: int, bytes_out: int | None, seconds: float) -> Report:
+    """The report on a job, of which a ``.pxz`` file was read or made."""
     return Report(
         input=job.source,
         output=job.target,
@@ -117,65 +315,191 @@ def report(job: Job, about: Info, bytes_in: int, bytes_out: int | None, start: f
         bytes_in=bytes_in,
         bytes_out=bytes_out,
         bits_per_dim=about.bits_per_dim,
-        seconds=round(time.perf_counter() - start, 3),
+        seconds=round(seconds, 3),
         networks=about.networks,
     )
 
 
-def do(job: Job, work: Work, force: bool, progress: Fraction | None) -> Done:
-    objection = files.objection(job, force=force)
-    return work(job, progress) if objection is None else Done(error=objection)
+# Where and when the work is done.
 
 
-def written(job: Job, done: Done, force: bool) -> Done:
-    """Put what was made where it belongs."""
-    if done.error or job.target is None:
+@dataclass(frozen=True)
+class Rules:
+    """How outputs are written."""
+
+    force: bool = False
+    """Over files that are there."""
+    checks_existing: bool = False
+    """Files that are there are the work's to look at."""
+    alike: bool = False
+    """With the mode and the time of their sources."""
+    removes: bool = False
+    """And then the sources go, if it is proven that all of them comes back."""
+
+
+def all_done(
+    todo: Sequence[Job], work: Work, rules: Rules, *, jobs: int = 1, progress: Fraction | None
+) -> Generator[tuple[Job, Done], None, None]:
+    """What became of each job, in order, done here or by several processes."""
+    some = partial(_some, work, rules)
+    if min(jobs, len(todo)) > 1 and all(job.source != STANDARD for job in todo):
+        yield from _in_processes(todo, some, jobs)
+        return
+    at = 0
+    while at < len(todo):
+        done = some(todo[at : at + _MOST_FILES], progress)
+        yield from zip(todo[at:], done, strict=False)
+        at += len(done)
+
+
+def _some(
+    work: Work, rules: Rules, jobs: Sequence[Job], progress: Fraction | None = None
+) -> list[Done]:
+    """What became of the first of the jobs: of those that need no work, or go together."""
+    settled = [_settled(job, rules) for job in jobs]
+    ready = list(takewhile(lambda pair: pair[1] is None, zip(jobs, settled, strict=True)))
+    if ready:
+        return work.some([job for job, _ in ready], progress)
+    return [done for done in takewhile(lambda done: done is not None, settled) if done]
+
+
+def _settled(job: Job, rules: Rules) -> Done | None:
+    """What became of a job that there is nothing to do for."""
+    if job.refusal is not None:
+        why = job.refusal.why
+        return Done(skipped=why) if job.refusal.is_missed else Done(unneeded=why)
+    objection = files.objection(job, force=rules.force or rules.checks_existing)
+    return None if objection is None else Done(error=objection)
+
+
+def written(job: Job, done: Done, rules: Rules) -> Done:
+    """Put what was made where it belongs, and take away what it was made of if that is wanted."""
+    if done.verdict != "done" or job.target is None:
         return done
     try:
         if job.target == STANDARD:
             files.pour(done.data, sys.stdout.buffer)
         else:
-            files.write(job.target, done.data, force=force, makes_folder=job.makes_folder)
+            files.write(
+                job.target,
+                done.data,
+                force=rules.force or done.may_replace,
+                makes_folder=job.makes_folder,
+                like=job.source if rules.alike and job.source != STANDARD else None,
+            )
     except OSError as error:
         name = "standard output" if job.target == STANDARD else job.target
         return Done(error=f"{name} cannot be written: {error.strerror or error}")
-    return done
+    if not (rules.removes and done.may_remove):
+        return done
+    try:
+        files.replaced(job.source, job.target, done.data)
+    except OSError as error:
+        return replace(done, notes=[*done.notes, f"not removed: {os_sentence(error, job.source)}"])
+    return replace(done, is_removed=True)
 
 
-def in_processes(
-    todo: list[Job], work: Work, jobs: int, force: bool
+def _in_processes(
+    todo: Sequence[Job], some: Callable[[Sequence[Job]], list[Done]], jobs: int
 ) -> Generator[tuple[Job, Done], None, None]:
     """Do the work in other processes; the results in order, and never many of them waiting."""
     import multiprocessing  # slow to load, and one file needs none
-    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
 
-    pool = ProcessPoolExecutor(
-        min(jobs, len(todo)), multiprocessing.get_context("spawn"), initializer=_start_worker
-    )
-    waiting: deque[tuple[Job, Future[Done]]] = deque()
+    crew, left = _Crew(min(jobs, len(todo))), _handfuls(todo, jobs)
+    waiting: deque[tuple[Sequence[Job], Future[list[Done]]]] = deque()
     try:
-        for job in todo:
-            if len(waiting) == 2 * jobs:
-                yield _result(*waiting.popleft())
-            waiting.append((job, pool.submit(do, job, work, force, None)))
-        while waiting:
-            yield _result(*waiting.popleft())
+        while True:
+            for handful in islice(left, 2 * jobs - len(waiting)):
+                waiting.append((handful, crew.submit(some, handful)))
+            if not waiting:
+                break
+            handful, future = waiting.popleft()
+            try:
+                done = future.result()
+            except BrokenProcessPool:
+                # Whose fault it was shows when all that were at work are done again, one by one.
+                crew.dismiss()
+                suspects = [*handful, *(job for others, _ in waiting for job in others)]
+                waiting.clear()
+                yield from _one_by_one(suspects, some)
+                continue
+            if rest := handful[len(done) :]:
+                waiting.appendleft((rest, crew.submit(some, rest)))
+            yield from zip(handful, done, strict=False)
     except BaseException:
         for child in multiprocessing.active_children():
             child.terminate()
         raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        crew.dismiss()
 
 
-def _result(job: Job, future: Future[Done]) -> tuple[Job, Done]:
+def _one_by_one(
+    suspects: Sequence[Job], some: Callable[[Sequence[Job]], list[Done]]
+) -> Generator[tuple[Job, Done], None, None]:
+    """Jobs done each alone, so that a process that is killed costs that job only."""
     from concurrent.futures.process import BrokenProcessPool
 
+    crew = _Crew(1)
     try:
-        return job, future.result()
-    except BrokenProcessPool:
-        reason = "a process was killed at work, perhaps for want of memory; try fewer --jobs"
-        return job, Done(error=reason)
+        for job in suspects:
+            try:
+                (done,) = crew.submit(some, [job]).result()
+            except BrokenProcessPool:
+                crew.dismiss()
+                reason = "its process was killed, perhaps for want of memory; try fewer --jobs"
+                done = Done(error=reason)
+            yield job, done
+    finally:
+        crew.dismiss()
+
+
+class _Crew:
+    """Processes, which start when there is work, and again after they have been dismissed."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._pool: ProcessPoolExecutor | None = None
+
+    def submit(
+        self, some: Callable[[Sequence[Job]], list[Done]], jobs: Sequence[Job]
+    ) -> Future[list[Done]]:
+        """Have it done. What it gives raises BrokenProcessPool if a process was killed."""
+        import multiprocessing
+        from concurrent.futures import Future, ProcessPoolExecutor
+        from concurrent.futures.process import BrokenProcessPool
+
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self._number, context, initializer=_start_worker)
+        try:
+            return self._pool.submit(some, jobs)
+        except BrokenProcessPool as error:
+            broken: Future[list[Done]] = Future()
+            broken.set_exception(error)
+            return broken
+
+    def dismiss(self) -> None:
+        """Let them go; what they had not begun is not done."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+
+def _handfuls(todo: Sequence[Job], jobs: int) -> Iterator[Sequence[Job]]:
+    """Jobs to hand to a process at a time: small files in such numbers that all get some."""
+    most = max(1, min(_MOST_FILES, len(todo) // (4 * jobs)))
+    handful: list[Job] = []
+    size = 0
+    for job in todo:
+        weight = max(_LEAST_BYTES, files.size(job.source))
+        if handful and (size + weight > _MOST_BYTES or len(handful) == most):
+            yield handful
+            handful, size = [], 0
+        handful.append(job)
+        size += weight
+    yield handful
 
 
 def _start_worker() -> None:

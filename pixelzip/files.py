@@ -6,10 +6,10 @@ import errno
 import os
 import select
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import IO
 
 STANDARD = "-"
@@ -25,6 +25,24 @@ _BINARY: int = getattr(os, "O_BINARY", 0)
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """Why a file is not taken."""
+
+    why: str
+    is_missed: bool = True
+    """Whether that leaves out something that somebody may have counted on."""
+
+
+Judge = Callable[[str], Refusal | None]
+"""Whether a file is taken that lies in a folder, by its lower-case suffix."""
+
+HIDDEN = Refusal("hidden", is_missed=False)
+TWICE = Refusal("named before", is_missed=False)
+OWN_OUTPUT = Refusal("the folder of the output", is_missed=False)
+LINK = Refusal("links to folders are not followed")
+
+
+@dataclass(frozen=True)
 class Job:
     """One file to read and one to make of it, or the reason why that cannot be."""
 
@@ -33,132 +51,181 @@ class Job:
     error: str | None = None
     makes_folder: bool = False
     """Whether the target's folder is made if it is not there."""
+    refusal: Refusal | None = None
+    """Why there is nothing to make of it."""
     data: bytes | None = None
     """What is in the source, where it has been read already."""
+    original: str | None = None
+    """The file that the source is to be compared with."""
 
 
-def find(sources: Sequence[str], wanted: Callable[[str], bool], *, recursive: bool) -> list[Job]:
+def find(sources: Sequence[str], judge: Judge, *, recursive: bool) -> list[Job]:
     """A job without a target for each input file.
 
-    A folder stands for the files below it whose lower-case suffix is ``wanted``, sorted.
+    A folder stands for all the files below it, sorted, those that ``judge`` refuses as jobs that
+    say why.
     """
-    found = [each for source in sources for each in _find(source, wanted, recursive)]
-    return [Job(file, None, error) for file, _, error in found]
+    found = [place for source in sources for place in _find(source, judge, recursive, None)]
+    return [place.job for place in _once(found)]
 
 
 def plan(
     sources: Sequence[str],
     output: str | None,
     suffix: str | Callable[[str], str],
-    wanted: Callable[[str], bool],
+    judge: Judge,
     *,
     recursive: bool,
+    listed: Sequence[str] = (),
 ) -> list[Job]:
     """Pair each input file, as in `find`, with its output file.
 
-    Outputs are named after the inputs, with ``suffix`` (or what that says of an input), and lie
-    next to them; or all in the folder ``output``, those from an input folder as they lie in that;
-    or ``output`` is the file to make of a single input. Raises PlanError if several inputs are to
-    become one file.
+    Outputs are named after the inputs, with ``suffix`` (or what that says of an input) in place of
+    one that ``judge`` takes, and lie next to them; or all in the folder ``output``, those from an
+    input folder as they lie in that, and ``listed`` files as they are named; or ``output`` is the
+    file to make of a single input. Inputs whose outputs would have the same name keep their own
+    suffixes besides. Raises PlanError if several inputs are to become one file.
     """
-    found = [file for source in sources for file in _find(source, wanted, recursive)]
-    several = len(sources) > 1 or any(recursive and os.path.isdir(source) for source in sources)
+    to_folder = output is not None and (output.endswith(os.sep) or os.path.isdir(output))
+    several = len(sources) + len(listed) > 1 or any(
+        recursive and os.path.isdir(source) for source in (*sources, *listed)
+    )
     if output in _STANDARD_OUTPUT:
         output = STANDARD
-    if output == STANDARD or (output is None and list(sources) == [STANDARD]):
+    prune = output if to_folder or (several and output is not None) else None
+    found = [place for source in sources for place in _find(source, judge, recursive, prune)]
+    for source in listed:
+        kept = os.path.normpath(source).lstrip(os.sep)
+        folder = "" if kept.startswith(os.pardir + os.sep) else os.path.dirname(kept)
+        found += [
+            replace(place, name=os.path.join(folder, place.name))
+            for place in _find(source, judge, recursive, prune)
+        ]
+    found = _once(found)
+    if output == STANDARD or (output is None and [*sources, *listed] == [STANDARD]):
         if several:
             raise PlanError("only one image can go to standard output")
-        return [Job(source, STANDARD, error) for source, _, error in found]
+        return [replace(place.job, target=STANDARD) for place in found]
     if output is None:
         if STANDARD in sources:
             raise PlanError(
                 "standard input needs an output file: -o FILE, or -o - for standard output"
             )
-        jobs = [_named(file, file, suffix, error) for file, _, error in found]
-    elif several or output.endswith(os.sep) or os.path.isdir(output):
+        beside = [replace(place, name=place.job.source) for place in found]
+        return _named(beside, suffix, judge, None)
+    if several or to_folder:
         if os.path.exists(output) and not os.path.isdir(output):
             raise PlanError(f"{output} is a file; several inputs need a folder to go to")
-        jobs = []
-        for file, relative, error in found:
-            name = "stdin" if file == STANDARD else relative
-            jobs.append(_named(file, name, suffix, error, output))
-    else:
-        jobs = [Job(source, output, error) for source, _, error in found]
-    return jobs
+        return _named(found, suffix, judge, output)
+    return [replace(place.job, target=output) for place in found]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A file that was found, and its path below the folder that was asked for."""
+
+    job: Job
+    name: str
+
+    @property
+    def is_to_do(self) -> bool:
+        """Whether anything is to become of it."""
+        return not self.job.error and self.job.refusal is None
+
+
+def _once(places: Sequence[_Place]) -> list[_Place]:
+    """Places, those of files that had one before as such."""
+    first = {place.job.source: place for place in reversed(places)}
+    return [
+        place if place is first[place.job.source] or place.job.source == STANDARD
+        else replace(place, job=replace(place.job, refusal=TWICE))
+        for place in places
+    ]  # fmt: skip
 
 
 def _named(
-    file: str,
-    name: str,
+    places: Sequence[_Place],
     suffix: str | Callable[[str], str],
-    error: str | None,
-    folder: str | None = None,
-) -> Job:
-    """The job that makes a file of that name and suffix, if it is one that a file can have."""
-    if error is not None or not Path(name).name:
-        return Job(file, error=error or "this is not the name of a file")
-    ending = suffix if isinstance(suffix, str) else suffix(file)
-    target = str(Path(folder or "", name).with_suffix(ending))
-    return Job(file, target, makes_folder=folder is not None)
+    judge: Judge,
+    folder: str | None,
+) -> list[Job]:
+    """Jobs with targets in a folder, or each beside its source; no two have the same."""
+
+    def short(name: str, suffix: str) -> str:
+        stem, ending = os.path.splitext(name)
+        stem = stem if judge(ending.lower()) is None else name
+        return stem if stem.lower().endswith(suffix.lower()) else stem + suffix
+
+    ending_of = suffix if callable(suffix) else lambda _source: suffix
+    suffixes = [ending_of(place.job.source) if place.is_to_do else "" for place in places]
+    names = [short(place.name, ending) for place, ending in zip(places, suffixes, strict=True)]
+    wanted = Counter(n for n, place in zip(names, places, strict=True) if place.is_to_do)
+    jobs: list[Job] = []
+    taken: dict[str, str] = {}  # target -> source
+    for place, name, ending in zip(places, names, suffixes, strict=True):
+        job = place.job
+        if place.is_to_do and not os.path.basename(place.name):
+            job = replace(job, error="this is not the name of a file")
+        elif place.is_to_do:
+            name = name if wanted[name] == 1 else place.name + ending
+            target = os.path.join(folder or "", name)
+            other = taken.get(os.path.realpath(target))
+            if other is None:
+                taken[os.path.realpath(target)] = job.source
+                job = replace(job, target=target, makes_folder=folder is not None)
+            else:
+                error = f"it would become {target}, and so does {other}; name it with -o"
+                job = replace(job, error=error)
+        jobs.append(job)
+    return jobs
 
 
-def _find(
-    source: str, wanted: Callable[[str], bool], recursive: bool
-) -> Iterator[tuple[str, str, str | None]]:
-    """(file, its path relative to the folder that was asked for, what is wrong)."""
+def _find(source: str, judge: Judge, recursive: bool, output: str | None) -> Iterator[_Place]:
+    """All the files that a source stands for, but for those in the folder ``output``."""
+    name = "stdin" if source == STANDARD else os.path.basename(source)
     if source == STANDARD or not os.path.isdir(source):
-        yield source, os.path.basename(source), None
+        yield _Place(Job(source), name)
         return
     if not recursive:
-        yield source, os.path.basename(source), "it is a folder; add --recursive"
+        yield _Place(Job(source, error="it is a folder; add --recursive"), name)
         return
     unreadable: list[OSError] = []
     empty = True
     for folder, folders, names in os.walk(source, onerror=unreadable.append):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        inner: list[str] = []
+        for name in sorted(folders):
+            path = os.path.join(folder, name)
+            job = Job(path)
+            if name.startswith("."):
+                job = replace(job, refusal=HIDDEN)
+            elif output is not None and os.path.realpath(path) == os.path.realpath(output):
+                job = replace(job, refusal=OWN_OUTPUT)
+            elif os.path.islink(path):
+                job = replace(job, refusal=LINK)
+            else:
+                inner.append(name)
+                continue
+            yield _Place(job, os.path.relpath(path, source))
+        folders[:] = inner
         for name in sorted(names):
-            if wanted(os.path.splitext(name)[1].lower()) and not name.startswith("."):
-                empty = False
-                file = os.path.join(folder, name)
-                special = os.path.exists(file) and not _is_regular(file)
-                error = "it is not a regular file; name it to read it" if special else None
-                yield file, os.path.relpath(file, source), error
+            path = os.path.join(folder, name)
+            job = _judged(path, name, judge)
+            empty = empty and job.refusal is not None
+            yield _Place(job, os.path.relpath(path, source))
     for trouble in unreadable:
-        name = os.fspath(trouble.filename)
-        yield name, os.path.relpath(name, source), f"the folder cannot be read: {trouble.strerror}"
+        path = os.fspath(trouble.filename)
+        job = Job(path, error=f"the folder cannot be read: {trouble.strerror}")
+        yield _Place(job, os.path.relpath(path, source))
     if empty and not unreadable:
-        yield source, os.path.basename(source), "there is nothing to do in this folder"
+        yield _Place(Job(source, error="there is nothing to do in this folder"), source)
 
 
-def take_turns(jobs: Sequence[Job], made: Mapping[str, str]) -> tuple[list[Job], list[Job]]:
-    """The jobs to do now, and those that wait because others of ``jobs`` have the same target.
-
-    The first input that can become a file does. ``made`` is what became of which source: whoever
-    waited for that has an error.
-    """
-    now: list[Job] = []
-    later: list[Job] = []
-    taken = set[str]()
-    for job in jobs:
-        place = real_target(job)
-        if place is None:
-            now.append(job)
-        elif place in made:
-            error = f"it would become {job.target}, and so does {made[place]}; name it with -o"
-            now.append(Job(job.source, error=error))
-        elif place in taken:
-            later.append(job)
-        else:
-            taken.add(place)
-            now.append(job)
-    return now, later
-
-
-def real_target(job: Job) -> str | None:
-    """The file that a job makes, by the one name that all who make it know it by."""
-    if job.target is None or job.target == STANDARD or job.error is not None:
-        return None
-    return os.path.realpath(job.target)
+def _judged(path: str, name: str, judge: Judge) -> Job:
+    """The job of a file in a folder."""
+    refusal = HIDDEN if name.startswith(".") else judge(os.path.splitext(name)[1].lower())
+    special = refusal is None and os.path.exists(path) and not _is_regular(path)
+    error = "it is not a regular file; name it to read it" if special else None
+    return Job(path, error=error, refusal=refusal)
 
 
 def objection(job: Job, *, force: bool) -> str | None:
@@ -204,6 +271,21 @@ def read(source: str) -> bytes:
     return data
 
 
+def size(source: str) -> int:
+    """The bytes of a file, or 0 if that cannot be known."""
+    try:
+        return os.stat(source).st_size
+    except (OSError, ValueError):
+        return 0
+
+
+def existing(job: Job) -> bytes | None:
+    """What lies where a job's output is to be, if anything does. Raises OSError."""
+    if job.target in (None, STANDARD) or not os.path.isfile(job.target):
+        return None
+    return read(job.target)
+
+
 def start(source: str, count: int) -> bytes:
     """The first bytes of a regular file; of any other none, since they could be read only once."""
     if not _is_regular(source):
@@ -212,11 +294,14 @@ def start(source: str, count: int) -> bytes:
         return stream.read(count)
 
 
-def write(target: str, data: bytes, *, force: bool, makes_folder: bool = False) -> None:
+def write(
+    target: str, data: bytes, *, force: bool, makes_folder: bool = False, like: str | None = None
+) -> None:
     """Put ``data`` under the target's name at once: nobody ever sees a part of it there.
 
     It is written to ``.NAME.XXXXXXXX.part`` in the same folder, which is then renamed. Only a kill
-    in between leaves that file behind. Raises OSError, FileExistsError without ``force``.
+    in between leaves that file behind. It gets the mode and the time of the file ``like``. Raises
+    OSError, FileExistsError without ``force``.
     """
     if makes_folder:
         os.makedirs(os.path.dirname(target) or os.curdir, exist_ok=True)
@@ -224,17 +309,23 @@ def write(target: str, data: bytes, *, force: bool, makes_folder: bool = False) 
         with open(target, "wb") as stream:  # a device or a pipe cannot be replaced
             stream.write(data)
         return
+    model = os.stat(like) if like is not None and _is_regular(like) else None
+    mode = 0o666 if model is None else stat.S_IMODE(model.st_mode) & 0o777
     target = os.path.realpath(target)  # through links, so that a link stays one
     folder, name = os.path.split(target)
     partial = os.path.join(folder, f".{name[:50]}.{os.urandom(4).hex()}.part")
     try:
         # Inside of the try: Ctrl-C may strike as soon as the file is there. Unlike tempfile's, it
         # gets the permissions that the umask gives to any new file.
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, mode)
         with open(descriptor, "wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
+        if model is not None:
+            with suppress(OSError):  # not every file system has them
+                os.chmod(partial, mode)
+                os.utime(partial, ns=(model.st_atime_ns, model.st_mtime_ns))
         if os.path.exists(target) and not force:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
         os.replace(partial, target)
@@ -242,6 +333,16 @@ def write(target: str, data: bytes, *, force: bool, makes_folder: bool = False) 
         with suppress(OSError):
             os.unlink(partial)
         raise
+
+
+def replaced(source: str, target: str, data: bytes) -> None:
+    """Remove a source of which the target was made, if that is on the disk just as it was written.
+
+    Raises OSError if it is not, or if the source cannot be removed.
+    """
+    if not _is_regular(target) or read(target) != data:
+        raise OSError(errno.EIO, "what was written does not come back", target)
+    os.unlink(source)
 
 
 def pour(data: bytes, stream: IO[bytes]) -> None:

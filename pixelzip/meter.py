@@ -58,15 +58,15 @@ class Meter:
                 self._bar = bar
                 bar.start()
 
-    def _count(self) -> str:
-        number = min(self._finished + 1, self._total)
+    def _count(self, done: float = 0) -> str:
+        number = min(self._finished + int(done) + 1, self._total)
         return f"{number}/{self._total}" if self._total > 1 else ""
 
     def fraction(self, done: float) -> None:
-        """How far the present file is, 0 to 1."""
+        """How much of the present file is done, 0 to 1, or how many of those under way."""
         if self._bar is not None:
             task = self._bar.task_ids[0]
-            self._bar.update(task, completed=self._finished + done, count=self._count())
+            self._bar.update(task, completed=self._finished + done, count=self._count(done))
 
     def next(self) -> None:
         """A file is finished."""

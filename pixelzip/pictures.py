@@ -65,6 +65,24 @@ file is read, only its content; a folder is searched by these suffixes."""
 _OF_WEBP = ("exif", "icc_profile", "xmp")
 _OURS = frozenset(["HEIC", "NPY", "PAM"])
 
+_RAW = "a camera's raw file"
+UNREADABLE = {
+    **dict.fromkeys((".avifs", ".heics", ".heifs"), "a sequence of pictures"),
+    **dict.fromkeys((".jpc", ".jpf", ".jpm", ".mj2"), "JPEG 2000 by that name"),
+    **dict.fromkeys((".jls",), "JPEG-LS"),
+    **dict.fromkeys((".jxl",), "JPEG XL"),
+    **dict.fromkeys((".jxr", ".wdp"), "JPEG XR"),
+    **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef"), _RAW),
+    **dict.fromkeys((".raw", ".srw", ".x3f", ".3fr", ".iiq"), _RAW),
+    **dict.fromkeys((".psd", ".psb"), "Photoshop"),
+    **dict.fromkeys((".exr",), "OpenEXR"),
+    **dict.fromkeys((".hdr",), "Radiance"),
+    **dict.fromkeys((".xcf",), "GIMP"),
+    **dict.fromkeys((".ico", ".cur"), "ICO"),
+    **dict.fromkeys((".svg", ".svgz", ".ai", ".eps", ".pdf"), "a drawing or a document"),
+}
+"""File name suffix -> what each format of images is called that is not read."""
+
 # Formats that can be written -> the modes that they hold, and the metadata, by the names of
 # `metadata.Chunk.name`. PNG holds all.
 _NPY_MODES = frozenset(MODES) - {"P", "CMYK"}

@@ -8,7 +8,7 @@ from functools import partial
 import click
 
 from pixelzip import batch
-from pixelzip.batch import Done, Fraction, Work
+from pixelzip.batch import Alone, Done, Fraction, Rules
 from pixelzip.commands import options, running
 from pixelzip.files import Job
 
@@ -45,7 +45,9 @@ def bits(
     """
     make = partial(_bits, network=network, threads=running.threads(threads, jobs), device=device)
     todo = [Job(source) for source in sources]
-    running.run(todo, Work(make), jobs=jobs, force=False, quiet=quiet, as_json=as_json)
+    running.run(
+        todo, Alone(make), Rules(), jobs=jobs, quiet=quiet, as_json=as_json, with_totals=False
+    )
 
 
 def _bits(job: Job, progress: Fraction | None, *, network: str, threads: int, device: str) -> Done:
@@ -61,7 +63,7 @@ def _bits(job: Job, progress: Fraction | None, *, network: str, threads: int, de
         picture, network=network, origin="none", threads=threads, device=device, progress=progress
     )
     about = api.info(data)
-    report = batch.report(job, about, len(source), len(data), start)
+    report = batch.report(job, about, len(source), len(data), time.perf_counter() - start)
     more = {
         "network": network,
         "ideal_bits": ideal,

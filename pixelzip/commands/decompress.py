@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
-import time
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 import click
 
 from pixelzip import batch, files
-from pixelzip.batch import Done, Fraction, Work
+from pixelzip.batch import Done, Fraction, Rules, Steps, Together
+from pixelzip.codec import container
 from pixelzip.commands import options, running
 from pixelzip.commands.many import Many
 from pixelzip.commands.many import options as many_options
-from pixelzip.files import STANDARD, Job
+from pixelzip.files import STANDARD, Job, Refusal
+
+if TYPE_CHECKING:
+    from pixelzip.api import Info
+    from pixelzip.contents import Content
 
 
 @click.command()
-@options.IN
+@options.SOURCES
 @options.OUTPUT
 @options.RECURSIVE
 @options.FORCE
+@options.SKIP_EXISTING
+@options.REMOVE
 @options.REGION
 @options.DECODING
 @options.WORK
 @many_options
 def decompress(
     sources: tuple[str, ...],
+    listing: IO[bytes] | None,
+    zero: bool,
     output: str | None,
     recursive: bool,
     force: bool,
+    skip_existing: bool,
+    removes: bool,
     region: tuple[int, int, int, int] | None,
     networks: tuple[str, ...],
     max_pixels: int,
@@ -43,34 +55,42 @@ def decompress(
     """Bring images back from .pxz files.
 
     The output is a PNG file named after the input, unless the name after -o ends with the suffix
-    of another lossless format: .tif, .bmp, .ppm, .pgm, .pbm, .npy. What was made of a JPEG becomes
-    that JPEG again, byte for byte; with -o and another suffix, its pixels.
+    of another lossless format: .tif, .bmp, .ppm, .pgm, .pbm, .npy. It gets the input's mode and
+    time. What was made of a JPEG becomes that JPEG again, byte for byte; with -o and another
+    suffix, its pixels. The inputs stay, or are removed with --rm once the image holds all that they
+    do.
+
+    The exit status and the totals are those of `pixelzip compress`.
 
     \b
     Examples:
       pixelzip decompress photo.pxz
       pixelzip decompress photo.pxz -o photo.tif
-      pixelzip decompress map.pxz -o corner.png --region 0,0,640,480
       pixelzip decompress from-a-jpeg.pxz -o pixels.png
       pixelzip decompress --recursive archive -o photos
       pixelzip decompress photo.pxz -o - | display
     """
-    make = partial(
-        _decompress,
+    if region is not None and (removes or skip_existing):
+        raise click.UsageError("with --region not all of a picture comes back: no --rm or the like")
+    steps = Decompression(
         region=region,
         networks=networks,
         max_pixels=max_pixels,
+        skips_existing=skip_existing,
+        proves=removes,
         threads=running.threads(threads, jobs),
         device=device,
     )
     if many.is_asked_for(output, *sources):
-        many.run(make, running.is_pxz, ".png")
+        many.run(steps, judge, ".png")
         return
-    todo = running.plan(sources, output, _suffix, running.is_pxz, recursive)
-    running.run(todo, Work(make), jobs=jobs, force=force, quiet=quiet, as_json=as_json)
+    listed = running.listed(sources, listing, zero)
+    todo = running.plan(sources, output, suffix_of, judge, recursive, listed)
+    rules = Rules(force=force, checks_existing=skip_existing, alike=True, removes=removes)
+    running.run(todo, Together(steps), rules, jobs=jobs, quiet=quiet, as_json=as_json)
 
 
-def _suffix(source: str) -> str:
+def suffix_of(source: str) -> str:
     """Of what comes out of a file; that of one that cannot be read does not matter."""
     from pixelzip.codec.errors import PixelzipError
     from pixelzip.codec.jpeg import file
@@ -82,39 +102,117 @@ def _suffix(source: str) -> str:
         return ".png"
 
 
-def _decompress(
-    job: Job,
-    progress: Fraction | None,
-    *,
-    region: tuple[int, int, int, int] | None,
-    networks: tuple[str, ...],
-    max_pixels: int,
-    threads: int,
-    device: str,
-) -> Done:
-    from pixelzip import api, jpegs, pictures
+def judge(suffix: str) -> Refusal | None:
+    """Take .pxz files; whatever else lies there does not come along."""
+    return None if suffix == ".pxz" else Refusal("not a .pxz file")
 
-    start = time.perf_counter()
-    suffix = Path(job.target or "").suffix or ".png"
-    source = batch.read(job)
-    is_file = region is None and api.holds_jpeg(source)
-    if is_file and (job.target == STANDARD or jpegs.is_name(suffix, source)):
-        data = api.original(source, threads=threads, max_pixels=max_pixels)
-        about = api.info(source, max_pixels=max_pixels)
-        report = batch.report(job, about, len(source), len(data), start)
-        return Done(report, batch.line(report), data)
-    pictures.check_writable(suffix)
-    picture = api.decode(
-        source,
-        region=region,
-        networks=networks,
-        max_pixels=max_pixels,
-        threads=threads,
-        device=device,
-        progress=progress,
-    )
-    data, lost = pictures.write(picture, suffix)
-    notes = [f"{suffix} files cannot hold its {', '.join(lost)}"] if lost else []
-    about = api.info(source, max_pixels=max_pixels)
-    report = batch.report(job, about, len(source), len(data), start)
-    return Done(report, batch.line(report), data, notes)
+
+@dataclass(frozen=True)
+class Packed:
+    """A .pxz file that was read."""
+
+    data: bytes
+    about: Info
+
+    @property
+    def pixels(self) -> int:
+        """How many there are."""
+        return self.about.width * self.about.height
+
+
+@dataclass(frozen=True)
+class Decoding(Steps[Packed, "Content"]):
+    """Reads .pxz files, and decodes several of them at once."""
+
+    networks: tuple[str, ...] = ()
+    max_pixels: int = container.MAX_PIXELS
+    region: tuple[int, int, int, int] | None = None
+    """(x, y, width, height), if only that is wanted."""
+
+    def take(self, job: Job) -> Packed | Done:
+        from pixelzip import api
+
+        data = batch.read(job)
+        return Packed(data, api.info(data, max_pixels=self.max_pixels))
+
+    def code(self, items: Sequence[Packed], progress: Fraction | None) -> list[Content]:
+        from pixelzip import contents
+
+        return contents.decode(
+            [item.data for item in items],
+            networks=self.networks,
+            max_pixels=self.max_pixels,
+            threads=self.threads,
+            device=self.device,
+            region=self.region,
+            progress=progress,
+        )
+
+
+@dataclass(frozen=True)
+class Decompression(Decoding):
+    """The work of `pixelzip decompress` on each file."""
+
+    skips_existing: bool = False
+    """Whether what lies in an output's place stays if it holds the same."""
+    proves: bool = False
+    """Whether each image is read again and compared."""
+
+    def take(self, job: Job) -> Packed | Done:
+        from pixelzip import api, pictures
+
+        item = super().take(job)
+        if isinstance(item, Packed) and not api.holds_jpeg(item.data):
+            pictures.check_writable(_suffix(job))
+        if isinstance(item, Packed) and self._is_there(job, item):
+            return Done(unneeded="there already, and whole")
+        return item
+
+    def finish(self, job: Job, item: Packed, coded: Content, seconds: float) -> Done:
+        suffix = coded.suffix if job.target == STANDARD else _suffix(job)
+        data, lost = coded.write(suffix)
+        report = batch.report(job, item.about, len(item.data), len(data), seconds)
+        notes = [f"{suffix} files cannot hold its {', '.join(lost)}"] if lost else []
+        may_remove = self.proves and STANDARD not in (job.source, job.target)
+        if may_remove and not _comes_back(coded, data):
+            notes.append("not removed: not all of it is in the image")
+            may_remove = False
+        return Done(
+            report,
+            batch.line(report),
+            data,
+            notes,
+            tuple(lost),
+            may_replace=self.skips_existing,
+            may_remove=may_remove,
+        )
+
+    def _is_there(self, job: Job, item: Packed) -> bool:
+        from pixelzip import api, contents
+        from pixelzip.codec.errors import PixelzipError
+
+        there = files.existing(job) if self.skips_existing else None
+        if there is None:
+            return False
+        try:
+            content = contents.take(there, pixels=not api.holds_jpeg(item.data))
+            return content.is_in(item.data, self.networks)
+        except PixelzipError:
+            return False
+
+
+def _comes_back(content: Content, image: bytes) -> bool:
+    """Whether an image file holds just what a content is."""
+    from pixelzip import contents
+    from pixelzip.codec.errors import PixelzipError
+
+    try:
+        pixels = not isinstance(content, contents.Jpeg)
+        return not content.compare(contents.take(image, pixels=pixels))
+    except PixelzipError:
+        return False
+
+
+def _suffix(job: Job) -> str:
+    """That of the image's file."""
+    return Path(job.target or "").suffix or ".png"

@@ -9,7 +9,7 @@ from functools import partial
 import click
 
 from pixelzip import batch
-from pixelzip.batch import Done, Fraction, Work
+from pixelzip.batch import Alone, Done, Fraction, Rules
 from pixelzip.commands import options, running
 from pixelzip.files import Job
 
@@ -29,7 +29,7 @@ def info(sources: tuple[str, ...], max_pixels: int, quiet: bool, as_json: bool) 
     """
     todo = [Job(source) for source in sources]
     make = partial(_info, max_pixels=max_pixels)
-    running.run(todo, Work(make), jobs=1, force=False, quiet=quiet, as_json=as_json)
+    running.run(todo, Alone(make), Rules(), quiet=quiet, as_json=as_json, with_totals=False)
 
 
 def _info(job: Job, _progress: Fraction | None, *, max_pixels: int) -> Done:
@@ -38,7 +38,7 @@ def _info(job: Job, _progress: Fraction | None, *, max_pixels: int) -> Done:
     start = time.perf_counter()
     data = batch.read(job)
     about = api.info(data, max_pixels=max_pixels)
-    report = batch.report(job, about, len(data), None, start)
+    report = batch.report(job, about, len(data), None, time.perf_counter() - start)
     lines = [
         f"{job.source}:",
         f"{about.width} x {about.height} pixels, mode {about.mode}",

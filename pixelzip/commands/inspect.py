@@ -9,7 +9,7 @@ from functools import partial
 import click
 
 from pixelzip import batch
-from pixelzip.batch import Done, Fraction, Work
+from pixelzip.batch import Alone, Done, Fraction, Rules
 from pixelzip.commands import options, running
 from pixelzip.files import Job
 
@@ -45,7 +45,7 @@ def inspect(
       pixelzip inspect --recursive archive -o maps
       pixelzip inspect --json photo.pxz -o bits.png
     """
-    todo = running.plan(sources, output, ".bits.png", running.is_pxz, recursive)
+    todo = running.plan(sources, output, ".bits.png", running.packed_only, recursive)
     make = partial(
         _inspect,
         networks=networks,
@@ -53,7 +53,15 @@ def inspect(
         threads=running.threads(threads, jobs),
         device=device,
     )
-    running.run(todo, Work(make), jobs=jobs, force=force, quiet=quiet, as_json=as_json)
+    running.run(
+        todo,
+        Alone(make),
+        Rules(force),
+        jobs=jobs,
+        quiet=quiet,
+        as_json=as_json,
+        with_totals=False,
+    )
 
 
 def _inspect(
@@ -84,7 +92,7 @@ def _inspect(
     drawn = io.BytesIO()
     heatmap.draw(bits).save(drawn, "PNG")
     about = api.info(source, max_pixels=max_pixels)
-    report = batch.report(job, about, len(source), drawn.tell(), start)
+    report = batch.report(job, about, len(source), drawn.tell(), time.perf_counter() - start)
     payload = about.payload_bytes
     total = float(bits.sum(dtype=np.float64))
     more = {

@@ -8,8 +8,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
-from functools import partial, wraps
+from dataclasses import asdict, dataclass, replace
+from functools import wraps
 from hashlib import blake2b
 from typing import IO, TYPE_CHECKING, Any
 
@@ -17,15 +17,22 @@ import click
 from click.core import ParameterSource
 
 from pixelzip import files
-from pixelzip.batch import Done, Work
+from pixelzip.batch import Steps, Together
 from pixelzip.codec.errors import PixelzipError
 from pixelzip.commands import running
+from pixelzip.files import Judge
 from pixelzip.fleet import storage
 
 if TYPE_CHECKING:
     from pixelzip.fleet.crew import Crew, Do
     from pixelzip.fleet.manifest import Record, Totals
 
+NOT_IN_RUNS = {
+    "skip_existing": "--skip-existing",
+    "removes": "--rm",
+    "listing": "--files-from",
+    "against": "--against",
+}
 ON_TERMINAL, IN_LOGS = 1.0, 60.0
 """Seconds between reports of how far a run is."""
 
@@ -43,16 +50,14 @@ class Many:
         asked = self.cluster or self.manifest or self.retry_failed
         return bool(asked) or any(path is not None and storage.is_url(path) for path in paths)
 
-    def run(
-        self, make: partial[Done], wanted: Callable[[str], bool], suffix: str | None = None
-    ) -> None:
+    def run(self, steps: Steps[Any, Any], judge: Judge, suffix: str | None = None) -> None:
         """Begin a run of the command that click is at, or go on where it stopped.
 
-        ``make`` does a file; its keywords are all that has a say in that. ``wanted`` says whether
-        to take files of some suffix, and ``suffix`` is that of those that are made, if any are.
+        ``steps`` do the files; their fields are all that has a say in that. ``judge`` says which
+        files to take, and ``suffix`` is that of those that are made, if any are.
         """
         context = click.get_current_context()
-        running.sentences(lambda: _run(self, context, make, wanted, suffix))
+        running.sentences(lambda: _run(self, context, steps, judge, suffix))
 
 
 def options(command: Callable[..., None]) -> Callable[..., None]:
@@ -84,8 +89,8 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
 def _run(
     many: Many,
     context: click.Context,
-    make: partial[Done],
-    wanted: Callable[[str], bool],
+    steps: Steps[Any, Any],
+    judge: Judge,
     suffix: str | None,
 ) -> None:
     import pixelzip
@@ -95,6 +100,9 @@ def _run(
     from pixelzip.fleet.work import Task
 
     given = context.params
+    for name, option in NOT_IN_RUNS.items():
+        if given.get(name):
+            raise click.UsageError(f"{option} is not for runs with a manifest")
     quiet, as_json = given["quiet"], given["as_json"]
     source, output = _places(given["sources"], given.get("output"), suffix)
     there = plan.look(source)
@@ -104,24 +112,25 @@ def _run(
         raise click.UsageError(f"{source} is a folder; add --recursive")
     if output is not None:
         plan.look(output)  # so that a place that cannot be reached is an error at once
-    settings = {k: v for k, v in make.keywords.items() if k not in ("threads", "device")}
+    settings = {k: v for k, v in asdict(steps).items() if k not in ("threads", "device")}
     about = {"command": context.info_name, "input": source, "output": output, **settings}
     path = many.manifest or _default_name(about)
     reports = sys.stdout
     threads = given["threads"] or 1
-    task = Task(Work(partial(make, threads=threads)))
+    task = Task(Together(replace(steps, threads=threads)))
     with Manifest(path, about, pixelzip.__version__) as manifest:
         totals = manifest.past.totals
         news = _News(totals, reports, quiet=quiet, as_json=as_json)
         # Ray prints what it notices of its cluster, and not where errors belong.
         with redirect_stdout(sys.stderr), _crew(many, context, [source, output], task) as on:
-            items = plan.find(source, output, suffix, wanted)
+            items = plan.find(source, output, suffix, lambda ending: judge(ending) is None)
             force, again = given.get("force", False), many.retry_failed
             run(items, manifest, on, seen=news.see, force=force, retry_failed=again)
     if not quiet:
         click.echo(f"{summary(totals)}; all of it stands in {path}", err=as_json)
-    if totals.failed:
-        raise click.exceptions.Exit(1)
+    left_out = totals.skipped and suffix is not None
+    if totals.failed or left_out:
+        raise click.exceptions.Exit(1 if totals.failed else 3)
 
 
 def _places(

@@ -13,6 +13,26 @@ Option = Callable[[Command], Command]
 
 PATH = click.Path(readable=False)  # one that cannot be read is its file's own trouble
 IN = click.argument("sources", metavar="IN...", nargs=-1, required=True, type=PATH)
+_SOURCES = click.argument("sources", metavar="[IN...]", nargs=-1, type=PATH)
+_FILES_FROM = click.option(
+    "--files-from",
+    "listing",
+    metavar="FILE",
+    type=click.File("rb"),
+    help="Take the files that it names too, one a line; - for stdin.",
+)
+_ZERO = click.option("-0", "--null", "zero", is_flag=True, help="They end with NUL bytes instead.")
+SKIP_EXISTING = click.option(
+    "--skip-existing",
+    is_flag=True,
+    help="Leave outputs that are there, whole and up to date; make the others anew.",
+)
+REMOVE = click.option(
+    "--rm",
+    "removes",
+    is_flag=True,
+    help="Remove each input once its output is proven to give all of it back.",
+)
 OUTPUT = click.option(
     "-o",
     "--output",
@@ -23,7 +43,7 @@ OUTPUT = click.option(
 RECURSIVE = click.option("-r", "--recursive", is_flag=True, help="Go into folders.")
 FORCE = click.option("-f", "--force", is_flag=True, help="Overwrite files that exist.")
 QUIET = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per file.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print a JSON object per file.")
 JOBS = click.option(
     "-j",
     "--jobs",
@@ -105,5 +125,6 @@ def _together(*options: Option) -> Option:
     return decorate
 
 
+SOURCES = _together(_SOURCES, _FILES_FROM, _ZERO)
 DECODING = _together(NETWORKS, MAX_PIXELS)
 WORK = _together(JOBS, THREADS, DEVICE, QUIET, JSON)

@@ -1,21 +1,24 @@
-"""What the commands do alike: find their files, do the work of each, report."""
+"""What the commands do alike: find their files, have the work done, report, add up."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 import click
 
 from pixelzip import batch, files
-from pixelzip.batch import Done, Work
+from pixelzip.batch import Done, Rules, Totals, Work
 from pixelzip.codec.errors import PixelzipError
-from pixelzip.files import STANDARD, Job
+from pixelzip.files import STANDARD, Job, Judge, Refusal
 from pixelzip.meter import Meter
 
 Result = TypeVar("Result")
@@ -25,8 +28,9 @@ def is_png(job: Job) -> bool:
     return job.target == STANDARD or Path(job.target or "").suffix.lower() == ".png"
 
 
-def is_pxz(suffix: str) -> bool:
-    return suffix == ".pxz"
+def packed_only(suffix: str) -> Refusal | None:
+    """Take .pxz files; others lie there for themselves."""
+    return None if suffix == ".pxz" else Refusal("not a .pxz file", is_missed=False)
 
 
 def threads(threads: int | None, jobs: int) -> int:
@@ -35,67 +39,125 @@ def threads(threads: int | None, jobs: int) -> int:
     return threads or max(1, available_threads() // jobs)
 
 
+def listed(sources: Sequence[str], listing: IO[bytes] | None, zero: bool) -> list[str]:
+    """The names in the file of --files-from, which are inputs like the ``sources``."""
+    if listing is None:
+        if zero:
+            raise click.UsageError("-0 says how names are parted in the file of --files-from")
+        if not sources:
+            raise click.UsageError("Missing argument 'IN...'.")
+        return []
+    names = listing.read().split(b"\0" if zero else b"\n")
+    return [os.fsdecode(name if zero else name.removesuffix(b"\r")) for name in names if name]
+
+
 def plan(
     sources: Sequence[str],
     output: str | None,
     suffix: str | Callable[[str], str],
-    wanted: Callable[[str], bool],
+    judge: Judge,
     recursive: bool,
+    listed: Sequence[str] = (),
 ) -> list[Job]:
     try:
-        return files.plan(sources, output, suffix, wanted, recursive=recursive)
+        return files.plan(sources, output, suffix, judge, recursive=recursive, listed=listed)
     except files.PlanError as error:
         raise click.UsageError(str(error)) from error
 
 
 def run(
-    todo: list[Job], work: Work, *, jobs: int, force: bool, quiet: bool, as_json: bool
+    todo: list[Job],
+    work: Work,
+    rules: Rules,
+    *,
+    jobs: int = 1,
+    quiet: bool,
+    as_json: bool,
+    with_totals: bool = True,
 ) -> None:
-    """Do the work of all jobs, write what they made, report each in order."""
+    """Do the work of all jobs, write what they made, report each in order, and the totals."""
     to_stdout = any(job.target == STANDARD for job in todo)
     if to_stdout and sys.__stdout__ is None:
         raise click.UsageError("standard output is closed; give a file with -o")
-    if to_stdout and sys.stdout.isatty() and not force:
+    if to_stdout and sys.stdout.isatty() and not rules.force:
         raise click.UsageError(
             "a picture would go to the terminal; give a file with -o, or --force"
         )
     reports = sys.stderr if to_stdout else sys.stdout
-    in_parallel = min(jobs, len(todo)) > 1 and all(job.source != STANDARD for job in todo)
-    failed, waiting, made = False, todo, dict[str, str]()
+    start, totals = time.perf_counter(), Totals()
     with Meter(len(todo), shown=sys.stderr.isatty() and not quiet) as meter:
-        while waiting:
-            now, waiting = files.take_turns(waiting, made)
-            if in_parallel:
-                results = batch.in_processes(now, work, jobs, force)
-            else:
-                results = ((job, batch.do(job, work, force, meter.fraction)) for job in now)
-            with closing(results):
-                for job, done in results:
-                    done = batch.written(job, done, force)
-                    failed |= bool(done.error)
-                    if not done.error and (target := files.real_target(job)):
-                        made[target] = job.source
-                    with meter.hidden():
-                        _print(job, done, reports, quiet=quiet, as_json=as_json)
-                    meter.next()
-    if failed:
-        raise click.exceptions.Exit(1)
+        results = batch.all_done(todo, work, rules, jobs=jobs, progress=meter.fraction)
+        with closing(results):
+            for job, done in results:
+                done = batch.written(job, done, rules)
+                totals.add(done)
+                with meter.hidden():
+                    _print(job, done, reports, quiet=quiet, as_json=as_json)
+                meter.next()
+    if with_totals:
+        _print_totals(totals, time.perf_counter() - start, reports, quiet=quiet, as_json=as_json)
+    if totals.status:
+        raise click.exceptions.Exit(totals.status)
 
 
 def _print(job: Job, done: Done, reports: IO[str], *, quiet: bool, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(_as_json(job, done)), file=reports)
+        return
     if not quiet:
         for note in done.notes:
             click.echo(f"{job.source}: note: {note}", err=True)
     if done.error:
-        if as_json:
-            click.echo(json.dumps({"input": job.source, "error": done.error}), file=reports)
-        else:
-            click.echo(f"{job.source}: error: {done.error}", err=True)
-    elif as_json:
-        told = {} if done.report is None else asdict(done.report)
-        click.echo(json.dumps(told | done.more), file=reports)
-    elif not quiet:
+        click.echo(f"{job.source}: error: {done.error}", err=True)
+    elif done.skipped and not quiet:
+        click.echo(f"{job.source}: skipped: {done.skipped}", err=True)
+    elif done.line and not quiet:
         click.echo(done.line, file=reports)
+
+
+def _as_json(job: Job, done: Done) -> dict[str, Any]:
+    told: dict[str, Any] = {"input": job.source}
+    if done.report is not None:
+        told = asdict(done.report)
+    if reason := done.error or done.skipped or done.unneeded:
+        told["error" if done.error else "reason"] = reason
+    told |= {"verdict": done.verdict, "notes": done.notes, "not_kept": done.not_kept}
+    return told | done.more
+
+
+def _print_totals(
+    totals: Totals, seconds: float, reports: IO[str], *, quiet: bool, as_json: bool
+) -> None:
+    if as_json:
+        counted = {k: dict(v) if isinstance(v, Counter) else v for k, v in vars(totals).items()}
+        told = counted | {"ratio": totals.ratio, "seconds": round(seconds, 3)}
+        click.echo(json.dumps({"totals": told}), file=reports)
+    elif not quiet and totals.files > 1:
+        for line in _lines(totals, seconds):
+            click.echo(line, file=reports)
+
+
+def _lines(totals: Totals, seconds: float) -> list[str]:
+    """The totals for people."""
+    verdicts = ", ".join(f"{number:,} {verdict}" for verdict, number in totals.verdicts.items())
+    sizes = f"{totals.bytes_in:,}"
+    if totals.bytes_out:
+        sizes += f" -> {totals.bytes_out:,}"
+    ratio = "" if totals.ratio is None else f" ({totals.ratio:.1%})"
+    lines = [f"{totals.files:,} files: {verdicts}; {sizes} bytes{ratio}, {seconds:.2f} s"]
+    for what, reasons in (
+        ("skipped", totals.skipped),
+        ("unneeded", totals.unneeded),
+        ("not kept", totals.not_kept),
+    ):
+        if reasons:
+            parts = (f"{reason} ({number:,})" for reason, number in reasons.items())
+            lines.append(f"  {what}: {', '.join(parts)}")
+    if totals.larger:
+        lines.append(f"  larger than the originals: {totals.larger:,}")
+    if totals.removed:
+        lines.append(f"  removed: {totals.removed:,}")
+    return lines
 
 
 def sentences(work: Callable[[], Result]) -> Result:

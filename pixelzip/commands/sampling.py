@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pixelzip.batch import Done, Fraction, Work, read
+from pixelzip.batch import Alone, Done, Fraction, Rules, read
 from pixelzip.commands import options, running
 from pixelzip.files import Job
 
@@ -114,7 +114,7 @@ def sample(
         line = f"{network} -> {output}: {running.count(count, 'picture')} of {width} x {height}"
         return _grid(images, scale, output, line)
 
-    running.run([Job(network, output)], Work(make), jobs=1, force=force, quiet=quiet, as_json=False)
+    running.run([Job(network, output)], Alone(make), Rules(force), quiet=quiet, as_json=False)
 
 
 @click.command()
@@ -187,7 +187,7 @@ def complete(
         line = f"{source} -> {output}: {running.count(count, 'completion')} that keep {rows}"
         return _grid([original, seen, *images], scale, output, line)
 
-    running.run([Job(source, output)], Work(make), jobs=1, force=force, quiet=quiet, as_json=False)
+    running.run([Job(source, output)], Alone(make), Rules(force), quiet=quiet, as_json=False)
 
 
 def _grid(images: Sequence[Image], scale: int | None, output: str, line: str) -> Done:

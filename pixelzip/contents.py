@@ -1,0 +1,241 @@
+"""What a file turns into, and all that a command has to know of it, whatever its kind.
+
+`take` makes a `Content` of an image file, `encode` a ``.pxz`` file of each of several, `decode`
+brings them back, `Content.write` makes image files of them again. `Content.compare` and
+`Content.is_in` are the two ways to tell whether something is still what it was: by all of its
+samples, and by what a ``.pxz`` file says of itself.
+
+There are two kinds: a `Still` picture (an animation is one, too: a tall one of all its frames), and
+a `Jpeg` file that is kept byte for byte. Another one is another class here, which `take`, `encode`
+and `decode` know.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+
+from pixelzip import api, jpegs, leftovers, metadata, pictures
+from pixelzip.codec import container
+from pixelzip.codec.errors import PixelzipError
+from pixelzip.codec.jpeg import file as jpeg
+from pixelzip.codec.picture import Picture
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How a content differs from an original; it is falsy if they are the same."""
+
+    pixels: str = ""
+    """In what the pixels differ, in words."""
+    metadata: tuple[str, ...] = ()
+    """The names of the metadata that is not the same: "text", "EXIF"..."""
+
+    def __bool__(self) -> bool:
+        return bool(self.pixels or self.metadata)
+
+
+class Content(Protocol):
+    """What a file holds."""
+
+    @property
+    def pixels(self) -> int:
+        """How many there are to code: the measure of the work."""
+
+    @property
+    def mode(self) -> str:
+        """As in ``Image.mode``, with ``;16`` after it for samples of 16 bits."""
+
+    @property
+    def not_kept(self) -> tuple[str, ...]:
+        """What the file holds besides, and a .pxz file does not keep: names as of metadata."""
+
+    @property
+    def suffix(self) -> str:
+        """That of the image file which holds all of it."""
+
+    def codes(self, network: str, device: str) -> bool:
+        """Whether a network (a name or a path) can code any part of it."""
+
+    def write(self, suffix: str) -> tuple[bytes, list[str]]:
+        """As `pictures.write`."""
+
+    def compare(self, original: Content) -> Difference:
+        """How it differs from an original."""
+
+    def is_in(self, data: bytes, networks: Sequence[str] = ()) -> bool:
+        """Whether a .pxz file is whole and holds just this; damaged ones do not.
+
+        Told by the file's checksums; only small pictures, whose checksums are short, are decoded.
+        ``networks`` are those of `decode`.
+        """
+
+
+@dataclass(frozen=True)
+class Still:
+    """A single picture."""
+
+    picture: Picture
+    not_kept: tuple[str, ...] = ()
+
+    @property
+    def pixels(self) -> int:
+        return self.picture.width * self.picture.height
+
+    @property
+    def mode(self) -> str:
+        return self.picture.mode
+
+    @property
+    def suffix(self) -> str:
+        return ".png"
+
+    def codes(self, network: str, device: str) -> bool:
+        conditional = api.load_network(network, device)
+        if conditional is None:
+            return False
+        return any(conditional.codes(plane.shape[2]) for plane in self.picture.planes)
+
+    def write(self, suffix: str) -> tuple[bytes, list[str]]:
+        return pictures.write(self.picture, suffix)
+
+    def compare(self, original: Content) -> Difference:
+        if not isinstance(original, Still):
+            return Difference("it holds a picture and no JPEG file")
+        mine, theirs = self.picture, original.picture
+        names = _different(mine, theirs)
+        if mine.mode != theirs.mode:
+            return Difference(f"its mode is {mine.mode} and not {theirs.mode}", names)
+        if (mine.width, mine.height) != (theirs.width, theirs.height):
+            sizes = f"{mine.width} x {mine.height} and not {theirs.width} x {theirs.height}"
+            return Difference(f"its size is {sizes}", names)
+        planes = zip(mine.planes, theirs.planes, strict=True)
+        if not all(np.array_equal(one, other) for one, other in planes):
+            return Difference("its pixels differ", names)
+        return Difference(metadata=names)
+
+    def is_in(self, data: bytes, networks: Sequence[str] = ()) -> bool:
+        try:
+            there = container.unpack(data)
+            size = self.picture.width, self.picture.height
+            if (there.mode, there.width, there.height) != (self.mode, *size):
+                return False
+            if self.pixels <= container.SMALL:
+                return not self.compare(Still(api.decode(data, networks=networks)))
+        except PixelzipError:
+            return False
+        check = container.truncated_checksum(self.picture.crc, *size)
+        return (there.checksum, there.metadata) == (check, self.picture.metadata)
+
+
+def _different(mine: Picture, theirs: Picture) -> tuple[str, ...]:
+    """The names of metadata that two pictures do not share."""
+    if mine.metadata == theirs.metadata:
+        return ()
+    one, other = (metadata.parse(picture.metadata, picture.mode) for picture in (mine, theirs))
+    names = dict.fromkeys(chunk.name for chunk in (*one, *other))
+    of = {name: [[c.body for c in chunks if c.name == name] for chunks in (one, other)]
+          for name in names}  # fmt: skip
+    return tuple(name for name in names if of[name][0] != of[name][1]) or ("order of metadata",)
+
+
+@dataclass(frozen=True)
+class Jpeg:
+    """A JPEG file, of which every byte is kept."""
+
+    data: bytes
+    suffix: str
+    mode: str = "JPEG"
+    not_kept: tuple[str, ...] = ()
+
+    @property
+    def pixels(self) -> int:
+        return 4 * len(self.data)  # about as many as a photograph's has, and no harm if not
+
+    def codes(self, network: str, device: str) -> bool:
+        return False
+
+    def write(self, suffix: str) -> tuple[bytes, list[str]]:
+        if suffix.lower() in (*jpegs.ENDINGS, self.suffix.lower()):
+            return self.data, []
+        return pictures.write(pictures.read(self.data), suffix)
+
+    def compare(self, original: Content) -> Difference:
+        same = isinstance(original, Jpeg) and self.data == original.data
+        return Difference("" if same else "its JPEG file differs")
+
+    def is_in(self, data: bytes, networks: Sequence[str] = ()) -> bool:
+        try:
+            return api.original(data, max_pixels=api.NO_LIMIT) == self.data
+        except PixelzipError:
+            return False
+
+
+def take(data: bytes, *, strip: bool = False, pixels: bool = False, name: str = "") -> Content:
+    """What the bytes of an image file hold.
+
+    Of a JPEG that is the file, with the suffix of its ``name``; its picture if only the ``pixels``
+    are wanted, or they are to be stripped. Raises what `pictures.read` raises.
+    """
+    if pictures.is_jpeg(data) and not (pixels or strip):
+        return Jpeg(data, os.path.splitext(name)[1] or ".jpg")
+    picture = pictures.read(data, strip=strip)
+    return Still(picture, () if strip else leftovers.left_behind(data))
+
+
+def encode(
+    contents: Sequence[Content],
+    *,
+    network: str | None,
+    origin: str,
+    label: int | None,
+    tile_size: int | None,
+    threads: int,
+    device: str,
+    progress: Progress | None = None,
+) -> list[bytes]:
+    """The ``.pxz`` files of several contents, coded together; raises what `api.encode` raises."""
+    stills = [content.picture for content in contents if isinstance(content, Still)]
+    coded = iter(
+        api.encode_many(stills, network, origin, label, tile_size, threads, device, progress)
+    )
+    return [
+        api.encode_jpeg(content.data, name=f"x{content.suffix}", threads=threads)
+        if isinstance(content, Jpeg)
+        else next(coded)
+        for content in contents
+    ]
+
+
+def decode(
+    files: Sequence[bytes],
+    *,
+    networks: Sequence[str],
+    max_pixels: int,
+    threads: int,
+    device: str,
+    region: tuple[int, int, int, int] | None = None,
+    progress: Progress | None = None,
+) -> list[Content]:
+    """What ``.pxz`` files hold, decoded together; raises what `api.decode` raises.
+
+    ``region`` is (x, y, width, height), if only that is wanted of each.
+    """
+    if region is not None:
+        one = partial(api.decode, region=region, networks=networks, max_pixels=max_pixels)
+        return [Still(one(data, threads=threads, device=device)) for data in files]
+    stills = [data for data in files if not api.holds_jpeg(data)]
+    decoded = iter(api.decode_many(stills, networks, threads, device, progress, max_pixels))
+    return [
+        Jpeg(api.original(data, threads=threads, max_pixels=max_pixels), jpeg.ending(data))
+        if api.holds_jpeg(data)
+        else Still(next(decoded))
+        for data in files
+    ]
