@@ -140,11 +140,10 @@ def _print_totals(
 def _lines(totals: Totals, seconds: float) -> list[str]:
     """The totals for people."""
     verdicts = ", ".join(f"{number:,} {verdict}" for verdict, number in totals.verdicts.items())
-    sizes = f"{totals.bytes_in:,}"
-    if totals.bytes_out:
-        sizes += f" -> {totals.bytes_out:,}"
-    ratio = "" if totals.ratio is None else f" ({totals.ratio:.1%})"
-    lines = [f"{totals.files:,} files: {verdicts}; {sizes} bytes{ratio}, {seconds:.2f} s"]
+    sizes = f"{totals.bytes_in:,} bytes, " if totals.bytes_in else ""
+    if totals.ratio is not None:
+        sizes = f"{totals.bytes_in:,} -> {totals.bytes_out:,} bytes ({totals.ratio:.1%}), "
+    lines = [f"{totals.files:,} files: {verdicts}; {sizes}{seconds:.2f} s"]
     for what, reasons in (
         ("skipped", totals.skipped),
         ("unneeded", totals.unneeded),
