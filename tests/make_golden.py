@@ -66,6 +66,11 @@ def pictures() -> Iterator[tuple[str, object, int, str | None]]:
     yield "grey-luma", photo.convert("L"), 512, None
     levels = np.asarray(photo.convert("L")).astype(np.uint16) << 4
     yield "grey-12bit", levels, 512, None
+    yield "cmyk", photo.crop((0, 0, 48, 40)).convert("CMYK"), 512, "photo"
+    film = io.BytesIO()
+    steps = [photo.crop((x, 8, x + 40, 32)) for x in (0, 3, 6)]
+    steps[0].save(film, "GIF", save_all=True, append_images=steps[1:], duration=[40, 80, 120])
+    yield "animation", Image.open(film), 512, None
     few = photo.crop((0, 0, 64, 40)).quantize(60).convert("RGB")
     yield "few-colours", few, 512, None
 

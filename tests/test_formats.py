@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import struct
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 
 import pixelzip
 from pixelzip import leftovers, netpbm, pictures
+from pixelzip.cli import cli
 from pixelzip.codec.errors import LimitError, UnsupportedImageError
 
 DEEP = {1: "I;16", 2: "LA;16", 3: "RGB;16", 4: "RGBA;16"}
@@ -219,6 +222,17 @@ def test_cmyk_returns() -> None:
     assert pixelzip.decompress(pixelzip.compress(image, network="none")).tobytes() == inks.tobytes()
     white = pictures.from_pillow(Image.new("CMYK", (2, 2)))
     assert all((plane == 255).all() for plane in white.planes)  # as white is in RGB
+
+
+@pytest.mark.parametrize("name", ["png", "tif", "webp", "bmp", "ppm", "pam", "npy"])
+def test_the_format_that_is_asked_for(name: str, tmp_path: Path) -> None:
+    samples = noise(5, 6, 3, dtype=np.uint8)
+    (tmp_path / "a.pxz").write_bytes(pixelzip.compress(samples, network="none"))
+    for target in ([], ["-o", str(tmp_path / "odd.name")]):
+        arguments = ["decompress", str(tmp_path / "a.pxz"), "--format", name, *target]
+        assert CliRunner().invoke(cli, arguments).exit_code == 0
+        made = tmp_path / ("odd.name" if target else f"a.{name}")
+        assert_reads(made.read_bytes(), samples)
 
 
 # What is left behind is named.

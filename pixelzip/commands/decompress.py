@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 @options.FORCE
 @options.SKIP_EXISTING
 @options.REMOVE
+@click.option(
+    "--format",
+    "format_",
+    metavar="NAME",
+    type=click.Choice(["png", "tif", "webp", "bmp", "pbm", "pgm", "ppm", "pam", "npy"]),
+    help="What to write, whatever the name after -o ends with: png, tif, webp, ppm, npy...",
+)
 @options.REGION
 @options.DECODING
 @options.WORK
@@ -42,6 +49,7 @@ def decompress(
     force: bool,
     skip_existing: bool,
     removes: bool,
+    format_: str | None,
     region: tuple[int, int, int, int] | None,
     networks: tuple[str, ...],
     max_pixels: int,
@@ -55,9 +63,9 @@ def decompress(
     """Bring images back from .pxz files.
 
     The output is a PNG file named after the input, unless the name after -o ends with the suffix
-    of another lossless format: .tif, .bmp, .ppm, .pgm, .pbm, .npy. It gets the input's mode and
-    time. What was made of a JPEG becomes that JPEG again, byte for byte; with -o and another
-    suffix, its pixels. The inputs stay, or are removed with --rm once the image holds all that they
+    of another lossless format: .tif, .webp, .bmp, .ppm, .pgm, .pbm, .pam, .npy. It gets the
+    input's mode and time. What was made of a JPEG becomes that JPEG again, byte for byte; with -o
+    and another suffix, or --format, its pixels. The inputs stay, or are removed with --rm once the image holds all that they
     do.
 
     The exit status and the totals are those of `pixelzip compress`.
@@ -67,12 +75,14 @@ def decompress(
       pixelzip decompress photo.pxz
       pixelzip decompress photo.pxz -o photo.tif
       pixelzip decompress from-a-jpeg.pxz -o pixels.png
-      pixelzip decompress --recursive archive -o photos
+      pixelzip decompress --recursive archive -o photos --format webp
       pixelzip decompress photo.pxz -o - | display
     """
     if region is not None and (removes or skip_existing):
         raise click.UsageError("with --region not all of a picture comes back: no --rm or the like")
+    ending = f".{format_}" if format_ else ""
     steps = Decompression(
+        suffix=ending,
         region=region,
         networks=networks,
         max_pixels=max_pixels,
@@ -82,10 +92,11 @@ def decompress(
         device=device,
     )
     if many.is_asked_for(output, *sources):
-        many.run(steps, judge, ".png")
+        many.run(steps, judge, ending or ".png")
         return
     listed = running.listed(sources, listing, zero)
-    todo = running.plan(sources, output, suffix_of, judge, recursive, listed)
+    named = (lambda _source: ending) if ending else suffix_of
+    todo = running.plan(sources, output, named, judge, recursive, listed)
     rules = Rules(force=force, checks_existing=skip_existing, alike=True, removes=removes)
     running.run(todo, Together(steps), rules, jobs=jobs, quiet=quiet, as_json=as_json)
 
@@ -153,6 +164,8 @@ class Decoding(Steps[Packed, "Content"]):
 class Decompression(Decoding):
     """The work of `pixelzip decompress` on each file."""
 
+    suffix: str = ""
+    """That of the format to write, if the outputs' names do not say it."""
     skips_existing: bool = False
     """Whether what lies in an output's place stays if it holds the same."""
     proves: bool = False
@@ -163,13 +176,14 @@ class Decompression(Decoding):
 
         item = super().take(job)
         if isinstance(item, Packed) and not api.holds_jpeg(item.data):
-            pictures.check_writable(_suffix(job))
+            pictures.check_writable(self.suffix or _suffix(job))
         if isinstance(item, Packed) and self._is_there(job, item):
             return Done(unneeded="there already, and whole")
         return item
 
     def finish(self, job: Job, item: Packed, coded: Content, seconds: float) -> Done:
-        suffix = coded.suffix if job.target == STANDARD else _suffix(job)
+        own = coded.suffix if job.target == STANDARD else _suffix(job)
+        suffix = self.suffix or own
         data, lost = coded.write(suffix)
         report = batch.report(job, item.about, len(item.data), len(data), seconds)
         notes = [f"{suffix} files cannot hold its {', '.join(lost)}"] if lost else []
