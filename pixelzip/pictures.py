@@ -145,7 +145,8 @@ def read(data: bytes, *, strip: bool = False) -> Picture:
         header, data, chunks = png.take_apart(data)
     samples: png.Samples
     if data.startswith(_NPY_START):
-        return from_array(_npy(data))
+        with _decoding():
+            return from_array(_npy(data))
     if netpbm_header := netpbm.header_of(data):
         _check_size(netpbm_header.width, netpbm_header.height)
         samples = netpbm.read(netpbm_header, data)
@@ -208,17 +209,16 @@ def _from_heic(data: bytes, strip: bool) -> Picture:
 
 
 def _npy(data: bytes) -> NDArray[Any]:
-    """The array of a .npy file, which is no longer than it says, and holds no objects."""
+    """The array of a .npy file, which is as long as it says, and holds no objects."""
     file = io.BytesIO(data)
-    try:
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[np.lib.format.read_magic(file)]
-        shape, is_fortran, dtype = read_header(file)
-        array = np.frombuffer(data, dtype, math.prod(shape), file.tell())
-    except (KeyError, ValueError, TypeError, OverflowError) as error:
-        raise UnsupportedImageError("the file is a damaged array") from error
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    elif version == (2, 0):
+        shape, is_fortran, dtype = np.lib.format.read_array_header_2_0(file)
+    else:
+        raise UnsupportedImageError("the file is an array of another version")
+    array = np.frombuffer(data, dtype, math.prod(shape), file.tell())
     if file.tell() + array.nbytes != len(data):
         raise UnsupportedImageError("the file is a damaged array: bytes follow it")
     array = array.reshape(shape, order="F" if is_fortran else "C")

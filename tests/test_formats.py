@@ -141,6 +141,7 @@ def test_deep_ppm() -> None:
         b"P7\nWIDTH 2\nHEIGHT 1\nDEPTH 5\nMAXVAL 255\nTUPLTYPE CMYKA\nENDHDR\n" + bytes(50),
         b"\x93NUMPY\x01\x00\x10\x00{'a': nonsense}\n",
         b"\x93NUMPY\x01\x00",
+        b"\x93NUMPY\x01\x00\x10\x00{'shape': (((((((",
         b"\x93NUMPY\x09\x00" + bytes(50),
     ],
 )
