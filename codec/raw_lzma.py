@@ -25,7 +25,7 @@ def compress(data: bytes, props: int, *, patient: bool = True) -> bytes:
     An impatient search for matches takes a second or so for each megabyte of noise, and loses much
     where there are long matches to find.
     """
-    window = max(4096, min(DICTIONARY, 1 << (len(data) - 1).bit_length()))
+    window = _window(data, DICTIONARY)
     effort = {"mf": lzma.MF_BT4, "nice_len": 273}
     if not patient:
         effort = {"mf": lzma.MF_HC4, "nice_len": 32, "depth": 16}
@@ -35,10 +35,14 @@ def compress(data: bytes, props: int, *, patient: bool = True) -> bytes:
 
 def hasty_length(data: bytes) -> int:
     """The length of the data when compressed in haste: for comparing, not for keeping."""
-    window = max(4096, min(2**22, 1 << (len(data) - 1).bit_length()))
-    haste = {"mode": lzma.MODE_FAST, "mf": lzma.MF_HC3, "depth": 4}
-    filters = [{**_filter(properties(), window), **haste}]
+    effort = {"mode": lzma.MODE_FAST, "mf": lzma.MF_HC3, "depth": 4}
+    filters = [{**_filter(properties(), _window(data, 2**22)), **effort}]
     return len(lzma.compress(data, format=lzma.FORMAT_RAW, filters=filters))
+
+
+def _window(data: bytes, most: int) -> int:
+    """The size of a dictionary for the data: a larger one takes memory and is of no use."""
+    return max(4096, min(most, 1 << (len(data) - 1).bit_length()))
 
 
 def decompress(data: bytes, props: int, limit: int) -> bytes:

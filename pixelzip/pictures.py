@@ -391,7 +391,7 @@ def _samples(image: Image.Image) -> tuple[str, png.Samples]:
     if image.mode not in MODES:
         reason = f"images of mode {image.mode} cannot be kept; convert it to RGB or L first"
         raise UnsupportedImageError(_REFUSED.get(image.mode, reason))
-    pixels = np.asarray(image).astype(np.uint8)
+    pixels = np.asarray(image).astype(np.uint8, copy=False)
     if image.mode == "CMYK":
         pixels = 255 - pixels
     return image.mode, pixels if pixels.ndim == 3 else pixels[..., np.newaxis]

@@ -32,7 +32,10 @@ import pixelzip
 from pixelzip.codec import cdf, coder, tiles
 from pixelzip.codec import native as coding
 from pixelzip.codec.conditional import WholeTiles
+from pixelzip.codec.decode import decode_many
+from pixelzip.codec.encode import encode_many
 from pixelzip.codec.errors import DeviceError, FormatError, PixelzipError
+from pixelzip.codec.picture import Picture
 from pixelzip.models import zoo
 from pixelzip.models.freezing import freeze
 from pixelzip.models.frozen import backends, file, kernels, native
@@ -257,6 +260,24 @@ def test_what_one_backend_encodes_the_other_decodes(integers: Network, crops: Cr
         decoded = tiles.decode_tiles(backend(name, integers), payloads[0], shapes, 3)
         for tile, back in zip(together, decoded, strict=True):
             np.testing.assert_array_equal(back, tile)
+
+
+@pytest.mark.parametrize("name", [*native.instruction_sets(), "numba"])
+def test_any_number_of_threads_makes_the_same_file(
+    networks: dict[str, Network], crops: Crops, name: str
+) -> None:
+    """Of one picture in many tiles, and of many pictures, which threads take one by one."""
+    network, other = backend(name, networks["tiny"]), backend(BACKENDS[-1], networks["tiny"])
+    pictures = [Picture("RGB", (crops["bikes-96x64"],))]
+    pictures += [Picture("RGB", (crops["bikes-96x64"][:20, k : k + 20],)) for k in range(7)]
+    own = {"colour": network}
+    expected = encode_many(pictures, {"colour": other}, tile_size=16)
+    for threads in (1, 2, 3, 7):
+        assert encode_many(pictures, own, tile_size=16, threads=threads) == expected
+        assert encode_many(pictures[:1], own, tile_size=16, threads=threads) == expected[:1]
+        decoded = decode_many(expected, lambda _: network, threads=threads)
+        for picture, back in zip(pictures, decoded, strict=True):
+            np.testing.assert_array_equal(back.planes[0], picture.planes[0])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

@@ -58,6 +58,12 @@ struct component {
     int32_t mean, inverse;
 };
 
+static inline int32_t exp_of_less(int32_t top, int32_t logit)
+{
+    int64_t below = (int64_t)top - logit;
+    return exp_table[below < EXP_RANGE + 1 ? below : EXP_RANGE + 1];
+}
+
 /* The k components of a mixture; returns the edge below the likeliest one's mean, in high nibbles,
  * from 1 to 15. `parameters` is (3, k). Without branches: what a mixture is like
  * cannot be foretold, and to guess wrong takes longer than to compute what has no weight. */
@@ -70,16 +76,12 @@ static inline int mixture(const int32_t *parameters, int k, struct component *fo
     }
     int64_t total = 0;
     int32_t rest = 1 << WEIGHT_BITS;
-    for (int i = 0; i < k; i++) {
-        int64_t below = (int64_t)top - parameters[i];
-        int32_t share = exp_table[below < EXP_RANGE + 1 ? below : EXP_RANGE + 1];
-        total += share;
-        found[i].weight = share;
-    }
+    for (int i = 0; i < k; i++)
+        total += exp_of_less(top, parameters[i]);
     for (int i = 0; i < k; i++) {
         /* The dividend is below 2^35, the divisor below 2^31: a division of doubles is exact
          * enough to be the floor, and faster than one of integers. */
-        double dividend = (double)(int32_t)found[i].weight * (1 << WEIGHT_BITS);
+        double dividend = (double)exp_of_less(top, parameters[i]) * (1 << WEIGHT_BITS);
         int32_t weight = (int32_t)(dividend / (double)total);
         rest -= weight;
         found[i].weight = weight;
