@@ -34,6 +34,8 @@ MEGAPIXELS = (0.1, 0.4, 1.5, 6.0, 24.0)
 BATCHES = (1, 4, 16, 64, 256)
 SMALL = 32
 """The side of a small image, in pixels."""
+SHARED, SHARED_BATCH = range(10**6, 2 * 10**6), 64
+"""A picture of so many pixels, and a batch of so many images, are coded with one thread, too."""
 NAIVE_SIDE = 64
 """The side of the picture that the naive decoder is tried on."""
 NAIVE_PASSES = 16
@@ -77,11 +79,31 @@ class Scaling:
     pictures: tuple[Point, ...]
     batches: tuple[Point, ...]
     naive: Naive
+    one_thread: tuple[Point, ...] = ()
+    """Some of the pictures and batches again, if the others had several threads."""
 
     def to_json(self) -> dict[str, Any]:
         """For ``--json``."""
         naive = {"seconds": self.naive.seconds(self.naive.pixels)}
-        return asdict(self) | {"naive": asdict(self.naive) | naive, "growth": self.growth()}
+        more = {"growth": self.growth(), "threads": self.threads()}
+        return asdict(self) | {"naive": asdict(self.naive) | naive} | more
+
+    def threads(self) -> list[dict[str, float]]:
+        """How many times faster all threads are than one, for what was measured with both."""
+        together = {(p.images, p.pixels): p for p in (*self.pictures, *self.batches)}
+        found = []
+        for one in self.one_thread:
+            many = together[one.images, one.pixels]
+            encode, decode = one.encode_seconds, one.decode_seconds
+            found.append(
+                {
+                    "images": one.images,
+                    "pixels": one.pixels,
+                    "encode": encode / many.encode_seconds,
+                    "decode": decode / many.decode_seconds,
+                }
+            )
+        return found
 
     def growth(self) -> dict[str, float]:
         """The power of the number of pixels by which time grows: 1 is linear."""
@@ -105,7 +127,7 @@ class Scaling:
                 short(point.decode_seconds), peak, "#" * max(1, round(20 * decode / longest)),
             )  # fmt: skip
 
-        pictures = [row(f"{point.pixels / 1e6:.1f} MP", point) for point in self.pictures]
+        pictures = [row(_size(point.pixels), point) for point in self.pictures]
         batches = [row(count(point.images, "image"), point) for point in self.batches]
         here = self.naive.seconds(self.naive.pixels)
         naive = [
@@ -120,13 +142,24 @@ class Scaling:
             seconds = self.naive.seconds(point.pixels)
             naive.append(
                 (
-                    f"{point.pixels / 1e6:.1f} MP",
+                    _size(point.pixels),
                     f"{short(point.decode_seconds)} s",
                     f"{short(seconds / 86400)} days",
                     f"{short(seconds / point.decode_seconds)} x",
                 )
             )
-        title = f"One picture, {self.network}, {count(self.machine['threads'], 'thread')}"
+        threads = [
+            (
+                count(one.images, "image") if one.images > 1 else _size(one.pixels),
+                f"{short(one.encode_seconds)} s",
+                f"{gain['encode']:.2f} x",
+                f"{short(one.decode_seconds)} s",
+                f"{gain['decode']:.2f} x",
+            )
+            for one, gain in zip(self.one_thread, self.threads(), strict=True)
+        ]
+        all_of_them = count(self.machine["threads"], "thread")
+        title = f"One picture, {self.network}, {all_of_them}"
         return [
             Table(title, ("size", *columns), tuple(pictures)),
             Table(f"Images of {SMALL}x{SMALL}, coded together", ("", *columns), tuple(batches)),
@@ -134,6 +167,17 @@ class Scaling:
                 "Decoding, against a pass of the whole network for each pixel",
                 ("size", "by fronts", "naive, extrapolated", "fronts are faster"),
                 tuple(naive),
+            ),
+            *(
+                [
+                    Table(
+                        f"One thread, and how many times faster {all_of_them} are",
+                        ("", "encode", all_of_them, "decode", all_of_them),
+                        tuple(threads),
+                    )
+                ]
+                if threads
+                else []
             ),
         ]
 
@@ -186,16 +230,17 @@ def measure(
     jobs = [(1, *_sides(size)) for size in MEGAPIXELS if size <= up_to]
     jobs += [(images, SMALL, SMALL) for images in BATCHES]
     total = sum(images * width * height for images, width, height in jobs)
-    points, done = [], 0
+    points, again, done = [], [], 0
     for images, width, height in jobs:
         with TemporaryDirectory() as folder:
             # Making pictures takes more memory than coding them: that is not to be seen.
             paths = [Path(folder) / f"{seed}.npy" for seed in range(images)]
             for seed, path in enumerate(paths):
                 np.save(path, picture(width, height, seed))
-            seconds, peak = memory.watch(_code, network, paths, threads, repeat)
-        pixels = images * width * height
-        points.append(Point(images, pixels, seconds[0], seconds[1], peak))
+            pixels = images * width * height
+            points.append(_point(network, paths, pixels, threads, repeat))
+            if threads > 1 and (images == SHARED_BATCH or (images == 1 and pixels in SHARED)):
+                again.append(_point(network, paths, pixels, 1, repeat))
         done += pixels
         progress(0.95 * done / total)
     pictures = len(jobs) - len(BATCHES)
@@ -205,7 +250,13 @@ def measure(
         pictures=tuple(points[:pictures]),
         batches=tuple(points[pictures:]),
         naive=naive(network),
+        one_thread=tuple(again),
     )
+
+
+def _point(network: str, paths: Sequence[Path], pixels: int, threads: int, repeat: int) -> Point:
+    seconds, peak = memory.watch(_code, network, paths, threads, repeat)
+    return Point(len(paths), pixels, seconds[0], seconds[1], peak)
 
 
 def naive(network: str) -> Naive:
@@ -264,6 +315,10 @@ def _code(network: str, paths: Sequence[Path], threads: int, repeat: int) -> tup
             raise LossError(f"{network} did not bring the pixels back")
     encode, decode = (median(column) for column in zip(*seconds, strict=True))
     return encode, decode
+
+
+def _size(pixels: float) -> str:
+    return f"{pixels / 1e6:.1f} MP"
 
 
 def _sides(megapixels: float) -> tuple[int, int]:

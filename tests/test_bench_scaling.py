@@ -76,6 +76,22 @@ def test_the_naive_decoder_takes_a_pass_for_each_pixel() -> None:
     assert found.tables()[2].rows[0][1:] == ("0.500 s", "41.0 s", "81.9 x")
 
 
+def test_threads_are_compared_with_one() -> None:
+    alone = made_up(1.0)
+    slower = [alone.pictures[2], replace(alone.batches[2], images=64, pixels=65536)]
+    slower = [replace(p, encode_seconds=1.9 * p.encode_seconds) for p in slower]
+    found = replace(alone, one_thread=tuple(slower))
+    gains = found.threads()
+    assert [gain["images"] for gain in gains] == [1, 64]
+    assert [gain["encode"] for gain in gains] == pytest.approx([1.9, 1.9])
+    assert [gain["decode"] for gain in gains] == pytest.approx([1, 1])
+    assert len(alone.tables()) == 3
+    table = found.tables()[3]
+    assert "2 threads" in table.title
+    assert [row[0] for row in table.rows] == ["1.5 MP", "64 images"]
+    assert table.rows[0][2] == "1.90 x"
+
+
 def test_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """A real measurement, of sizes that are small enough for a test."""
     monkeypatch.setattr(scaling, "MEGAPIXELS", (0.002, 0.004))
