@@ -45,7 +45,13 @@ class Entry(TypedDict):
 
 def names() -> list[str]:
     """The networks that ship with pixelzip."""
-    return sorted(path.stem for path in _FOLDER.glob("*.safetensors"))
+    return list(_names(_FOLDER, _FOLDER.stat().st_mtime_ns))
+
+
+@lru_cache(maxsize=1)
+def _names(folder: Path, _changed: int) -> tuple[str, ...]:
+    """Of a folder as it was changed last: each image asks."""
+    return tuple(sorted(path.stem for path in folder.glob("*.safetensors")))
 
 
 def folders() -> list[Path]:
