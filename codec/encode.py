@@ -55,6 +55,9 @@ _STAND_INS = {"colour": ("colour",), "luma": ("luma", "colour"), "labels": ()} |
     "chroma": ("chroma", "luma", "colour")
 }
 
+_GROUP = 4
+"""So many small pictures, at most, does a thread take at once."""
+
 _INDEX_COST = 3
 """About the bytes that the index spends on a tile."""
 _FLAT = 0.1
@@ -133,61 +136,74 @@ def encode_many(
                 f"the image has {picture.width}x{picture.height} pixels and the limit is "
                 f"{MAX_PIXELS} in total"
             )
+    tile_size = min(tile_size or MAX_NETWORK_SIDE, MAX_NETWORK_SIDE)
     files = [b""] * len(pictures)
+    groups = _apart(pictures, networks, threads)
+    others = sorted({*range(len(pictures))}.difference(*groups))
 
-    def work(numbers: Sequence[int], threads: int, progress: Progress | None = None) -> None:
-        some = [pictures[number] for number in numbers]
-        made = _encode_together(some, networks, origins, tile_size, label, threads, progress)
+    def of(numbers: Sequence[int]) -> list[Picture]:
+        return [pictures[number] for number in numbers]
+
+    def put(numbers: Sequence[int], made: Sequence[bytes]) -> None:
         for number, data in zip(numbers, made, strict=True):
             files[number] = data
 
-    alone = _one_by_one(pictures, networks, threads)
     with side_by_side(threads) as parallel:
-        for done, _ in enumerate(parallel(lambda number: work([number], 1), alone), 1):
+        surveys = (_survey(of(group), networks, origins, map) for group in groups)
+        made = parallel(
+            lambda group, drafts: _make(of(group), drafts, tile_size, label, 1, None, map),
+            groups,
+            surveys,
+        )
+        done = 0
+        for group, some in zip(groups, made, strict=True):
+            put(group, some)
+            done += len(group)
             if progress is not None:
                 progress(done / len(pictures))
-    others = sorted({*range(len(pictures))} - {*alone})
-    if others:
-        start = len(alone) / len(pictures)
-        work(others, threads, share(progress, start, 1 - start))
+        if others:
+            part = share(progress, done / len(pictures), len(others) / len(pictures))
+            drafts = _survey(of(others), networks, origins, parallel)
+            put(others, _make(of(others), drafts, tile_size, label, threads, part, parallel))
     if progress is not None:
         progress(1.0)
     return files
 
 
-def _one_by_one(pictures: Sequence[Picture], networks: Networks, threads: int) -> Sequence[int]:
-    """The pictures that threads take one after the other, start to end; they share all others.
+def _apart(pictures: Sequence[Picture], networks: Networks, threads: int) -> list[Sequence[int]]:
+    """Groups of pictures that threads make files of, each a group; they share all others.
 
-    Around the networks there is much for Python to do, which only one thread does at a time; it
-    does so while others are in compiled code. A small picture has no work for several threads.
+    A small picture has no work for several threads, and its survey is Python's, which one thread
+    does at a time: so one surveys a group after the other, while others are in compiled code.
     """
     small = [i for i, one in enumerate(pictures) if one.height * one.width <= DEFAULT_TILE**2]
     if threads == 1 or len(small) < threads:
         return []
-    return small if all(isinstance(one, WholeTiles) for one in networks.values()) else []
+    if not all(isinstance(one, WholeTiles) for one in networks.values()):
+        return []
+    size = max(1, min(_GROUP, len(small) // (2 * threads)))
+    return [small[i : i + size] for i in range(0, len(small), size)]
 
 
-def _encode_together(
+def _make(
     pictures: Sequence[Picture],
-    networks: Networks,
-    with_origins: bool,
+    drafts: Sequence[list[_Choice]],
     tile_size: int,
     label: int | None,
     threads: int,
     progress: Progress | None,
+    parallel: Map,
 ) -> list[bytes]:
-    """The four acts."""
-    with side_by_side(threads) as parallel:
-        drafts = _survey(pictures, networks, with_origins, parallel)
-        for picture, draft in zip(pictures, drafts, strict=True):
-            if not _is_small(picture):
-                for choice in draft:
-                    _narrow_down(choice, picture, threads)
-        planes = [plane for draft in drafts for plane in _planes(draft)]
-        _cut(planes, min(tile_size or MAX_NETWORK_SIDE, MAX_NETWORK_SIDE), parallel)
-        _code(planes, label, threads, progress)
-        list(parallel(_Area.fall_back, [tile for plane in planes for tile in plane.tiles]))
-        return list(parallel(_finish, pictures, drafts))
+    """The other three acts, after the survey."""
+    for picture, draft in zip(pictures, drafts, strict=True):
+        if not _is_small(picture):
+            for choice in draft:
+                _narrow_down(choice, picture, threads)
+    planes = [plane for draft in drafts for plane in _planes(draft)]
+    _cut(planes, tile_size, parallel)
+    _code(planes, label, threads, progress)
+    list(parallel(_Area.fall_back, [tile for plane in planes for tile in plane.tiles]))
+    return list(parallel(_finish, pictures, drafts))
 
 
 def _is_small(picture: Picture) -> bool:
