@@ -62,21 +62,20 @@ _INDEX_COST = 3
 """About the bytes that the index spends on a tile."""
 _FLAT = 0.1
 """Bits/dim below which the fallback is good enough to spare the network the work."""
-_OPTIMISM = ((0.5, 0.0), (3, 0.75), (5, 0.85), (np.inf, 0.89))
+_OPTIMISM = ((0.5, 0.0), (1.5, 0.45), (3, 0.75), (5, 0.85), (np.inf, 0.89))
 """The fallback ends at no less than this fraction of an estimate below so many bits/dim: the fewer
 these are, the less a sample tells ..."""
 _LARGE = 2**22
 _LARGE_OPTIMISM = 0.4
 """... except that trying takes seconds in an area of more bytes than _LARGE; there this counts."""
-_REPEATS = 0.7
-"""Where a whole is estimated at less than this fraction of its tiles, they repeat each other."""
 
 _FEW_CORRECTIONS, _FEW_BESIDES = 32, 8
 """So many pixels to a byte of corrections, or more, say that an origin is no accident; the second
 where its chroma is halved, which saves far more than that byte."""
 
 _RICH = 2.5
-"""So many bits/dim, or more, are left to a network; then fewer samples are fewer bytes."""
+"""What is estimated to take more bits/dim than that is left to networks, where fewer samples are
+fewer bytes."""
 
 _SURE = 64 * 64
 """Pictures of at most so many pixels are coded in every way that there is; of larger ones ..."""
@@ -236,6 +235,11 @@ class _Area:
         return height, width, channels
 
     @property
+    def is_rich(self) -> bool:
+        """Whether it is full of detail, so that it hardly repeats itself."""
+        return self.estimate * 8 > _RICH * self.pixels.size
+
+    @property
     def floor(self) -> float:
         """Bytes that the fallback hardly goes below."""
         rate = self.estimate * 8 / self.pixels.size
@@ -314,8 +318,8 @@ class _Plane:
         # Where the fallback has won the tiles, it may do far better with all of them at once.
         won = all(tile.best and tile.best.method != Method.NETWORK for tile in self.tiles)
         if not won:
-            apart = sum(tile.estimate for tile in self.tiles)
-            if self.whole.estimate > _REPEATS * apart:  # a sample of the whole tells less
+            if self.whole.is_rich:  # a sample of the whole tells less than those of its tiles
+                apart = sum(tile.estimate for tile in self.tiles)
                 self.whole.estimate = max(self.whole.estimate, apart)
             rival = min(rival, total)
         elif self.tiles or self.whole.best is None:
@@ -528,8 +532,7 @@ def _is_constant(pixels: Bytes) -> bool:
 
 def _narrow_down(choice: _Choice, picture: Picture, threads: int) -> None:
     """Drop the ways that a sample shows to be out, or that need none."""
-    wholes = [plane.whole for one in choice[0] for plane in one.planes]
-    if all(whole.estimate * 8 > _RICH * whole.pixels.size for whole in wholes):
+    if all(plane.whole.is_rich for one in choice[0] for plane in one.planes):
         fewer = [
             way for way in choice if all(_has_fewer_samples(c) and _explains_holes(c) for c in way)
         ]

@@ -185,6 +185,25 @@ def test_origins_make_no_file_larger(crops: Crops, photo_path: Path) -> None:
     assert not larger
 
 
+def test_the_fallback_is_tried_where_it_wins(
+    crops: Crops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is lost by not trying it where an estimate says so."""
+    y, x = np.mgrid[0:90, 0:120]
+    gradient = np.stack([x * 2, y * 2, x + y], 2).astype(np.uint8)
+    drawn = crops["bikes-96x64"].copy()
+    drawn[:, 50:] = 200
+    drawn[10:60:4, 55:90] = 0
+    pictures = [gradient, drawn, crops["palms-96x64"]]
+    for pixels in pictures[:2]:
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "JPEG", quality=75)
+        pictures.append(np.asarray(Image.open(file)))
+    sizes = [len(data) for data in pixelzip.compress_many(pictures)]
+    monkeypatch.setattr(encoder, "_OPTIMISM", ((np.inf, 0.0),))
+    assert sizes == [len(data) for data in pixelzip.compress_many(pictures)]
+
+
 def test_a_small_picture_is_looked_at_once(crops: Crops, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though two networks are tried; and only what the smaller file needs stands in it."""
     looked: list[int] = []
