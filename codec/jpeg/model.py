@@ -28,6 +28,8 @@ from pixelzip.codec.tables import SIGMOID
 BAND = 20_000
 """The least number of blocks that a band of several has."""
 MAX_BANDS = 16
+COUNT_LIMIT = 1023
+"""Up to which a slot counts the bits that it has seen, in its low bits."""
 
 Memory = NDArray[np.int32]
 Steps = NDArray[np.int32]
@@ -101,28 +103,39 @@ def decode_blocks(
 
 def encode_bytes(text: bytes) -> bytes:
     """Segments and notes, or any bytes like them."""
-    out = np.empty(16 * len(text) + 64, np.uint8)  # no bit takes more than 11
-    length = _bytes(False, np.frombuffer(text, np.uint8).copy(), out)
-    return out[:length].tobytes()
+    return _text_bytes(_after_dictionary().copy(), text)
 
 
 def decode_bytes(data: bytes, count: int) -> bytes:
     """Back from `encode_bytes`."""
     text = np.zeros(count, np.uint8)
-    _bytes(True, text, np.frombuffer(data, np.uint8).copy())
+    memory, coded = _after_dictionary().copy(), np.frombuffer(data, np.uint8).copy()
+    _checked(_library().model_bytes(memory, True, text, count, coded, len(coded)))
     return text.tobytes()
 
 
-@cache
-def _fresh() -> Memory:
+def fresh_memory() -> Memory:
     """A memory that knows nothing."""
-    memory = np.empty(sum(_sizes()), np.int32)
+    memory = np.empty(sum(memory_sizes()), np.int32)
     _library().memory_fresh(memory)
     return memory
 
 
+def teach(memory: Memory, frame: Frame, steps: Steps, blocks: Blocks) -> None:
+    """Let a memory learn from a picture."""
+    out = np.empty(64 * 64 * len(blocks) + 64, np.uint8)
+    _blocks(False, frame, steps, blocks, (0, frame.units_down), out, None, memory)
+
+
+def cost_of_texts(dictionary: bytes, texts: Sequence[bytes]) -> int:
+    """How many bytes texts take, each by itself after a dictionary."""
+    memory = _after(dictionary)
+    return sum(len(_text_bytes(memory.copy(), text)) for text in texts)
+
+
 @cache
-def _sizes() -> tuple[int, ...]:
+def memory_sizes() -> tuple[int, ...]:
+    """How many slots, weights, final weights and refined probabilities there are."""
     sizes = np.empty(4, np.int64)
     _library().memory_sizes(sizes)
     return tuple(map(int, sizes))
@@ -130,15 +143,18 @@ def _sizes() -> tuple[int, ...]:
 
 @cache
 def _prior() -> Prior:
-    return prior.load(_sizes(), _fresh())
+    return prior.load(memory_sizes(), fresh_memory())
 
 
 @cache
 def _after_dictionary() -> Memory:
-    """A memory that has coded the dictionary."""
-    memory, text = _fresh().copy(), np.frombuffer(_prior().dictionary, np.uint8).copy()
-    out = np.empty(16 * len(text) + 64, np.uint8)
-    _checked(_library().model_bytes(memory, False, text, len(text), out, len(out)))
+    return _after(_prior().dictionary)
+
+
+def _after(dictionary: bytes) -> Memory:
+    """A memory that has coded a dictionary."""
+    memory = fresh_memory()
+    _text_bytes(memory, dictionary)
     return memory
 
 
@@ -154,20 +170,23 @@ def _blocks(
     rows: tuple[int, int],
     coded: NDArray[np.uint8],
     prices: NDArray[np.uint32] | None,
+    memory: Memory | None = None,
 ) -> int:
+    memory = _prior().memory.copy() if memory is None else memory
     shapes = np.array([(c.first, c.stride, c.h, c.v) for c in frame.components], np.int32)
     return _checked(
         _library().model_blocks(
-            *(_prior().memory.copy(), decoding, blocks, shapes, len(shapes), steps, *rows),
+            *(memory, decoding, blocks, shapes, len(shapes), steps, *rows),
             *(coded, len(coded), prices),
         )
     )
 
 
-def _bytes(decoding: bool, text: NDArray[np.uint8], coded: NDArray[np.uint8]) -> int:
-    memory = _after_dictionary().copy()
-    length = _library().model_bytes(memory, decoding, text, len(text), coded, len(coded))
-    return _checked(length)
+def _text_bytes(memory: Memory, text: bytes) -> bytes:
+    out = np.empty(16 * len(text) + 64, np.uint8)  # no bit takes more than 11
+    given = np.frombuffer(text, np.uint8).copy()
+    length = _checked(_library().model_bytes(memory, False, given, len(given), out, len(out)))
+    return out[:length].tobytes()
 
 
 def _checked(length: int) -> int:
