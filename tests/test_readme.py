@@ -31,9 +31,10 @@ def block(language: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path, photo_path: Path, crop_paths: list[Path]) -> Path:
-    """A folder with `photo.png`, and `holiday` with two more."""
+    """A folder with `photo.png`, `beach.jpg`, and `holiday` with two more."""
     with Image.open(photo_path) as photo:
         photo.crop((200, 100, 520, 148)).save(tmp_path / "photo.png", dpi=(300, 300))
+        photo.crop((0, 0, 160, 96)).save(tmp_path / "beach.jpg")
     holiday = tmp_path / "holiday" / "beach"
     holiday.mkdir(parents=True)
     for path in crop_paths[:2]:
@@ -65,6 +66,7 @@ def test_commands(folder: Path) -> None:
     assert np.array_equal(pixels(folder / "back.png"), pixels(folder / "photo.png"))
     with Image.open(folder / "back.png") as back:
         assert back.info["dpi"] == pytest.approx((300, 300), abs=0.01)
+    assert (folder / "same.jpg").read_bytes() == (folder / "beach.jpg").read_bytes()
     assert (folder / "piped.pxz").read_bytes() == (folder / "photo.pxz").read_bytes()
     assert len(list((folder / "archive").rglob("*.pxz"))) == 2
 
