@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from pathlib import Path
 from random import Random
@@ -239,3 +240,16 @@ def test_pillow_opens_them(photo_path: Path, mode: str) -> None:
         assert (image.size, image.mode, image.format) == (wanted.size, mode, "PXZ")
         assert image.info["dpi"] == wanted.info["dpi"]
         assert image.tobytes() == wanted.tobytes()
+
+
+# --- The format -----------------------------------------------------------------------------------
+
+
+@compiled
+def test_golden_file() -> None:
+    """It decodes to what it was made of, and is what is made of that: a new format would differ."""
+    coded = (Path(__file__).parent / "golden" / "jpeg" / "progressive.pxz").read_bytes()
+    data = file.decode(coded)
+    wanted = "633065c53bb74e83c4027f9858b133f8ba7bc7b5fb621564c82f5d3f1601caa3"
+    assert hashlib.sha256(data).hexdigest() == wanted
+    assert file.encode(data) == coded

@@ -148,7 +148,7 @@ def _describe(data: bytes) -> Description:
     trouble = "" if whole else "it is damaged or truncated"
     frame, sizes = coded.headers.frame, tuple(map(len, coded.bands))
     return Description(
-        stored.form, stored.ending, stored.length, frame, trouble, coded.size, sizes
+        stored.form, stored.ending, stored.length, frame, trouble, len(coded.text), sizes
     )
 
 
@@ -207,7 +207,7 @@ def _checked_frame(about: Headers | Description, max_pixels: int) -> Frame:
 
 
 @dataclass(frozen=True)
-class _Coded:
+class Coded:
     """What the model form has besides coefficients."""
 
     segments: bytes
@@ -215,8 +215,8 @@ class _Coded:
     headers: Headers
     """As they are before the first scan."""
     bands: list[bytes]
-    size: int
-    """Bytes of segments and notes as they are stored."""
+    text: bytes
+    """Segments and notes as they are stored."""
 
 
 def _encode_model(data: bytes, threads: int) -> bytes:
@@ -246,7 +246,12 @@ def _stored(text: bytes) -> list[tuple[Form, bytes]]:
     return [(Form.RAW, text), (Form.LZMA, raw_lzma.compress(text, PROPERTIES, patient=False))]
 
 
-def _read_model(stored: _Stored) -> _Coded:
+def model_form(data: bytes) -> Coded:
+    """The parts of a ``.pxz`` file in the model form."""
+    return _read_model(_read(data))
+
+
+def _read_model(stored: _Stored) -> Coded:
     if model.library() is None:
         raise MissingLibraryError(_MISSING)
     reader = Reader(stored.body)
@@ -254,13 +259,14 @@ def _read_model(stored: _Stored) -> _Coded:
     if segments + notes > 2 * stored.length + 64 or not 1 <= count <= model.MAX_BANDS:
         raise _damaged()
     lengths = [reader.varint() for _ in range(count - 1)]
-    text = _text(packed & 3, reader.take(packed >> 2), segments + notes)
+    given = reader.take(packed >> 2)
+    text = _text(packed & 3, given, segments + notes)
     bands = [reader.take(length) for length in lengths]
     bands.append(reader.take(reader.remaining))
     headers = parts.first_headers(text[:segments])
     if headers.frame is None:
         raise _damaged()
-    return _Coded(text[:segments], text[segments:], headers, bands, packed >> 2)
+    return Coded(text[:segments], text[segments:], headers, bands, given)
 
 
 def _text(method: int, stored: bytes, length: int) -> bytes:
