@@ -320,6 +320,8 @@ def test_an_empty_list_is_no_trouble(here: Path) -> None:
     assert "Missing argument" in run("compress", status=2).stderr
     assert "-0 says" in run("compress", "a.png", "-0", status=2).stderr
     assert "No such file" in run("compress", "--files-from", "nothing", status=2).stderr
+    done = run("compress", "--files-from", "-", stdin=b"a.png\0b.png\0", status=2)
+    assert "add -0" in done.stderr
 
 
 def test_names_do_not_collide(small: list[Path]) -> None:

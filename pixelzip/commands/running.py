@@ -47,7 +47,10 @@ def listed(sources: Sequence[str], listing: IO[bytes] | None, zero: bool) -> lis
         if not sources:
             raise click.UsageError("Missing argument 'IN...'.")
         return []
-    names = listing.read().split(b"\0" if zero else b"\n")
+    read = sentences(listing.read)
+    if b"\0" in read and not zero:
+        raise click.UsageError("there are NUL bytes in the file of --files-from: add -0")
+    names = read.split(b"\0" if zero else b"\n")
     return [os.fsdecode(name if zero else name.removesuffix(b"\r")) for name in names if name]
 
 
