@@ -170,6 +170,11 @@ def _room(blue: Words, colours: Pixels, spread: NDArray[np.float64] | float) -> 
     """
     steps = np.arange(-_REACH, _REACH + 1)
     weights = np.exp(-abs(steps) / np.broadcast_to(spread, colours.shape)[:, :, None])
+    library = native.coding()
+    if library is not None:
+        found, colours = np.empty(len(colours)), np.ascontiguousarray(colours)
+        library.colours_room(blue, colours, np.ascontiguousarray(weights), len(colours), found)
+        return found
     r, g, b = (colours[:, c].astype(np.int64)[:, None, None, None] for c in range(3))
     i, j, k = steps[:, None, None], steps[:, None], steps
     red, green, value = r + i, g + i + j, b + i + j + k

@@ -87,6 +87,7 @@ def coding() -> ctypes.CDLL | None:
         ("flags_code", number, [*bits, octets, size]),
         ("corrections_code", number, [*bits, octets, octets, size, size, number]),
         ("colours_code", number, [*bits, sets, size]),
+        ("colours_room", None, [sets, octets, doubles, size, doubles]),
         ("colours_mark", None, [octets, size, sets]),
         ("conversion_render", None, [integers, number, *[octets] * 3, size, octets]),
         ("conversion_invert", None, [integers, number, doubles, octets, size, octets, octets]),

@@ -15,7 +15,7 @@ from PIL import Image
 from test_cdf import mixtures, softmaxes
 from test_corrections import pairs
 
-from pixelzip.codec import bits, cdf, colour_bits, corrections, native, packed
+from pixelzip.codec import bits, cdf, colour_bits, colours, corrections, native, packed
 from pixelzip.codec.colours import Colours
 from pixelzip.codec.errors import FormatError
 from pixelzip.codec.origins import conversions, downsampling, ycc
@@ -86,6 +86,18 @@ def test_sets_of_photographs(crops: dict[str, Bytes]) -> None:
         np.testing.assert_array_equal(own.table, same.table)
         one, other = both(lambda: colour_bits.encode(own.table[257:]))  # noqa: B023
         assert one == other
+
+
+def test_how_crowded_colours_are(crops: dict[str, Bytes]) -> None:
+    for pixels in crops.values():
+        blue = Colours.of(pixels).table[257:]
+        some = np.concatenate([pixels.reshape(-1, 3)[::7], np.array([[0, 0, 0], [255, 255, 255]])])
+        spread = np.random.default_rng(0).uniform(0.3, 9, some.shape)
+        for given_spread in (spread, np.inf):
+            one, other = both(
+                lambda: colours._room(blue, some.astype(np.uint8), given_spread)  # noqa: B023
+            )
+            np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
 words = st.one_of(st.sampled_from([0, 1, 0x8000, 0xFFFF]), st.integers(0, 0xFFFF))

@@ -147,3 +147,25 @@ EXPORT void colours_mark(const uint8_t *pixels, int64_t n, uint16_t *blue)
         blue[16 * (256 * pixels[0] + pixels[1]) + (pixels[2] >> 4)] |=
             (uint16_t)(1 << (pixels[2] & 15));
 }
+
+/* (n): the fraction of the places around each colour (n, 3) that are taken, by the weights (n, 3, 7) of
+ * 3 steps in either direction of red, green - red and blue - green. */
+EXPORT void colours_room(const uint16_t *blue, const uint8_t *colours, const double *weights,
+    int64_t n, double *out)
+{
+    for (int64_t at = 0; at < n; at++, colours += 3, weights += 21) {
+        double taken = 0, inside = 0;
+        for (int place = 0; place < 343; place++) {
+            int i = place / 49, j = place / 7 % 7, k = place % 7;
+            int red = colours[0] + i - 3, green = colours[1] + i + j - 6;
+            int value = colours[2] + i + j + k - 9;
+            if ((red | green | value) & -256)
+                continue;
+            double weight = weights[i] * weights[7 + j] * weights[14 + k];
+            inside += weight;
+            if (blue[16 * (256 * red + green) + (value >> 4)] >> (value & 15) & 1)
+                taken += weight;
+        }
+        out[at] = taken / inside;
+    }
+}
