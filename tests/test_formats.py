@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import struct
+import time
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 
 import imagecodecs
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from fuzzing import SECONDS, damage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -19,7 +23,7 @@ from PIL.PngImagePlugin import PngInfo
 import pixelzip
 from pixelzip import leftovers, netpbm, pictures
 from pixelzip.cli import cli
-from pixelzip.codec.errors import LimitError, UnsupportedImageError
+from pixelzip.codec.errors import LimitError, PixelzipError, UnsupportedImageError
 
 DEEP = {1: "I;16", 2: "LA;16", 3: "RGB;16", 4: "RGBA;16"}
 
@@ -264,3 +268,40 @@ def test_nothing_is_left_behind_of_plain_files() -> None:
     out = io.BytesIO()
     image.save(out, "PNG")
     assert leftovers.left_behind(out.getvalue() + b"more") == ("bytes after the image",)
+
+
+# Damage.
+
+
+def real_files() -> dict[str, bytes]:
+    """A small file of each format that is read by more than Pillow's plugins as they are."""
+    image = Image.fromarray(noise(16, 16, 3, dtype=np.uint8))
+    files = {"tiff by hand": tiff_by_hand(noise(6, 7, 3), "<")}
+    for suffix, channels in ((".tif", 4), (".pam", 2), (".ppm", 3), (".npy", 3)):
+        picture = pictures.from_array(noise(5, 5, channels))
+        files[suffix] = pictures.write(picture, suffix)[0]
+    for format_ in ("AVIF", "JPEG2000", "GIF", "PNG", "WEBP"):
+        out = io.BytesIO()
+        is_still = format_ in ("AVIF", "JPEG2000")
+        film = {} if is_still else {"append_images": [image.rotate(90)]}
+        image.save(out, format_, save_all=bool(film), **film)
+        files[format_] = out.getvalue()
+    files["deep JPEG 2000"] = imagecodecs.jpeg2k_encode(noise(9, 8, 3), level=0, reversible=True)
+    files["deep AVIF"] = imagecodecs.avif_encode(noise(16, 16, 3) >> 6, bitspersample=10)
+    return files
+
+
+FILES = real_files()
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_images_end_in_one_sentence(name: str) -> None:
+    random, donors = Random(name), list(FILES.values())
+    for _ in range(150):
+        hurt = damage(FILES[name], random.choice(donors), random)
+        start = time.process_time()
+        with suppress(PixelzipError):
+            pictures.read(hurt)
+            leftovers.left_behind(hurt)
+        assert time.process_time() - start < SECONDS, hurt.hex()
