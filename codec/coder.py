@@ -76,22 +76,22 @@ class Decoder:
     def __init__(self, payload: bytes) -> None:
         """FormatError for a payload that no encoder writes."""
         check_end(payload)
-        self._payload, self._state = payload, start(payload)
+        self.payload, self.state = payload, start(payload)
 
     def decode(self, table: NDArray[np.float32]) -> NDArray[np.int32]:
         """(n, 18) frequencies less one -> the n nibbles. FormatError if none can be there."""
-        payload, library = self._payload, native.coding()
+        payload, library = self.payload, native.coding()
         nibbles = np.empty(len(table), np.int32)
         if library is not None:
             table = np.ascontiguousarray(table)
             damaged = library.decoder_decode(
-                payload, len(payload), self._state, table, *table.shape, nibbles
+                payload, len(payload), self.state, table, *table.shape, nibbles
             )
         else:
             from pixelzip.codec.loops import frequencies as loops
 
             read = np.frombuffer(payload, np.uint8)
-            damaged = loops.decoder_decode(read, self._state, table, nibbles)
+            damaged = loops.decoder_decode(read, self.state, table, nibbles)
         if damaged:
             raise FormatError("the compressed data is damaged")
         return nibbles
@@ -99,7 +99,7 @@ class Decoder:
 
     def finish(self) -> None:
         """Raise FormatError unless the payload is what the encoder makes of what was read."""
-        check_finished(self._payload, self._state)
+        check_finished(self.payload, self.state)
 
 
 def start(payload: bytes) -> NDArray[np.uint64]:

@@ -134,3 +134,18 @@ def lagged(shape: Shape, lag: int) -> NDArray[np.int32]:
     height, width = shape
     rows, columns = np.arange(height, dtype=np.int32), np.arange(width, dtype=np.int32)
     return columns + np.int32(lag) * rows[:, None]
+
+
+Order = tuple[NDArray[np.intp], NDArray[np.intp]]
+
+
+def front_order(steps: NDArray[np.int32]) -> Order:
+    """The pixels of a tile in decoding order, and where each front ends in it.
+
+    ``steps`` is (height, width), see `Conditional.steps`. Both answers are for pixels numbered in
+    raster order; the second has one entry for each step that has pixels.
+    """
+    flat = steps.reshape(-1)
+    order = np.argsort(flat, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(flat[order])) + 1, len(order))
+    return order, ends

@@ -30,7 +30,14 @@ from zlib import crc32
 
 from pixelzip.codec import raw_lzma, transforms
 from pixelzip.codec.errors import FormatError, LimitError, TruncatedError
-from pixelzip.codec.methods import MAX_NETWORK_SIDE, Method, Tile, exact_length, least_length
+from pixelzip.codec.methods import (
+    MAX_ADAPTIVE_SIDE,
+    MAX_NETWORK_SIDE,
+    Method,
+    Tile,
+    exact_length,
+    least_length,
+)
 from pixelzip.codec.picture import MODES, Box, PlaneLayout
 from pixelzip.codec.transforms import Form, Transform
 
@@ -70,8 +77,8 @@ class StoredPlane:
 
     ``tile_size`` is the largest side of a tile in samples, 0 where one tile is the whole plane;
     ``tiles`` are in the order of `grid`. ``network`` says which one of the file's networks codes
-    the tiles of method NETWORK, and is None where there are none. ``colours`` restricts what that
-    network's distributions allow, and is empty where they are not restricted.
+    the tiles of methods NETWORK and ADAPTIVE; None where there are none. ``colours`` restricts what
+    that network's distributions allow, and is empty where they are not restricted.
     """
 
     layout: PlaneLayout
@@ -450,9 +457,11 @@ def _read_plane(
         _read_tile(reader, (rows, columns, channels))
         for _, _, rows, columns in tile_grid(height, width, tile_size)
     )
-    coded = any(tile.method == Method.NETWORK for tile in tiles)
+    coded = any(tile.method.needs_network for tile in tiles)
     if restricted and not (coded and colours and layout.kind == "colour"):
         raise _damaged("colours that mean nothing")
+    if restricted and any(tile.method == Method.ADAPTIVE for tile in tiles):
+        raise _damaged("an adaptive tile of few colours")
     network = networks.read(reader) if coded else None
     return PlaneIndex(layout, tile_size, colours, tiles, network)
 
@@ -483,10 +492,12 @@ def _read_tiles(reader: _Reader, index: PlaneIndex) -> StoredPlane:
     grid = tile_grid(layout.height, layout.width, index.tile_size)
     for (method, length), (_, _, height, width) in zip(index.tiles, grid, strict=True):
         payload = reader.take(reader.remaining if length is None else length)
-        if method == Method.NETWORK and layout.channels not in (1, 3):
+        if method.needs_network and layout.channels not in (1, 3):
             raise _damaged("a network tile of joined channels")
         if method == Method.NETWORK and max(height, width) > MAX_NETWORK_SIDE:
             raise _damaged("a network tile that is too long")
+        if method == Method.ADAPTIVE and max(height, width) > MAX_ADAPTIVE_SIDE:
+            raise _damaged("an adaptive tile that is too long")
         if len(payload) < least_length(method, (height, width, layout.channels)):
             raise _damaged("a tile that is too short")
         tiles.append(Tile(method, payload))

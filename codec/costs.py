@@ -27,11 +27,11 @@ from pixelzip.codec.decode import (
     assemble,
     canvases,
     fill,
+    is_adaptive,
     network_of,
     network_tiles,
     told,
 )
-from pixelzip.codec.methods import Method
 from pixelzip.codec.picture import PlaneLayout
 from pixelzip.codec.progress import Progress, share
 
@@ -60,7 +60,7 @@ def cost_map(
     for canvas, own in zip(every, spent, strict=True):
         for number, tile in enumerate(canvas.plane.tiles):
             place = own[area(canvas.grid[number])]
-            if tile.method != Method.NETWORK:
+            if not tile.method.needs_network:
                 place += 8 * len(tile.payload) / place.size
         bits += _spread(own, canvas.plane.layout, bits.shape)
         bits += 8 * len(canvas.plane.colours) / bits.size
@@ -93,6 +93,7 @@ def _scores(
             [np.ascontiguousarray(c.samples[area(c.grid[number])]) for c, number in jobs],
             given=told(conditional, jobs),
             colours=allowed(jobs),
+            adaptive=is_adaptive(jobs),
             labels=[tiles.label_of(conditional, payload) for payload in payloads],
             threads=threads,
             progress=share(progress, done / sum(sizes), size / sum(sizes)),

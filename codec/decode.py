@@ -218,7 +218,7 @@ class Canvas:
         for number, tile in enumerate(self.grid):
             if number not in self.known and _overlap(box, tile):
                 self.wanted.add(number)
-                if self.plane.tiles[number].method == Method.NETWORK:
+                if self.plane.tiles[number].method.needs_network:
                     for canvas in self.earlier:
                         canvas.want(given.reach(layout, tile, canvas.plane.layout))
 
@@ -278,7 +278,7 @@ def fill(
     for canvas in drafts:
         for number in canvas.wanted:
             tile = canvas.plane.tiles[number]
-            if tile.method != Method.NETWORK:
+            if not tile.method.needs_network:
                 _, _, height, width = canvas.grid[number]
                 shape = height, width, canvas.plane.layout.channels
                 canvas.put(number, methods.decode(tile, shape))
@@ -294,16 +294,17 @@ def fill(
 def network_tiles(drafts: Sequence[Canvas]) -> list[list[Job]]:
     """The tiles that are wanted and network-coded, those in a list together that may step so.
 
-    They have their rank, their network and their number of channels in common, and whether there
-    are sets of colours. The lists are by ascending rank.
+    They have their rank, their network, their number of channels and their method in common, and
+    whether there are sets of colours. The lists are by ascending rank.
     """
-    together: dict[tuple[int, bytes, int, bool], list[Job]] = defaultdict(list)
+    together: dict[tuple[int, bytes, int, bool, Method], list[Job]] = defaultdict(list)
     for canvas in drafts:
         plane = canvas.plane
         key = canvas.rank, canvas.network, plane.layout.channels, bool(plane.colours)
         for number in sorted(canvas.wanted):
-            if plane.tiles[number].method == Method.NETWORK:
-                together[key].append((canvas, number))
+            method = plane.tiles[number].method
+            if method.needs_network:
+                together[*key, method].append((canvas, number))
     return [together[key] for key in sorted(together, key=lambda key: key[0])]
 
 
@@ -330,6 +331,12 @@ def allowed(jobs: Sequence[Job]) -> list[Colours | None] | None:
     return [canvas.colours for canvas, _ in jobs] if jobs[0][0].plane.colours else None
 
 
+def is_adaptive(jobs: Sequence[Job]) -> bool:
+    """Whether tiles are coded with the adaptive stage."""
+    canvas, number = jobs[0]
+    return canvas.plane.tiles[number].method == Method.ADAPTIVE
+
+
 def _step(
     jobs: Sequence[Job], find_network: FindNetwork, threads: int, progress: Progress | None
 ) -> None:
@@ -344,6 +351,7 @@ def _step(
         jobs[0][0].plane.layout.channels,
         given=told(conditional, jobs),
         colours=allowed(jobs),
+        adaptive=is_adaptive(jobs),
         threads=threads,
         progress=progress,
     )

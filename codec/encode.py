@@ -37,7 +37,7 @@ from pixelzip.codec.container import (
     truncated_checksum,
 )
 from pixelzip.codec.errors import LimitError
-from pixelzip.codec.methods import MAX_NETWORK_SIDE, Method, Tile
+from pixelzip.codec.methods import MAX_ADAPTIVE_SIDE, MAX_NETWORK_SIDE, Method, Tile
 from pixelzip.codec.picture import MODES, Box, Bytes, Picture, Plane, is_deep
 from pixelzip.codec.progress import Progress, share
 from pixelzip.codec.transforms import Form, Transform
@@ -77,6 +77,9 @@ _RICH = 2.5
 """What is estimated to take more bits/dim than that is left to networks, where fewer samples are
 fewer bytes."""
 
+_UNADAPTED = 0.15
+"""About the part of the time that the network takes by itself where the stage comes after it."""
+
 _SURE = 64 * 64
 """Pictures of at most so many pixels are coded in every way that there is; of larger ones ..."""
 _PATCH, _PATCHES = 64, 5
@@ -91,6 +94,7 @@ def encode(
     *,
     origins: bool = True,
     tile_size: int = DEFAULT_TILE,
+    adaptive: bool = False,
     label: int | None = None,
     threads: int = 1,
     progress: Progress | None = None,
@@ -101,6 +105,7 @@ def encode(
         networks,
         origins=origins,
         tile_size=tile_size,
+        adaptive=adaptive,
         label=label,
         threads=threads,
         progress=progress,
@@ -113,6 +118,7 @@ def encode_many(
     *,
     origins: bool = True,
     tile_size: int = DEFAULT_TILE,
+    adaptive: bool = False,
     label: int | None = None,
     threads: int = 1,
     progress: Progress | None = None,
@@ -121,7 +127,9 @@ def encode_many(
 
     Without ``networks`` only the fallback is used, and unless ``origins`` are wanted, pixels are
     coded as they are. ``tile_size`` is the largest side of a network-coded tile in samples, or 0
-    for the largest there can be (4096). ``label`` is the class, for networks that have classes;
+    for the largest there can be (4096). If it shall be ``adaptive``, each tile is also coded with
+    the stage of `pixelzip.codec.adaptive`, which takes several times as long, and has sides of at
+    most 1024. ``label`` is the class, for networks that have classes;
     without it each tile gets the one that makes it the smallest. ``threads`` does not change the
     result. Raises LimitError if a picture has more than MAX_PIXELS pixels, or a side or metadata
     beyond the format.
@@ -135,7 +143,8 @@ def encode_many(
                 f"the image has {picture.width}x{picture.height} pixels and the limit is "
                 f"{MAX_PIXELS} in total"
             )
-    tile_size = min(tile_size or MAX_NETWORK_SIDE, MAX_NETWORK_SIDE)
+    most = MAX_ADAPTIVE_SIDE if adaptive else MAX_NETWORK_SIDE
+    tile_size = min(tile_size or most, most)
     files = [b""] * len(pictures)
     groups = _apart(pictures, networks, threads)
     others = sorted({*range(len(pictures))}.difference(*groups))
@@ -150,7 +159,9 @@ def encode_many(
     with side_by_side(threads) as parallel:
         surveys = (_survey(of(group), networks, origins, map) for group in groups)
         made = parallel(
-            lambda group, drafts: _make(of(group), drafts, tile_size, label, 1, None, map),
+            lambda group, drafts: _make(
+                of(group), drafts, tile_size, adaptive, label, 1, None, map
+            ),
             groups,
             surveys,
         )
@@ -163,7 +174,8 @@ def encode_many(
         if others:
             part = share(progress, done / len(pictures), len(others) / len(pictures))
             drafts = _survey(of(others), networks, origins, parallel)
-            put(others, _make(of(others), drafts, tile_size, label, threads, part, parallel))
+            rest = _make(of(others), drafts, tile_size, adaptive, label, threads, part, parallel)
+            put(others, rest)
     if progress is not None:
         progress(1.0)
     return files
@@ -188,6 +200,7 @@ def _make(
     pictures: Sequence[Picture],
     drafts: Sequence[list[_Choice]],
     tile_size: int,
+    adaptive: bool,
     label: int | None,
     threads: int,
     progress: Progress | None,
@@ -200,7 +213,7 @@ def _make(
                 _narrow_down(choice, picture, threads)
     planes = [plane for draft in drafts for plane in _planes(draft)]
     _cut(planes, tile_size, parallel)
-    _code(planes, label, threads, progress)
+    _code(planes, label, adaptive, threads, progress)
     list(parallel(_Area.fall_back, [tile for plane in planes for tile in plane.tiles]))
     return list(parallel(_finish, pictures, drafts))
 
@@ -260,7 +273,7 @@ class _Area:
 
     def fall_back(self, rival: float = np.inf) -> None:
         """Try what needs no network, unless it can hardly beat what there is or ``rival`` bytes."""
-        if self.best is not None and self.best.method != Method.NETWORK:
+        if self.best is not None and not self.best.method.needs_network:
             return
         if self.floor < min(self.cost, rival):
             self.offer(self.packed())
@@ -316,7 +329,7 @@ class _Plane:
         """
         total = self.cost if self.tiles else np.inf
         # Where the fallback has won the tiles, it may do far better with all of them at once.
-        won = all(tile.best and tile.best.method != Method.NETWORK for tile in self.tiles)
+        won = all(tile.best and not tile.best.method.needs_network for tile in self.tiles)
         if not won:
             if self.whole.is_rich:  # a sample of the whole tells less than those of its tiles
                 apart = sum(tile.estimate for tile in self.tiles)
@@ -327,7 +340,7 @@ class _Plane:
         self.whole.fall_back(rival)
         chosen = [self.whole] if self.whole.cost < total else self.tiles
         tiles = tuple(one.best for one in chosen if one.best is not None)
-        coded = any(tile.method == Method.NETWORK for tile in tiles)
+        coded = any(tile.method.needs_network for tile in tiles)
         return StoredPlane(
             layout=self.layout,
             tile_size=0 if chosen[0] is self.whole else self.tile_size,
@@ -628,7 +641,11 @@ def _cut(planes: Sequence[_Plane], tile_size: int, parallel: Map) -> None:
 
 
 def _code(
-    planes: Sequence[_Plane], label: int | None, threads: int, progress: Progress | None
+    planes: Sequence[_Plane],
+    label: int | None,
+    adaptive: bool,
+    threads: int,
+    progress: Progress | None,
 ) -> None:
     """Offer each area what its network makes of it."""
     together: dict[tuple[int, int, bool, bool], list[_Place]] = defaultdict(list)
@@ -641,7 +658,12 @@ def _code(
     for key, group in together.items():
         if group:
             part = share(progress, done / total, sizes[key] / total)
-            _code_together(group, label, threads, part)
+            if adaptive and not key[3]:
+                _code_together(group, label, threads, share(part, 0.0, _UNADAPTED))
+                part = share(part, _UNADAPTED, 1 - _UNADAPTED)
+                _code_adaptively(group, threads, part)
+            else:
+                _code_together(group, label, threads, part)
             done += sizes[key]
 
 
@@ -665,9 +687,29 @@ def _code_together(
         threads=threads,
         progress=progress,
     )
+    _offer(group, Method.NETWORK, payloads)
+
+
+def _code_adaptively(group: Sequence[_Place], threads: int, progress: Progress | None) -> None:
+    """The same with the adaptive stage, of areas without sets of colours."""
+    from pixelzip.codec import tiles  # slow to load, and not every file needs it
+
+    network = group[0][0].network
+    assert network is not None
+    payloads = tiles.encode_adaptively(
+        network,
+        [one.pixels for _, one, _ in group],
+        given=_told([(plane, box) for plane, _, box in group]),
+        threads=threads,
+        progress=progress,
+    )
+    _offer(group, Method.ADAPTIVE, payloads)
+
+
+def _offer(group: Sequence[_Place], method: Method, payloads: Sequence[bytes | None]) -> None:
     for (_, one, _), payload in zip(group, payloads, strict=True):
-        if len(payload) >= methods.least_length(Method.NETWORK, one.shape):
-            one.offer(Tile(Method.NETWORK, payload))
+        if payload is not None and len(payload) >= methods.least_length(method, one.shape):
+            one.offer(Tile(method, payload))
 
 
 def _allowed(planes: Sequence[_Plane]) -> list[Colours | None] | None:
@@ -718,7 +760,7 @@ def _numbered(candidate: _Candidate, component: Component, fingerprints: list[by
     """The component with its planes' networks numbered, and added to those of the file if new."""
     planes = []
     for plane, stored in zip(candidate.planes, component.planes, strict=True):
-        if plane.network and any(tile.method == Method.NETWORK for tile in stored.tiles):
+        if plane.network and any(tile.method.needs_network for tile in stored.tiles):
             if plane.network.fingerprint not in fingerprints:
                 fingerprints.append(plane.network.fingerprint)
             stored = replace(stored, network=fingerprints.index(plane.network.fingerprint))

@@ -22,8 +22,14 @@ NETWORK_DENSITY = 1024
 """A network payload has at least one byte for every 1024 sub-pixels, so that the time to decode a
 file is bounded by its length. Emptier tiles are left to the other methods."""
 
+ADAPTIVE_DENSITY = 128
+"""The same of an adaptive payload, since its sub-pixels take longer."""
+
 MAX_NETWORK_SIDE = 4096
 """The longest side, in pixels, of a network-coded tile: fronts take time however short they are."""
+
+MAX_ADAPTIVE_SIDE = 1024
+"""The longest side of an adaptive tile, whose encoder holds more of it."""
 
 
 class Method(IntEnum):
@@ -37,6 +43,13 @@ class Method(IntEnum):
     """Filtered and LZMA-compressed: see `pixelzip.codec.packed`."""
     NETWORK = 3
     """Range-coded with the conditionals of a network."""
+    ADAPTIVE = 4
+    """The same, corrected by what the tile has taught so far: see `pixelzip.codec.adaptive`."""
+
+    @property
+    def needs_network(self) -> bool:
+        """Whether a network codes the tile."""
+        return self in (Method.NETWORK, Method.ADAPTIVE)
 
 
 @dataclass(frozen=True)
@@ -92,6 +105,7 @@ def exact_length(method: Method, shape: Shape) -> int | None:
 def least_length(method: Method, shape: Shape) -> int:
     """The least bytes that the payload of such a tile may have."""
     height, width, channels = shape
-    if method == Method.NETWORK:
-        return -(-height * width * channels // NETWORK_DENSITY)
+    if method.needs_network:
+        density = NETWORK_DENSITY if method == Method.NETWORK else ADAPTIVE_DENSITY
+        return -(-height * width * channels // density)
     return exact_length(method, shape) or 1

@@ -22,9 +22,17 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelzip.codec import adaptive as adaptive_stage
 from pixelzip.codec import cdf, coder
 from pixelzip.codec.colours import Colours, Several
-from pixelzip.codec.conditional import Conditional, Given, Shape, WholeTiles
+from pixelzip.codec.conditional import (
+    Conditional,
+    Given,
+    Order,
+    Shape,
+    WholeTiles,
+    front_order,
+)
 from pixelzip.codec.errors import FormatError
 from pixelzip.codec.progress import Progress
 from pixelzip.codec.workers import side_by_side
@@ -35,7 +43,6 @@ caches and the memory; fewer would leave each front too little to do."""
 _ORDERS = 16
 """The orders of so many shapes are remembered; the tiles of a picture have at most four shapes."""
 
-Order = tuple[NDArray[np.intp], NDArray[np.intp]]
 Known = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 """A tile (height, width, channels), and (height, width): which of its pixels are known."""
 
@@ -48,18 +55,6 @@ class Source(Protocol):
 
     def finish(self) -> None:
         """Raise FormatError if there is more than was read."""
-
-
-def front_order(steps: NDArray[np.int32]) -> Order:
-    """The pixels of a tile in decoding order, and where each front ends in it.
-
-    ``steps`` is (height, width), see `Conditional.steps`. Both answers are for pixels numbered in
-    raster order; the second has one entry for each step that has pixels.
-    """
-    flat = steps.reshape(-1)
-    order = np.argsort(flat, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(flat[order])) + 1, len(order))
-    return order, ends
 
 
 def encode_tiles(
@@ -115,6 +110,39 @@ def _encode(
     return bytes([label]) + message if conditional.classes else message
 
 
+def encode_adaptively(
+    conditional: Conditional,
+    tiles: Sequence[NDArray[np.uint8]],
+    *,
+    given: Sequence[Given] | None = None,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> list[bytes | None]:
+    """Each tile's payload with the stage of `pixelzip.codec.adaptive`, as in `encode_tiles`.
+
+    None where the stage does not go with the network or the tile.
+    """
+
+    def encode(number: int, tally: _Tally) -> bytes | None:
+        told = None if given is None else given[number]
+        intervals = _adaptive_intervals(conditional, tiles[number], told, tally)
+        return None if intervals is None else coder.encode(intervals)
+
+    shapes = [tile.shape[:2] for tile in tiles]
+    return _in_parallel(encode, conditional, shapes, 1, threads, progress)
+
+
+def _adaptive_intervals(
+    conditional: Conditional, tile: NDArray[np.uint8], given: Given | None, tally: _Tally
+) -> NDArray[np.float32] | None:
+    """(bits, 3) in the order of decoding; None where the stage does not go with them."""
+    height, width, _ = tile.shape
+    suits = adaptive_stage.suits(conditional, (height, width))
+    found = adaptive_stage.score(conditional, tile, given) if suits else None
+    tally.add(height * width)
+    return found
+
+
 def in_order(scored: NDArray[Any], order: Order) -> NDArray[Any]:
     """What is (pixels, channels, 2 nibbles, ...) in raster order, nibble by nibble as decoded."""
     pixels, ends = order
@@ -132,6 +160,7 @@ def score_tiles(
     given: Sequence[Given] | None = None,
     colours: Sequence[Colours | None] | None = None,
     labels: Sequence[int] | None = None,
+    adaptive: bool = False,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> list[NDArray[np.float32]]:
@@ -140,8 +169,8 @@ def score_tiles(
     Tiles are (height, width, channels), of channels that the network codes, ``given`` and
     ``colours`` are as in `encode_tiles`, and ``labels`` are the tiles' classes; if the network has
     classes and there are no labels, each tile has the one that makes it the cheapest. This is what
-    `encode_tiles` codes, without the coder: the sum over a tile is its payload's length but for the
-    class and the coder's own few bits.
+    `encode_tiles` codes (`encode_adaptively` if ``adaptive``), without the coder: the sum over a
+    tile is its payload's length but for the class and the coder's own few bits.
     """
 
     @lru_cache(_ORDERS)
@@ -154,6 +183,8 @@ def score_tiles(
         tried = _all_labels(conditional) if labels is None else [labels[number]]
         tile = np.ascontiguousarray(tiles[number])
         told = None if given is None else given[number]
+        if adaptive:
+            return _score_adaptively(conditional, tile, told, tally)
         own = None if colours is None else colours[number]
         maps = [_score(conditional, tile, label, told, own, nibbles_of, tally) for label in tried]
         return min(maps, key=lambda bits: float(bits.sum(dtype=np.float64)))
@@ -182,6 +213,22 @@ def _score(
         scored = _score_bands(conditional, tile, label, given, colours, tally)
         bits = cdf.symbol_bits(scored)
     summed: NDArray[np.float32] = bits.sum(axis=(1, 2)).astype(np.float32)
+    return summed.reshape(height, width)
+
+
+def _score_adaptively(
+    conditional: Conditional, tile: NDArray[np.uint8], given: Given | None, tally: _Tally
+) -> NDArray[np.float32]:
+    height, width, channels = tile.shape
+    intervals = _adaptive_intervals(conditional, tile, given, tally)
+    assert intervals is not None, "it has been decoded in this way"
+    bits = cdf.symbol_bits(intervals).reshape(-1, adaptive_stage.BITS).sum(1)
+    order, ends = front_order(conditional.steps((height, width)))
+    summed, start = np.empty(height * width, np.float32), 0
+    for front in np.split(order, ends[:-1]):  # channel by channel
+        end = start + len(front) * channels
+        summed[front] = bits[start:end].reshape(channels, -1).sum(0)
+        start = end
     return summed.reshape(height, width)
 
 
@@ -229,15 +276,26 @@ def decode_tiles(
     *,
     given: Sequence[Given] | None = None,
     colours: Sequence[Colours | None] | None = None,
+    adaptive: bool = False,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> list[NDArray[np.uint8]]:
     """The tiles of these shapes, (height, width, channels) each. FormatError if damaged.
 
-    ``given`` and ``colours`` are as in `encode_tiles`.
+    ``given`` and ``colours`` are as in `encode_tiles`. ``adaptive`` payloads are those of
+    `encode_adaptively`.
     """
     if not conditional.codes(channels) or (conditional.given > 0) != (given is not None):
         raise FormatError("the file is damaged: its network does not code such pixels")
+    if adaptive:
+
+        def adapt(number: int, tally: _Tally) -> NDArray[np.uint8]:
+            told, shape = None if given is None else given[number], shapes[number]
+            pixels = adaptive_stage.decode(conditional, payloads[number], shape, channels, told)
+            tally.add(shape[0] * shape[1])
+            return pixels
+
+        return _in_parallel(adapt, conditional, shapes, 1, threads, progress)
     labels = [label_of(conditional, payload) for payload in payloads]
     start = 1 if conditional.classes else 0
     if isinstance(conditional, WholeTiles) and colours is None:

@@ -70,6 +70,8 @@ SMALL = 64 * 64
 DEFAULT_DEVICE = "cpu"
 NO_LIMIT = 1 << 62
 """Pixels: more than any picture has."""
+EFFORTS = ("photo", "max")
+"""How much time a file may take, the least first."""
 NO_NETWORK = "none"
 """The name to give instead of a network's for the fallback codec alone, which needs no network."""
 
@@ -79,6 +81,7 @@ def compress(
     *,
     network: str | None = None,
     origin: str = "auto",
+    effort: str = "photo",
     label: int | None = None,
     tile_size: int | None = None,
     threads: int | None = None,
@@ -95,6 +98,8 @@ def compress(
     given, ``photo`` is taken, or ``tiny`` if the picture is small and its file then smaller.
     ``origin`` is ``"auto"`` to look for what the pixels were computed from, ``"none"`` to code them
     as they are.
+    ``effort`` is ``"photo"``, or ``"max"`` for smaller files that take several times as long, to
+    decompress too: what the network says is corrected by what each tile has taught so far.
     ``label`` is a class of a network that has classes; without it each tile gets the best one.
     ``tile_size`` is the largest side of a tile in pixels (0: 4096, the largest there can be).
     ``threads`` defaults to the cores that this process may use, and ``device`` (a torch device, say
@@ -110,6 +115,7 @@ def compress(
         [image],
         network=network,
         origin=origin,
+        effort=effort,
         label=label,
         tile_size=tile_size,
         threads=threads,
@@ -124,6 +130,7 @@ def compress_many(
     *,
     network: str | None = None,
     origin: str = "auto",
+    effort: str = "photo",
     label: int | None = None,
     tile_size: int | None = None,
     threads: int | None = None,
@@ -143,7 +150,7 @@ def compress_many(
         else:
             batch[number] = to_picture(image, strip=strip)
     coded = encode_many(
-        list(batch.values()), network, origin, label, tile_size, threads, device, None
+        list(batch.values()), network, origin, effort, label, tile_size, threads, device, None
     )
     made.update(zip(batch, coded, strict=True))
     return [made[number] for number in sorted(made)]
@@ -281,7 +288,7 @@ class Part:
     """The largest side of a tile in samples; 0 if there is one tile only."""
     tiles: int
     methods: dict[str, int]
-    """How many tiles each method codes: raw, constant, packed, network."""
+    """How many tiles each method codes: raw, constant, packed, network, adaptive."""
     bytes: int
 
 
@@ -694,6 +701,7 @@ def encode(
     *,
     network: str | None = None,
     origin: str = "auto",
+    effort: str = "photo",
     label: int | None = None,
     tile_size: int | None = None,
     threads: int | None = None,
@@ -701,13 +709,16 @@ def encode(
     progress: Callable[[float], None] | None = None,
 ) -> bytes:
     """A picture's file. ``progress`` is called with the fraction done, 0 to 1."""
-    return encode_many([picture], network, origin, label, tile_size, threads, device, progress)[0]
+    return encode_many(
+        [picture], network, origin, effort, label, tile_size, threads, device, progress
+    )[0]
 
 
 def encode_many(
     pictures: Sequence[Picture],
     network: str | None,
     origin: str,
+    effort: str,
     label: int | None,
     tile_size: int | None,
     threads: int | None,
@@ -719,12 +730,15 @@ def encode_many(
 
     if origin not in ("auto", "none"):
         raise ValueError(f'the origin is "auto" or "none", not {origin!r}')
+    if effort not in EFFORTS:
+        raise ValueError(f'the effort is "photo" or "max", not {effort!r}')
     if label is not None:
         _check_label(network, label, device)
     return codec.encode_many(
         pictures,
         Networks(network, device),
         origins=origin == "auto",
+        adaptive=effort == "max",
         tile_size=codec.DEFAULT_TILE if tile_size is None else tile_size,
         label=label,
         threads=threads or available_threads(),

@@ -195,6 +195,7 @@ def encode(
     *,
     network: str | None,
     origin: str,
+    effort: str,
     label: int | None,
     tile_size: int | None,
     threads: int,
@@ -204,7 +205,9 @@ def encode(
     """The ``.pxz`` files of several contents, coded together; raises what `api.encode` raises."""
     stills = [content.picture for content in contents if isinstance(content, Still)]
     coded = iter(
-        api.encode_many(stills, network, origin, label, tile_size, threads, device, progress)
+        api.encode_many(
+            stills, network, origin, effort, label, tile_size, threads, device, progress
+        )
     )
     return [
         api.encode_jpeg(content.data, name=f"x{content.suffix}", threads=threads)

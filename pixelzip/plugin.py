@@ -10,8 +10,8 @@
     Image.open("photo.png").save("photo.pxz")
     image = Image.open("photo.pxz")
 
-``save`` takes what `pixelzip.compress` takes (``network``, ``origin``, ``label``, ``tile_size``,
-``threads``, ``strip``), and metadata to add, named as in ``Image.info`` (``exif``,
+``save`` takes what `pixelzip.compress` takes (``network``, ``origin``, ``effort``, ``label``,
+``tile_size``, ``threads``, ``strip``), and metadata to add, named as in ``Image.info`` (``exif``,
 ``icc_profile``, ``dpi``...).
 """
 
@@ -33,7 +33,7 @@ MAGIC = b"\xf5z"
 _HOLDS_JPEG = MAGIC + b"\x1f"
 """As in `pixelzip.codec.jpeg.file`."""
 
-_OPTIONS = ("network", "origin", "label", "tile_size", "threads")
+_OPTIONS = ("network", "origin", "effort", "label", "tile_size", "threads")
 
 
 def accept(prefix: bytes) -> bool:

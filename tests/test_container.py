@@ -116,15 +116,16 @@ def stored_planes(draw: st.DrawFn, layout: PlaneLayout, networks: int) -> Stored
         tile_size = 0
     tiles = []
     for _, _, rows, columns in tile_grid(layout.height, layout.width, tile_size):
-        possible = [m for m in Method if m != Method.NETWORK or layout.channels in (1, 3)]
+        possible = [m for m in Method if not m.needs_network or layout.channels in (1, 3)]
         method = draw(st.sampled_from(possible))
         length = least_length(method, (rows, columns, layout.channels))
-        extra = draw(st.integers(0, 5)) if method in (Method.PACKED, Method.NETWORK) else 0
+        extra = draw(st.integers(0, 5)) if method >= Method.PACKED else 0
         tiles.append(Tile(method, b"p" * (length + extra)))
-    if all(tile.method != Method.NETWORK for tile in tiles):
+    if not any(tile.method.needs_network for tile in tiles):
         return StoredPlane(layout, tile_size, tuple(tiles))
     network = draw(st.integers(0, networks))
-    colours = draw(st.sampled_from([b"", b"red"])) if layout.kind == "colour" else b""
+    may_be_few = layout.kind == "colour" and all(t.method != Method.ADAPTIVE for t in tiles)
+    colours = draw(st.sampled_from([b"", b"red"])) if may_be_few else b""
     return StoredPlane(layout, tile_size, tuple(tiles), network, colours)
 
 

@@ -68,7 +68,7 @@ def _line(edge, step, parameters, k):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _sigmoid(z):  # type: ignore[no-untyped-def]
+def sigmoid(z):  # type: ignore[no-untyped-def]
     """The logistic function of z / 2^28 in units of 2^-22, on straight lines between steps."""
     limit = np.int64(REACH) << _ARGUMENT_BITS
     z = _clamp(z >> (8 + INVERSE_BITS - _ARGUMENT_BITS), -limit, limit) + limit
@@ -88,7 +88,7 @@ def cdf(edge, weight, parameters):  # type: ignore[no-untyped-def]
     for k in range(weight.shape[0]):
         if weight[k] > 0:
             z, _ = _line(edge, 0, parameters, k)
-            total += weight[k] * _sigmoid(z)
+            total += weight[k] * sigmoid(z)
     return total
 
 
@@ -100,7 +100,7 @@ def cdfs(first, step, weight, parameters, out):  # type: ignore[no-untyped-def]
         if weight[k] > 0:
             z, stride = _line(first, step, parameters, k)
             for i in range(16):  # a constant, so that the compiler can unroll it
-                out[i] += weight[k] * _sigmoid(z + i * stride)
+                out[i] += weight[k] * sigmoid(z + i * stride)
 
 
 @kernel

@@ -17,7 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelzip.codec import cdf, coder, tiles
-from pixelzip.codec.conditional import Conditional, Given, Shape, Stepper, lagged
+from pixelzip.codec.conditional import (
+    Conditional,
+    Given,
+    Order,
+    Shape,
+    Stepper,
+    front_order,
+    lagged,
+)
 from pixelzip.codec.errors import NetworkFileError
 from pixelzip.codec.native import NONE
 from pixelzip.models import zoo
@@ -261,8 +269,8 @@ class Native(Integers):
         return tiles.in_order(np.concatenate(scored), self._order((height, width)))
 
     @lru_cache(maxsize=4)  # noqa: B019 (networks stay)
-    def _order(self, shape: Shape) -> tiles.Order:
-        return tiles.front_order(self.steps(shape))
+    def _order(self, shape: Shape) -> Order:
+        return front_order(self.steps(shape))
 
     def decode_tile(
         self,

@@ -58,6 +58,13 @@ def _tile(_context: click.Context, _option: click.Parameter, value: int | None) 
 @click.option(
     "--pixels", is_flag=True, help="Of a JPEG, code the pixels and not the file that it is."
 )
+@click.option(
+    "--effort",
+    type=click.Choice(["photo", "max"]),
+    default="photo",
+    show_default=True,
+    help="Of pixels: max makes smaller files and takes several times as long, both ways.",
+)
 @click.option("--strip", is_flag=True, help="Drop the metadata (palette and transparency stay).")
 @options.WORK
 @many_options
@@ -74,6 +81,7 @@ def compress(
     label: int | None,
     tile: int | None,
     origin: str,
+    effort: str,
     pixels: bool,
     strip: bool,
     jobs: int,
@@ -120,6 +128,7 @@ def compress(
         label=label,
         tile=tile,
         origin=origin,
+        effort=effort,
         pixels=pixels,
         strip=strip,
         skips_existing=skip_existing,
@@ -174,6 +183,7 @@ class Compression(Steps[Taken, bytes]):
     label: int | None = None
     tile: int | None = None
     origin: str = "auto"
+    effort: str = "photo"
     pixels: bool = False
     """Whether JPEGs are taken for their pixels, as other images are."""
     strip: bool = False
@@ -203,6 +213,7 @@ class Compression(Steps[Taken, bytes]):
             [item.content for item in items],
             network=self.network,
             origin=self.origin,
+            effort=self.effort,
             label=self.label,
             tile_size=self.tile,
             threads=self.threads,

@@ -1,0 +1,279 @@
+"""The adaptive last stage: a network's mixtures, corrected by what their tile has taught so far.
+
+A network is the same for all pictures. The stage goes through one tile in the order of decoding and
+keeps solving least squares over what it has passed. It codes a sub-pixel as eight bits, the highest
+first. For each bit it has the opinions of several *experts*: the network's own mixture; logistics
+about the predictions of the filters; and the network's mixture moved to where they all point. These
+are mixed in the logistic domain, with weights that learn from bit to bit. docs/format.md has all of
+it to the last rounding ("Adaptive payloads").
+
+It needs a network that gives mixtures, whose rows trail by two columns, and that has no classes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from functools import cache
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelzip.codec import coder, native
+from pixelzip.codec.conditional import Conditional, Given, Shape, front_order, lagged
+from pixelzip.codec.decimals import table
+from pixelzip.codec.errors import FormatError
+from pixelzip.codec.methods import MAX_ADAPTIVE_SIDE
+
+BITS = 8
+_LAG = 2
+LN_STEPS = 1024
+LN = table(
+    ((1 + Decimal(i) / LN_STEPS).ln() for i in range(LN_STEPS + 1)),
+    16,
+    "b36268140ba296a8841b24c36f1eed9e616dd63f4588aeb503afc96d42e7e07a",
+)
+"""The natural logarithm from 1 to 2."""
+
+Code = Callable[[NDArray[np.int32], NDArray[np.int32], int, NDArray[np.int32]], NDArray[np.uint8]]
+"""Codes one channel of n pixels in these rows and columns, with (n, 3, K) mixtures: the values."""
+
+
+def suits(conditional: Conditional, shape: Shape) -> bool:
+    """Whether the stage may go with a network, on a tile of this shape.
+
+    Whether that gives mixtures shows when it is asked for one.
+    """
+    return (
+        not conditional.classes
+        and max(shape) <= MAX_ADAPTIVE_SIDE
+        and np.array_equal(conditional.steps(shape), lagged(shape, _LAG))
+    )
+
+
+def score(
+    conditional: Conditional, tile: NDArray[np.uint8], given: Given | None
+) -> NDArray[np.float32] | None:
+    """(bits, 3) intervals of a tile (height, width, channels), in the order of decoding.
+
+    None if the network gives no mixtures.
+    """
+    height, width, channels = tile.shape
+    found: list[NDArray[np.float32]] = []
+
+    def code(
+        rows: NDArray[np.int32],
+        columns: NDArray[np.int32],
+        channel: int,
+        parameters: NDArray[np.int32],
+    ) -> NDArray[np.uint8]:
+        values: NDArray[np.uint8] = tile[rows, columns, channel]
+        found.append(stage.encode(rows, columns, channel, parameters, values))
+        return values
+
+    with _stage((height, width), channels) as stage:
+        if not _step(conditional, (height, width), channels, given, code):
+            return None
+    return np.concatenate(found).reshape(-1, 3)
+
+
+def decode(
+    conditional: Conditional, payload: bytes, shape: Shape, channels: int, given: Given | None
+) -> NDArray[np.uint8]:
+    """The tile (height, width, channels) of a payload. FormatError if it is damaged."""
+    source = coder.Decoder(payload)
+    pixels = np.empty((*shape, channels), np.uint8)
+
+    def code(
+        rows: NDArray[np.int32],
+        columns: NDArray[np.int32],
+        channel: int,
+        parameters: NDArray[np.int32],
+    ) -> NDArray[np.uint8]:
+        values = stage.decode(rows, columns, channel, parameters, source)
+        pixels[rows, columns, channel] = values
+        return values
+
+    with _stage(shape, channels) as stage:
+        if not suits(conditional, shape) or not _step(conditional, shape, channels, given, code):
+            raise FormatError("the file is damaged: its network does not go with its method")
+    source.finish()
+    return pixels
+
+
+def _step(
+    conditional: Conditional, shape: Shape, channels: int, given: Given | None, code: Code
+) -> bool:
+    """Go through a tile front by front. False, and nothing done, if there are no mixtures."""
+    stepper = conditional.stepwise([shape], channels, [0], None if given is None else [given])
+    order, ends = front_order(conditional.steps(shape))
+    for numbers in np.split(order, ends[:-1]):
+        rows, columns = np.divmod(numbers, shape[1])
+        stepper.select(np.zeros(len(numbers), np.intp), rows, columns)
+        for channel in range(channels):
+            parameters = stepper.parameters(channel)
+            if parameters.ndim != 3:
+                return False
+            here = rows.astype(np.int32), columns.astype(np.int32)
+            stepper.reveal(channel, code(*here, channel, parameters))
+    return True
+
+
+class _Stage(Protocol):
+    """What is known of a tile, and its filters and weights."""
+
+    def encode(
+        self,
+        rows: NDArray[np.int32],
+        columns: NDArray[np.int32],
+        channel: int,
+        parameters: NDArray[np.int32],
+        values: NDArray[np.uint8],
+    ) -> NDArray[np.float32]:
+        """(n, 8, 3) intervals."""
+
+    def decode(
+        self,
+        rows: NDArray[np.int32],
+        columns: NDArray[np.int32],
+        channel: int,
+        parameters: NDArray[np.int32],
+        source: coder.Decoder,
+    ) -> NDArray[np.uint8]:
+        """The values (n). FormatError if none can be there."""
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
+    """The compiled stage, None where there is none."""
+    library = native.coding()
+    if library is None or not hasattr(library, "adaptive_open"):
+        return None
+    native.fill_tables(library.adaptive_tables)
+    octets, integers, number = native.array(np.uint8), native.array(np.int32), ctypes.c_int
+    pointer, size, floats = ctypes.c_void_p, ctypes.c_int64, native.array(np.float32)
+    for name, result, arguments in (
+        ("adaptive_ln", None, [native.array(np.int64)]),
+        ("adaptive_open", pointer, [number] * 3),
+        ("adaptive_close", None, [pointer]),
+        ("adaptive_code", number, [
+            pointer, integers, integers, size, number, integers, number, octets, floats,
+            ctypes.c_char_p, size, native.array(np.uint64),
+        ]),
+    ):  # fmt: skip
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    library.adaptive_ln(LN)
+    return library
+
+
+@contextmanager
+def _stage(shape: Shape, channels: int) -> Iterator[_Stage]:
+    library = _library()
+    if library is None:
+        yield _Loops(shape, channels)
+        return
+    address = library.adaptive_open(*shape, channels)
+    if not address:
+        raise MemoryError("there is not enough memory for a tile")
+    try:
+        yield _Compiled(library, address)
+    finally:
+        library.adaptive_close(address)
+
+
+class _Compiled:
+    """struct adaptive of adaptive.c."""
+
+    def __init__(self, library: ctypes.CDLL, address: int) -> None:
+        self.library, self.address = library, address
+
+    def encode(
+        self,
+        rows: NDArray[np.int32],
+        columns: NDArray[np.int32],
+        channel: int,
+        parameters: NDArray[np.int32],
+        values: NDArray[np.uint8],
+    ) -> NDArray[np.float32]:
+        """See `_Stage.encode`."""
+        intervals = np.empty((len(rows), BITS, 3), np.float32)
+        self._code(rows, columns, channel, parameters, values, intervals, b"", None)
+        return intervals
+
+    def decode(
+        self,
+        rows: NDArray[np.int32],
+        columns: NDArray[np.int32],
+        channel: int,
+        parameters: NDArray[np.int32],
+        source: coder.Decoder,
+    ) -> NDArray[np.uint8]:
+        """See `_Stage.decode`."""
+        values = np.zeros(len(rows), np.uint8)
+        here = rows, columns, channel, parameters
+        if self._code(*here, values, None, source.payload, source.state):
+            raise FormatError("the compressed data is damaged")
+        return values
+
+    def _code(
+        self,
+        rows: NDArray[np.int32],
+        columns: NDArray[np.int32],
+        channel: int,
+        parameters: NDArray[np.int32],
+        values: NDArray[np.uint8],
+        intervals: NDArray[np.float32] | None,
+        payload: bytes,
+        state: NDArray[np.uint64] | None,
+    ) -> int:
+        parameters = np.ascontiguousarray(parameters, np.int32)
+        damaged: int = self.library.adaptive_code(
+            self.address, rows, columns, len(rows), channel, parameters, parameters.shape[2],
+            np.ascontiguousarray(values), intervals, payload, len(payload), state,
+        )  # fmt: skip
+        return damaged
+
+
+class _Loops:
+    """The same in loops that numba compiles."""
+
+    def __init__(self, shape: Shape, channels: int) -> None:
+        from pixelzip.codec.loops import adaptive as loops
+
+        self.code, self.state = loops.code, loops.fresh(*shape, channels)
+
+    def encode(
+        self,
+        rows: NDArray[np.int32],
+        columns: NDArray[np.int32],
+        channel: int,
+        parameters: NDArray[np.int32],
+        values: NDArray[np.uint8],
+    ) -> NDArray[np.float32]:
+        """See `_Stage.encode`."""
+        intervals = np.empty((len(rows), BITS, 3), np.float32)
+        unread = np.zeros(0, np.uint8)
+        unread.flags.writeable = False
+        nothing = unread, np.zeros(3, np.uint64)
+        self.code(self.state, rows, columns, channel, parameters, values, intervals, *nothing, LN)
+        return intervals
+
+    def decode(
+        self,
+        rows: NDArray[np.int32],
+        columns: NDArray[np.int32],
+        channel: int,
+        parameters: NDArray[np.int32],
+        source: coder.Decoder,
+    ) -> NDArray[np.uint8]:
+        """See `_Stage.decode`."""
+        values, nothing = np.zeros(len(rows), np.uint8), np.zeros((0, BITS, 3), np.float32)
+        read = np.frombuffer(source.payload, np.uint8), source.state
+        here = rows, columns, channel, parameters
+        if self.code(self.state, *here, values, nothing, *read, LN):
+            raise FormatError("the compressed data is damaged")
+        return values

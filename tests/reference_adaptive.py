@@ -1,0 +1,259 @@
+"""The adaptive stage, once more: short and slow, as ``docs/format.md`` has it.
+
+Floats are numpy's binary32, whose operations round once; of whole rows they are the same, number by
+number. Sums are loops.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from reference_decoder import (
+    INVERSE_SCALE,
+    NEIGHBOURS,
+    SIGMOID,
+    Mixture,
+    Pixel,
+    RangeDecoder,
+    Tile,
+    clamp,
+    rounded,
+    weights,
+)
+
+Array = NDArray[Any]
+F = np.float32
+LN = rounded([2**16 * (1 + Decimal(i) / 1024).ln() for i in range(1025)])
+LAST = {8: 8, 7: 8, 6: 8, 5: 8, 4: 7, 3: 5, 2: 3, 1: 1, 0: -1}
+KEEP = [F(0.998), F(0.9998)]
+Cdf = list[tuple[int, int, int]]
+"""Of each component its weight, its m and its inverse scale."""
+
+
+def ln(a: int) -> int:
+    e = a.bit_length() - 1
+    y = (a >> (e - 22) if e >= 22 else a << (22 - e)) - 2**22
+    at = y >> 12
+    more = LN[at + 1] - LN[at] if y & 4095 else 0
+    return 45426 * e + LN[at] + ((more * (y & 4095)) >> 12)
+
+
+def squash(z: int) -> int:
+    a, f = divmod(z + 2**18, 256)
+    slope = SIGMOID[a + 1] - SIGMOID[a] if a < 2048 else 0
+    return SIGMOID[a] + ((slope * f) >> 8)
+
+
+def cumulative(x: int, components: Cdf) -> int:
+    if x in (0, 256):
+        return 2**36 if x else 0
+    return sum(
+        weight * squash(clamp(((256 * x - 128 - m) * inverse) >> 14, -(2**18), 2**18))
+        for weight, m, inverse in components
+    )
+
+
+def solve(a: Array, b: Array, unknowns: int) -> Array:
+    a, b, w = a.copy(), b.copy(), np.zeros_like(b)
+    for j in range(unknowns):
+        if not a[j, j] >= F(2.0**-40):
+            a[j, j] = F(2.0**-40)
+        for i in range(j + 1, unknowns):
+            f = a[j, i] / a[j, j]
+            a[i, i:] = a[i, i:] - f * a[j, i:]
+            b[i] = b[i] - f * b[j]
+    for i in range(unknowns - 1, -1, -1):
+        w[i] = b[i] / a[i, i]
+        b[:i] = b[:i] - a[:i, i] * w[i]
+    return w
+
+
+def prediction(base: F, w: Array, y: Array) -> int:
+    total = F(0)
+    for one, other in zip(w, y, strict=True):
+        total = total + one * other
+    p = base + total
+    return int(min(p, F(255)) * F(256) + F(0.5)) if p >= 0 else 0
+
+
+class Recursive:
+    """A recursive filter."""
+
+    def __init__(self, unknowns: int, keep: F) -> None:
+        self.a, self.b = np.zeros((unknowns, unknowns), F), np.zeros(unknowns, F)
+        self.w, self.keep, self.count = np.zeros(unknowns, F), keep, 0
+        self.w[-1] = 1
+
+    def learn(self, y: Array, v: F) -> None:
+        part = F(1) - self.keep
+        self.a = self.a * self.keep + (y * part)[:, None] * y
+        self.b = self.b * self.keep + (v * part) * y
+        self.count += 1
+        if self.count % 4 == 0:
+            a, b = self.a.copy(), self.b.copy()
+            a[np.diag_indices(len(b))] += F(0.5)
+            b[-1] += F(0.5)
+            self.w = solve(a, b, len(b))
+
+
+class Stage:
+    """What is known of a tile, and what it has taught."""
+
+    def __init__(self, width: int, channels: int) -> None:
+        self.width, self.channels = width, channels
+        self.samples: dict[tuple[int, int, int], int] = {}
+        self.features: dict[tuple[int, int, int], Array] = {}
+        self.notes: dict[tuple[int, int, int], list[int]] = {}
+        """The filters' errors, what the network missed, its spread."""
+        counts = [21] if channels == 1 else [25, 26, 27]
+        self.filters = [[Recursive(count, keep) for keep in KEEP] for count in counts]
+        self.weights: dict[tuple[int, int, int], list[int]] = {}
+
+    def sample(self, r: int, c: int, k: int) -> int:
+        if r < 0:
+            return self.samples[0, c + r - 2, k] if c + r - 2 >= 0 else 128
+        if c < 0:
+            return self.samples[r - 1, 0, k] if r > 0 else 128
+        return self.samples[r, min(c, self.width - 1), k]
+
+    def seen(self, r: int, c: int, k: int, mean: int) -> Array:
+        near = NEIGHBOURS[: 20 if self.channels == 1 else 12]
+        found: list[float] = [self.sample(r + i, c + j, k) for i, j in near]
+        for other in range(self.channels):
+            if other < k:
+                found.append(self.sample(r, c, other))
+            if other != k:
+                found += [self.sample(r + i, c + j, other) for i, j in NEIGHBOURS[:6]]
+        return np.array([*found, mean / 256], F)
+
+    def locally(self, r: int, c: int, k: int, x: Array, base: F) -> int:
+        u, x = len(x) - 1, x[:-1]
+        a, b, total = np.zeros((u, u), F), np.zeros(u, F), F(0)
+        for i in range(8, -1, -1):
+            for j in range(-8, LAST[i] + 1):
+                there = r - i, c + j, k
+                if r - i < 0 or not 0 <= c + j < self.width:
+                    continue
+                own = self.features[there][:-1]
+                unlike = F(sum((int(p) - int(q)) ** 2 for p, q in zip(own[:6], x[:6], strict=True)))
+                g = F(1) / (F(32 + i * i + j * j) * (F(20) + unlike))
+                total = total + g
+                y = own - base
+                a = a + (g * y)[:, None] * y
+                b = b + (g * (F(self.samples[there]) - base)) * y
+        a[np.diag_indices(u)] += total
+        b[:2] += F(0.5) * total
+        return prediction(base, solve(a, b, u), x - base)
+
+    def note(self, r: int, c: int, k: int, which: int) -> int:
+        return self.notes.get((r, c, k), [0] * 5)[which]
+
+    def scale(self, r: int, c: int, k: int, which: int) -> int:
+        def e(i: int, j: int) -> int:
+            return self.note(r + i, c + j, k, which)
+
+        near = 4 * (e(0, -1) + e(-1, 0)) + 3 * (e(-1, -1) + e(-1, 1)) + 2 * (e(0, -2) + e(-2, 0))
+        scale = 35 + near // 24
+        if k > 0:
+            scale = (5 * scale + 3 * max(self.note(r, c, k - 1, which), 77)) // 10
+        return scale
+
+    def code(self, r: int, c: int, k: int, mixture: Mixture, coder: RangeDecoder) -> int:
+        """The value of a sub-pixel, and all that there is to learn of it."""
+        m = [clamp(mean, -(2**18), 2**18) for mean in mixture[1]]
+        inverse = [INVERSE_SCALE[clamp(s, -128, 160) + 128] for s in mixture[2]]
+        own = list(zip(weights(mixture[0]), m, inverse, strict=True))
+        mean = sum(w * m for w, m, _ in own) >> 14
+        spread = sum(w * (2**28 // i + abs(m - mean)) for w, m, i in own) >> 14
+        mean = clamp(mean, 0, 65280)
+        x = self.seen(r, c, k, mean)
+        base = (x[0] + x[1]) * F(0.5)
+        y = x - base
+        predicted = [prediction(base, filter.w, y) for filter in self.filters[k]]
+        predicted.append(self.locally(r, c, k, x, base))
+        away = (mean + sum(predicted)) // 4 - mean
+        experts: list[Cdf] = [own]
+        experts += [[(2**14, p, 2**28 // self.scale(r, c, k, i))] for i, p in enumerate(predicted)]
+        experts.append([(w, m + away, i) for w, m, i in own])
+        value = self.bits(k, experts, self.choices(r, c, k, mean, spread, predicted[2]), coder)
+        self.samples[r, c, k], self.features[r, c, k] = value, x
+        errors = [abs(256 * value - p) for p in predicted]
+        self.notes[r, c, k] = [*errors, abs(256 * value - mean), spread]
+        for filter in self.filters[k]:
+            filter.learn(y, F(value) - base)
+        return value
+
+    def choices(self, r: int, c: int, k: int, mean: int, spread: int, local: int) -> list[int]:
+        near = [(r, c - 1, k, 2), (r - 1, c, k, 2), (r - 1, c - 1, k, 1), (r - 1, c + 1, k, 1)]
+        far = 0
+        if k > 0:
+            near.append((r, c, k - 1, 2))
+            one, other = self.note(r, c, k - 1, 3), self.note(r, c, k - 1, 4)
+            far = (one > other) + (one > 2 * other)
+        missed = 16 + sum(times * self.note(*place, 3) for *place, times in near)  # type: ignore[call-arg]
+        promised = 16 + sum(times * self.note(*place, 4) for *place, times in near)  # type: ignore[call-arg]
+        story = clamp((ln(missed) - ln(promised) + 5 * 2**15) >> 15, 0, 11)
+        wide = clamp((ln(spread + 1) - 3 * 2**16) >> 15, 0, 11)
+        apart = local - mean
+        dispute = min(ln(16 * abs(apart) // (spread // 16 + 1) + 1) >> 15, 9)
+        return [story, 3 * wide + far, dispute + 10 * (apart < 0)]
+
+    def bits(self, k: int, experts: list[Cdf], choices: list[int], coder: RangeDecoder) -> int:
+        node, low, high = 1, 0, 256
+        story, width, dispute = choices
+        for depth in range(8):
+            middle = (2 * node + 1) * 2 ** (7 - depth) % 256
+            t = []
+            for i, expert in enumerate(experts):
+                doubt = 2**23 if i else 2**16
+                below, at, above = (cumulative(edge, expert) for edge in (low, middle, high))
+                up, down = ln(above - at + doubt), ln(at - below + doubt)
+                t.append(clamp(up - down, -12 * 2**16, 12 * 2**16))
+            certainty = clamp((t[0] + 2**19) >> 15, 0, 31)
+            t.append(19661)
+            numbers = [
+                12 * depth + story, 32 * depth + certainty, node,
+                36 * depth + width, 20 * depth + dispute,
+            ]  # fmt: skip
+            rows = [
+                self.weights.setdefault((k, s, number), [713032, *[136315] * 4, 0])
+                for s, number in enumerate(numbers)
+            ]
+            sums = [sum(w * x for w, x in zip(row, t, strict=True)) >> 22 for row in rows]
+            z = [clamp(total, -(2**18), 2**18) for total in sums]
+            chance = clamp(squash(sum(z) // 5), 8, 2**22 - 8)
+            bit = coder.nibble([1, 2**24 - 3 - 4 * chance, 4 * chance + 1, 1])
+            for row, own in zip(rows, z, strict=True):
+                error = bit * 2**22 - squash(own)
+                for i in range(6):
+                    step = (((error * t[i]) >> 14) * 400 + 2**19) >> 20
+                    row[i] = clamp(row[i] + step, -(2**25), 2**25)
+            low, high = (middle, high) if bit else (low, middle)
+            node = 2 * node + bit
+        return node - 256
+
+
+def decode_tile(
+    network: Any,
+    payload: bytes,
+    height: int,
+    width: int,
+    channels: int,
+    told: Array | None = None,
+) -> NDArray[np.uint8]:
+    """(height, width, channels) pixels of an adaptive payload."""
+    coder, stage = RangeDecoder(payload), Stage(width, channels)
+    tile = Tile(network, height, width, channels, told)
+    out = np.zeros((height, width, channels), np.uint8)
+    for t in range(width + 2 * (height - 1)):
+        places = [(row, t - 2 * row) for row in range(height) if 0 <= t - 2 * row < width]
+        front = [Pixel(tile, row, column) for row, column in places]
+        for channel in range(channels):
+            for place, pixel in zip(places, front, strict=True):
+                value = stage.code(*place, channel, pixel.mixture(), coder)
+                pixel.learn(value)
+                out[place][channel] = value
+    return out
