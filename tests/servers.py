@@ -17,7 +17,7 @@ import fsspec
 
 BINARIES = Path(sys.executable).parent
 KEY, SECRET = "pixelzip", "of-no-worth"
-PATIENCE = 60.0  # seconds, for a server to answer
+PATIENCE = 180.0  # seconds, for a server to answer, be the machine ever so busy
 
 
 class Seaweed:
@@ -95,6 +95,15 @@ class RayHead:
         self.address = ""
 
     def __enter__(self) -> Self:
+        # On a very busy machine Ray's parts lose patience with each other, and it gives up.
+        until = time.monotonic() + PATIENCE
+        while not (said := self._start()):
+            assert time.monotonic() < until, (self._folder / "log").read_text()
+        self.address = said.partition("--address='")[2].partition("'")[0]
+        return self
+
+    def _start(self) -> str:
+        """What it says once it is there; nothing if it could not start."""
         command = [
             str(BINARIES / "ray"), "start", "--head", "--block", f"--num-cpus={self._cores}",
             "--port=0", "--node-ip-address=127.0.0.1", "--include-dashboard=false",
@@ -105,13 +114,11 @@ class RayHead:
             self._process = subprocess.Popen(
                 command, stdout=out, stderr=out, env=self.environment, start_new_session=True
             )
-        until = time.monotonic() + PATIENCE
-        while "ray start --address='" not in log.read_text():
-            assert self._process.poll() is None, log.read_text()
-            assert time.monotonic() < until, log.read_text()
+        while self._process.poll() is None:
+            if "--address='" in (said := log.read_text()):
+                return said
             time.sleep(0.2)
-        self.address = log.read_text().partition("--address='")[2].partition("'")[0]
-        return self
+        return ""
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()

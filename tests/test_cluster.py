@@ -11,7 +11,8 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -32,16 +33,14 @@ COUNT = 32
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Seaweed]:
-    with Seaweed(tmp_path) as server:
-        yield server
-
-
-@pytest.fixture
-def head(store: Seaweed) -> Iterator[RayHead]:
+def servers(tmp_path: Path) -> Iterator[tuple[Seaweed, RayHead]]:
+    """A store, and a cluster with three cores that knows the way to it."""
+    store = Seaweed(tmp_path)
     folder = Path(tempfile.mkdtemp(prefix="ray"))
-    with RayHead(folder, {**os.environ, **store.environment}, cores=3) as first:
-        yield first
+    head = RayHead(folder, {**os.environ, **store.environment}, cores=3)
+    with ThreadPoolExecutor() as pool, ExitStack() as stack:  # both take their time to start
+        list(pool.map(stack.enter_context, (store, head)))
+        yield store, head
 
 
 @contextmanager
@@ -58,8 +57,9 @@ def started(head: RayHead, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_everything_is_killed_once(
-    store: Seaweed, head: RayHead, tmp_path: Path, crop_paths: list[Path]
+    servers: tuple[Seaweed, RayHead], tmp_path: Path, crop_paths: list[Path]
 ) -> None:
+    store, head = servers
     files = pictures(next(p for p in crop_paths if p.stem == "parrot-32x32"), tmp_path)
     store.fs.pipe({f"bucket/in/{name}": path.read_bytes() for name, path in files.items()})
     store.fs.pipe_file("bucket/in/deep/broken.png", b"\x89PNG\r\n\x1a\n and no more")

@@ -151,8 +151,9 @@ def _places(
 def _absolute(path: str) -> str:
     if storage.is_url(path):
         return path
-    slash = os.sep if path.endswith(os.sep) else ""
-    return os.path.abspath(path).rstrip(os.sep) + slash
+    # A last slash says that it is a folder; joining with nothing keeps it, or puts one there.
+    absolute = os.path.abspath(path)
+    return os.path.join(absolute, "") if path.endswith(os.sep) else absolute
 
 
 def _default_name(about: Mapping[str, Any]) -> str:
@@ -210,7 +211,7 @@ class _News:
 
 def summary(totals: Totals) -> str:
     """A manifest's sums in a line."""
-    parts = [f"{running.count(totals.done, 'file')} done"]
+    parts = [f"{totals.done:,} file{'' if totals.done == 1 else 's'} done"]
     if totals.bytes_out:
         ratio = totals.bytes_out / max(1, totals.bytes_in)
         parts[0] += f": {totals.bytes_in:,} -> {totals.bytes_out:,} bytes ({ratio:.1%})"

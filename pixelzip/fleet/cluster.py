@@ -31,7 +31,11 @@ class Cluster:
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise PixelzipError(f"there is no Ray cluster at {address}: {error}") from error
+            if "AuthToken" in f"{error} {error.__cause__}":
+                reason = "it asks for a token (set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN)"
+            else:
+                reason = _first_sentence(error)
+            raise PixelzipError(f"there is no Ray cluster at {address}: {reason}") from error
         self._each: Mapping[str, float] = {"CPU": threads} | ({"GPU": gpus} if gpus else {})
         self._do = ray.put(do)
         self._remote: Any = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)(_serve)
