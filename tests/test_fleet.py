@@ -514,6 +514,24 @@ def test_commands(photos: Path, crop_paths: list[Path]) -> None:
             assert np.array_equal(np.asarray(one), np.asarray(other))
 
 
+def test_jpegs_come_back(tmp_path: Path, crop_paths: list[Path]) -> None:
+    """Byte for byte, by their own names, among other pictures."""
+    (tmp_path / "in").mkdir()
+    with Image.open(crop_paths[0]) as image:
+        image.save(tmp_path / "in" / "one.jpg", quality=90)
+        image.save(tmp_path / "in" / "two.png")
+    command(tmp_path, "compress", "-r", "in", "-o", "packed", "--manifest", "1", "-j", "1")
+    command(tmp_path, "decompress", "-r", "packed", "-o", "out", "--manifest", "2", "-j", "1")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"one.jpg", "two.png"}
+    assert (tmp_path / "out" / "one.jpg").read_bytes() == (tmp_path / "in/one.jpg").read_bytes()
+    outputs = {line.get("output") for line in read(str(tmp_path / "2")) if "input" in line}
+    assert outputs == {f"{tmp_path}/out/one.jpg", f"{tmp_path}/out/two.png"}
+    packed = f"file://{tmp_path}/packed/one.pxz"
+    command(tmp_path, "decompress", packed, "-o", "pixels.png", "--manifest", "3", "-j", "1")
+    with Image.open(tmp_path / "pixels.png") as image:
+        assert image.format == "PNG"
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [

@@ -92,7 +92,7 @@ def decompress(
         device=device,
     )
     if many.is_asked_for(output, *sources):
-        many.run(steps, judge, ending or ".png")
+        many.run(steps, judge, ending or ".png", None if ending else ending_of)
         return
     listed = running.listed(sources, listing, zero)
     named = (lambda _source: ending) if ending else suffix_of
@@ -103,13 +103,20 @@ def decompress(
 
 def suffix_of(source: str) -> str:
     """Of what comes out of a file; that of one that cannot be read does not matter."""
+    try:
+        return ending_of(b"" if source == STANDARD else files.start(source, 16))
+    except OSError:
+        return ".png"
+
+
+def ending_of(data: bytes) -> str:
+    """The same, by the file's first bytes at least."""
     from pixelzip.codec.errors import PixelzipError
     from pixelzip.codec.jpeg import file
 
     try:
-        start = b"" if source == STANDARD else files.start(source, 16)
-        return file.ending(start) if file.holds_jpeg(start) else ".png"
-    except (OSError, PixelzipError):
+        return file.ending(data) if file.holds_jpeg(data) else ".png"
+    except PixelzipError:
         return ".png"
 
 

@@ -50,14 +50,21 @@ class Many:
         asked = self.cluster or self.manifest or self.retry_failed
         return bool(asked) or any(path is not None and storage.is_url(path) for path in paths)
 
-    def run(self, steps: Steps[Any, Any], judge: Judge, suffix: str | None = None) -> None:
+    def run(
+        self,
+        steps: Steps[Any, Any],
+        judge: Judge,
+        suffix: str | None = None,
+        ending: Callable[[bytes], str] | None = None,
+    ) -> None:
         """Begin a run of the command that click is at, or go on where it stopped.
 
         ``steps`` do the files; their fields are all that has a say in that. ``judge`` says which
-        files to take, and ``suffix`` is that of those that are made, if any are.
+        files to take, and ``suffix`` is that of those that are made, if any are; ``ending`` says
+        it, by what is in a file, where it is not the same for all.
         """
         context = click.get_current_context()
-        running.sentences(lambda: _run(self, context, steps, judge, suffix))
+        running.sentences(lambda: _run(self, context, steps, judge, suffix, ending))
 
 
 def options(command: Callable[..., None]) -> Callable[..., None]:
@@ -92,6 +99,7 @@ def _run(
     steps: Steps[Any, Any],
     judge: Judge,
     suffix: str | None,
+    ending: Callable[[bytes], str] | None,
 ) -> None:
     import pixelzip
     from pixelzip.fleet import plan
@@ -117,7 +125,7 @@ def _run(
     path = many.manifest or _default_name(about)
     reports = sys.stdout
     threads = given["threads"] or 1
-    task = Task(Together(replace(steps, threads=threads)))
+    task = Task(Together(replace(steps, threads=threads)), ending)
     with Manifest(path, about, pixelzip.__version__) as manifest:
         totals = manifest.past.totals
         news = _News(totals, reports, quiet=quiet, as_json=as_json)

@@ -33,6 +33,8 @@ class Item:
     """Whether a target that is there may be replaced."""
     may_exist: bool = False
     """Whether a target that is there may be this run's, and is left alone if it is the same."""
+    is_named: bool = False
+    """Whether the target's name was given, suffix and all."""
     error: str = ""
     """Why it can't be done."""
     skipped: str = ""
@@ -57,7 +59,8 @@ def find(
     if start is None:
         raise StorageError(f"there is no {source}")
     if not start.is_folder:
-        yield Item(source, _target(source, output, suffix), start.size)
+        target = _target(source, output, suffix)
+        yield Item(source, target, start.size, is_named=target == output)
         return
     folders = [(source, output)]
     while folders:

@@ -35,6 +35,8 @@ class Task:
 
     work: Work
     """What makes one file of another."""
+    ending: Callable[[bytes], str] | None = None
+    """The suffix of what becomes of a file, by its bytes; None where that of all is the same."""
     patience: float = storage.PATIENCE
     """Seconds that storage may stay away."""
 
@@ -58,6 +60,9 @@ class Task:
         try:
             data = self._read(item.source)
             record = replace(record, bytes_in=len(data), sha256_in=sha256(data).hexdigest())
+            if self.ending is not None and item.target is not None and not item.is_named:
+                target = os.path.splitext(item.target)[0] + self.ending(data)
+                item, record = replace(item, target=target), replace(record, output=target)
             is_there = item.target is not None and self._is_there(item.target, item)
             done = self.work(Job(item.source, item.target, data=data))
             record = replace(record, notes=tuple(done.notes))
