@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from random import Random
 
+import fuzz_jpegs
 import jpeglib
 import jpegs
 import numpy as np
@@ -173,6 +174,16 @@ def test_damage_comes_back(photo_path: Path, progressive: bool) -> None:
         for _ in range(random.choice([1, 1, 2, 5])):
             damaged[random.randrange(2, len(data))] = random.randrange(256)
         back(bytes(damaged))
+
+
+def test_thousands_of_damaged_files_come_back(photo_path: Path) -> None:
+    random, files = Random(6), fuzz_jpegs.seeds(photo_path)
+    outcomes = set()
+    for number in range(3000):
+        data = fuzz_jpegs.damaged(random.choice(files), random.choice(files), random)
+        outcomes.add(fuzz_jpegs.attack(data, random, number % 300 == 0))
+    assert {"parts", "parts with trouble", "no scan"} <= outcomes
+    assert not outcomes & {"refused", "other bytes"}
 
 
 def test_notes_that_do_not_fit_are_refused(photo_path: Path) -> None:
