@@ -39,11 +39,14 @@ def take_apart(data: bytes) -> Parts:
         if headers.frame is not None and not len(blocks):
             blocks = np.zeros((headers.frame.blocks, 64), np.int16)
         stretch = syntax.read(scan, octets, scan.start, blocks)
+        if stretch.units < scan.units:
+            headers.trouble = "it is damaged or truncated"
+        if not stretch.units:
+            break
         segments += data[position : scan.start]
         notes += _note(scan, stretch)
         position = scan.start + stretch.bytes
-        if stretch.units < scan.units:
-            headers.trouble = "it is damaged or truncated"
+        if headers.trouble:
             break
     segments += data[position:]
     return Parts(bytes(segments), bytes(notes), headers, blocks)
