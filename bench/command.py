@@ -53,6 +53,15 @@ SAMPLES = 4
     help="A network of the zoo, a frozen network's file, or none; repeat for several.",
 )
 @click.option(
+    "--effort",
+    "efforts",
+    multiple=True,
+    type=click.Choice(["photo", "max"]),
+    default=["photo"],
+    show_default=True,
+    help="How much time pixelzip's files may take; repeat for both.",
+)
+@click.option(
     "--checkpoint",
     "checkpoints",
     metavar="FILE",
@@ -105,6 +114,7 @@ def bench(
     seed: int | None,
     data_dir: Path | None,
     networks: tuple[str, ...],
+    efforts: tuple[str, ...],
     checkpoints: tuple[Path, ...],
     peers: str | None,
     reference: str,
@@ -133,6 +143,8 @@ def bench(
     """
     if scaling and (dataset or split or limit or seed or peers or csv_file or checkpoints):
         raise click.UsageError("--scaling measures pictures of its own, and no peers")
+    if scaling and efforts != ("photo",):
+        raise click.UsageError("--scaling measures the usual effort")
     if scaling and len(networks) > 1:
         raise click.UsageError("--scaling measures one network")
     if scaling and networks[0] == "none":
@@ -167,7 +179,7 @@ def bench(
                 dataset or "kodak", split=split, limit=limit, seed=seed, data_dir=data_dir
             )
             codecs: list[run.Codec] = [
-                *run.networks(networks, checkpoints),
+                *run.networks(networks, checkpoints, efforts),
                 *(PEERS[key] for key in keys),
             ]
             with _meter(quiet) as meter:

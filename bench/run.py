@@ -49,10 +49,14 @@ class Network:
     """A network of the zoo, a frozen network's file, or "none"."""
     checkpoint: Path | None = None
     """Where its float network is."""
+    effort: str = "photo"
+    """How much time a file may take: see `pixelzip.compress`."""
 
-    def compress(self, pixels: Pixels, threads: int) -> bytes:
+    def compress(self, pixels: Pixels, threads: int, origin: str = "auto") -> bytes:
         """A file's bytes."""
-        return api.compress(pixels, network=self.network, threads=threads)
+        return api.compress(
+            pixels, network=self.network, origin=origin, effort=self.effort, threads=threads
+        )
 
     def restore(self, data: bytes, threads: int, like: Pixels) -> Pixels:
         """The pixels of the file."""
@@ -70,7 +74,7 @@ class Network:
         picture, about = pictures.from_array(pixels), api.info(data)
         figures: dict[str, Any] = {"payload_bytes": about.payload_bytes}
         if about.origins:
-            plain = api.compress(pixels, network=self.network, origin="none", threads=threads)
+            plain = self.compress(pixels, threads, "none")
             if not np.array_equal(self.restore(plain, threads, pixels), pixels):
                 raise LossError(f"{self.name} did not bring the pixels back")
             return figures | {
@@ -78,6 +82,9 @@ class Network:
                 "plain_bytes": len(plain),
                 "theoretical_bits": theory.file_bits(data, self.networks, threads),
             }
+        if self.effort != "photo":
+            bits = theory.file_bits(data, self.networks, threads)
+            return figures | {"plain_bytes": len(data), "theoretical_bits": bits}
         return figures | {
             "plain_bytes": len(data),
             "theoretical_bits": theory.frozen_bits(self.network, picture, threads),
@@ -88,13 +95,25 @@ class Network:
 Codec = Network | Peer
 
 
-def networks(names: Sequence[str], checkpoints: Sequence[Path] = ()) -> list[Network]:
-    """Codecs of networks by name or path, the first ones with the checkpoint of their order."""
+def networks(
+    names: Sequence[str], checkpoints: Sequence[Path] = (), efforts: Sequence[str] = ("photo",)
+) -> list[Network]:
+    """Codecs of networks by name or path, the first ones with the checkpoint of their order.
+
+    Each with each effort, of which all but the usual one are named.
+    """
     stems = [Path(name).stem for name in names]
     padded = [*checkpoints, *[None] * (len(names) - len(checkpoints))]
     return [
-        Network(f"pixelzip {name if stems.count(stem) > 1 else stem}", name, checkpoint)
+        Network(
+            f"pixelzip {name if stems.count(stem) > 1 else stem}"
+            + ("" if effort == "photo" else f", effort {effort}"),
+            name,
+            checkpoint,
+            effort,
+        )
         for name, stem, checkpoint in zip(names, stems, padded, strict=True)
+        for effort in efforts
     ]
 
 

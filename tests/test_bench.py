@@ -209,6 +209,16 @@ def test_a_lossy_network_is_an_error(
 
 
 @pytest.mark.usefixtures("no_memory")
+def test_efforts_are_codecs_of_their_own(crops: dict[str, Any]) -> None:
+    codecs = run.networks(["photo"], efforts=["photo", "max"])
+    assert [codec.name for codec in codecs] == ["pixelzip photo", "pixelzip photo, effort max"]
+    usual, greatest = run.measure(dataset(crops["bikes-96x64"]), codecs).codecs
+    (few,), (many,) = greatest.images, usual.images
+    assert few.bytes < many.bytes
+    assert few.theoretical_bits == pytest.approx(8 * few.bytes, rel=0.02)
+
+
+@pytest.mark.usefixtures("no_memory")
 def test_binary_images_have_nats(crops: dict[str, Any]) -> None:
     bits = crops["parrot-32x32"][..., 0] > 100
     results = run.measure(dataset(bits), [*run.networks(["photo"]), PEERS["png"], PEERS["webp"]])
