@@ -98,7 +98,8 @@ def coding() -> ctypes.CDLL | None:
         ("clipped_gap", None, [*clipped, indices, octets, octets, size, doubles]),
         ("shrinking_settle", None, [
             integers, integers, integers, octets, indices, indices, integers, number, *clipped,
-            indices, indices, size,
+            indices, indices, octets, size, array(np.int8), number, number,
+            ctypes.c_double, ctypes.c_double,
         ]),
         ("stretching_sums", number, [
             floats, size, size, integers, integers, ctypes.c_float, octets, octets, floats,

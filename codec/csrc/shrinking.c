@@ -216,11 +216,11 @@ EXPORT void clipped_gap(const float *least, const float *most, int64_t count, co
         out[i] = gap_of(&bounds, which[i], c1[i], c2[i]);
 }
 
-/* What it costs to move a sample of both planes by these steps, if that is less than `least`.
+/* What it costs to move a sample of both planes by two steps, if that is less than `least`.
  * `number` says which clipped pixel one is, negative for others. */
 static double cost_of(const struct search *search, const struct bounds *bounds,
     const int32_t *goal, const int64_t *number, int shift, int64_t corner,
-    const int32_t *change, int height, int width, int first, int second, double least)
+    const int32_t *change, int height, int width, const int8_t *steps, double extra, double least)
 {
     int64_t plane = search->height * search->width, missed = 0;
     double gap = 0;
@@ -228,30 +228,61 @@ static double cost_of(const struct search *search, const struct bounds *bounds,
     for (int p = 0; p < 2; p++)
         for (int k = 0; k < height * width; k++) {
             int64_t at = corner + k / width * search->width + k % width;
-            int32_t excess = search->excess[p * plane + at] + (p ? second : first) * change[k];
+            int32_t excess = search->excess[p * plane + at] + steps[p] * change[k];
             int32_t above = excess - search->most, far = -excess > above ? -excess : above;
             int32_t value = (excess + goal[p * plane + at]) >> shift;
             missed += far > 0 && search->known[at] ? far : 0;
             made[p][k] = value < 0 ? 0 : value > 255 ? 255 : value;
         }
     double cost = (double)missed * (8.0 / (search->most + 1));
-    for (int k = 0; k < height * width && cost < least; k++) {
+    cost = cost + extra;
+    for (int k = 0; k < height * width && cost + gap < least; k++) {
         int64_t which = number[corner + k / width * search->width + k % width];
         if (which >= 0)
             gap += gap_of(bounds, which, made[0][k], made[1][k]);
     }
-    cost = cost + gap;
-    return cost + 0.01 * ((first != 0) + (second != 0));
+    return cost + gap;
 }
 
-/* Make the best step of both planes at each of n samples, one after the other. `sizes` and `weights`
- * are those of `shrinking_sweep`, `goal` is what excess is counted from. */
+/* A number from 0 to 1, another one for each move of each sample at each attempt. */
+static double luck_of(int64_t row, int64_t column, int move, int attempt)
+{
+    uint32_t mixed = (uint32_t)row * UINT32_C(73856093) ^ (uint32_t)column * UINT32_C(19349663)
+        ^ (uint32_t)move * UINT32_C(83492791) ^ (uint32_t)attempt * UINT32_C(2654435761);
+    mixed ^= mixed >> 15;
+    mixed *= UINT32_C(2246822519);
+    mixed ^= mixed >> 13;
+    return mixed / 4294967296.0;
+}
+
+static int32_t absolute(int32_t number)
+{
+    return number < 0 ? -number : number;
+}
+
+/* Four times how far a sample is from the mean of the four around it. */
+static int32_t beyond_mean(const struct search *search, int plane, int64_t row, int64_t column)
+{
+    const int32_t *samples = search->samples + plane * search->rows * search->columns;
+    int64_t above = row > 0 ? row - 1 : row, below = row < search->rows - 1 ? row + 1 : row;
+    int64_t left = column > 0 ? column - 1 : column;
+    int64_t right = column < search->columns - 1 ? column + 1 : column;
+    return 4 * samples[row * search->columns + column] - samples[above * search->columns + column]
+        - samples[below * search->columns + column] - samples[row * search->columns + left]
+        - samples[row * search->columns + right];
+}
+
+/* Make the best move of both planes at each of n samples, one after the other. `sizes` and `weights`
+ * are those of `shrinking_sweep`, `goal` is what excess is counted from. `moves` is (kinds, most, 2),
+ * the first one of each kind of sample is to stay. `noise` is the most that luck costs,
+ * `rough` what it costs to be one off the mean of the samples around. */
 EXPORT void shrinking_settle(int32_t *samples, int32_t *excess, const int32_t *goal,
     const uint8_t *known, const int64_t *number, const int64_t *sizes, const int32_t *weights,
     int shift, const float *least, const float *most, int64_t count, const double *scale,
-    const int32_t *tables, const int64_t *rows, const int64_t *columns, int64_t n)
+    const int32_t *tables, const int64_t *rows, const int64_t *columns, const uint8_t *kinds,
+    int64_t n, const int8_t *moves, int most_moves, int attempt, double noise,
+    double rough)
 {
-    static const int steps[3] = {0, -1, 1};
     struct bounds bounds = {least, most, count, scale[0], scale[1], tables};
     struct search search = {samples, excess, known, sizes[0], sizes[1], sizes[2], sizes[3], sizes[4],
         {weights[0], {weights[1], weights[2]}, {weights[3], weights[4]}},
@@ -263,18 +294,23 @@ EXPORT void shrinking_settle(int32_t *samples, int32_t *excess, const int32_t *g
         int64_t top = search.margin + search.down.step * rows[i] - (search.down.step > 1);
         int64_t left = search.margin + search.across.step * columns[i] - (search.across.step > 1);
         int64_t corner = top * search.width + left, plane = search.height * search.width;
+        int32_t beyond[2];
+        for (int p = 0; p < 2; p++)
+            beyond[p] = beyond_mean(&search, p, rows[i], columns[i]);
         int best[2] = {0, 0};
         double lowest = 1e300;
         for (int k = 0; k < height * width; k++)
             change[k] = down[0][k / width] * across[0][k % width];
-        for (int move = 0; move < 9; move++) {
-            int first = steps[move / 3], second = steps[move % 3];
+        for (int move = 0; move < most_moves; move++) {
+            const int8_t *steps = moves + 2 * (kinds[i] * most_moves + move);
+            double extra = noise * luck_of(rows[i], columns[i], move, attempt);
+            extra = extra + rough * (absolute(beyond[0] + 4 * steps[0]) + absolute(beyond[1] + 4 * steps[1]));
             double cost = cost_of(&search, &bounds, goal, number, shift, corner, change, height,
-                width, first, second, lowest);
+                width, steps, extra, lowest);
             if (cost < lowest) {
                 lowest = cost;
-                best[0] = first;
-                best[1] = second;
+                best[0] = steps[0];
+                best[1] = steps[1];
             }
         }
         for (int p = 0; p < 2; p++) {

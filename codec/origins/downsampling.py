@@ -45,6 +45,13 @@ class Bounds(Protocol):
     where: tuple[Index, Index]
     """Rows and columns of these pixels, (n,) each."""
 
+    kinds: Bytes
+    """(n,): which moves suit them."""
+
+    @property
+    def moves(self) -> NDArray[np.int8]:
+        """(kinds, moves, 2): steps of both planes that may suit a pixel, (0, 0) among them."""
+
     def pull(self, chroma: Floats) -> Floats:
         """(2, n) chroma -> the step, (2, n), to the nearest chroma that each pixel allows."""
 
@@ -273,6 +280,12 @@ def _moves(rows: int, columns: int) -> NDArray[np.int8]:
     return np.array(every, np.int8)
 
 
+_ATTEMPTS, _LUCK, _ROUGH = 40, 5.0, 0.4
+"""Of samples about clipped pixels: how often they are tried while pixels are wrong, what chance may
+add to a move's cost at first, and what it costs to be one off the mean of the samples around.
+
+A pixel costs as much as the bounds of its channels are apart, in steps of luma.
+"""
 _NEAREST = 8
 """How far samples of their own pixel are moved to chroma that a clipped pixel allows."""
 
@@ -340,21 +353,27 @@ class _Search:
         number = np.full(self.known.shape, -1, np.int64)
         number[i + _MARGIN, j + _MARGIN] = np.arange(len(i))
         (down, across), (height, width) = (s.step for s in self.stretches), self.samples.shape[1:]
-        for attempt in range(6):
+        wrong_ones: list[int] = []
+        for attempt in range(_ATTEMPTS):
             place = (slice(None), i + _MARGIN, j + _MARGIN)
             made = self._pixels(self.excess[place] + self.goal[place])
             wrong = bounds.gap(np.arange(len(i)), *made) > 0
-            if not wrong.any():
+            wrong_ones.append(int(wrong.sum()))
+            before = min(wrong_ones[:-6], default=wrong_ones[-1] + 1)
+            if not wrong_ones[-1] or wrong_ones[-1] >= before:
                 return
             # The samples that are near and those that are far, turn by turn.
             rows = (i[wrong] + (attempt & 1) * (down - 1)) // down
             columns = (j[wrong] + (attempt >> 1 & 1) * (across - 1)) // across
-            key = np.unique(np.minimum(rows, height - 1) * width + np.minimum(columns, width - 1))
-            rows, columns = key // width, key % width
+            key, first = np.unique(
+                np.minimum(rows, height - 1) * width + np.minimum(columns, width - 1),
+                return_index=True,
+            )
+            rows, columns, kinds = key // width, key % width, bounds.kinds[wrong][first]
             for row, column in itertools.product(range(down), range(across)):
                 chosen = np.flatnonzero((rows % down == row) & (columns % across == column))
                 for part in _parts(chosen, 4096):
-                    self._settle(rows[part], columns[part], bounds, number)
+                    self._settle(rows[part], columns[part], kinds[part], bounds, number, attempt)
 
     def _settle_alone(self, bounds: Bounds) -> None:
         """Where each pixel has its own samples: the nearest chroma that it allows."""
@@ -374,14 +393,34 @@ class _Search:
         pixels: Bytes = np.clip(total >> self.rule.shift, 0, 255).astype(np.uint8)
         return pixels
 
-    def _settle(self, i: Index, j: Index, bounds: Bounds, number: Index) -> None:
-        """Makes the best step of both planes at each of n samples."""
+    def _beyond_mean(self, i: Index, j: Index) -> Ints:
+        """(2, n): four times how far samples are from the mean of the four around them."""
+        last_row, last_column = (n - 1 for n in self.samples.shape[1:])
+        around = (
+            self.samples[:, np.maximum(i - 1, 0), j],
+            self.samples[:, np.minimum(i + 1, last_row), j],
+            self.samples[:, i, np.maximum(j - 1, 0)],
+            self.samples[:, i, np.minimum(j + 1, last_column)],
+        )
+        beyond: Ints = 4 * self.samples[:, i, j] - sum(around)
+        return beyond
+
+    def _settle(
+        self, i: Index, j: Index, kinds: Bytes, bounds: Bounds, number: Index, attempt: int
+    ) -> None:
+        """Makes the best move of both planes at each of n samples.
+
+        That is the one that leaves the fewest pixels wrong, and samples like those around them.
+        Chance has a say, less and less, and leads out of dead ends.
+        """
+        luck = _LUCK * (1 - attempt / _ATTEMPTS)
         library = native.coding()
         if library is not None:
             library.shrinking_settle(
                 self.samples, self.excess, self.goal, self.known.view(np.uint8), number,
                 np.array([*self.samples.shape[1:], *self.known.shape, _MARGIN]),
-                _weights(self.rule), self.rule.shift, *bounds.compiled, i, j, len(i),
+                _weights(self.rule), self.rule.shift, *bounds.compiled, i, j, kinds, len(i),
+                bounds.moves, bounds.moves.shape[1], attempt, luck, _ROUGH / 4,
             )  # fmt: skip
             return
         (down, row_kinds), (across, column_kinds) = (
@@ -392,18 +431,29 @@ class _Search:
         excess, goal = self.excess[:, rows, columns], self.goal[:, rows, columns]  # (2, n, ...)
         known, pixel = self.known[rows, columns], number[rows, columns]
         n, r, c = np.nonzero(pixel >= 0)
-        moves = np.array(list(itertools.product((0, -1, 1), repeat=2)), np.int32)
+        moves = bounds.moves[kinds].transpose(1, 2, 0).astype(np.int32)  # (moves, 2, n)
         costs = np.zeros((len(moves), len(i)))
-        for cost, move in zip(costs, moves, strict=True):
-            moved = excess + weights * move[:, None, None, None]
+        beyond = self._beyond_mean(i, j)
+        for k, (cost, move) in enumerate(zip(costs, moves, strict=True)):
+            moved = excess + weights * move[:, :, None, None]
             missed = np.maximum(np.maximum(-moved, moved - self.most), 0) * known
             cost += missed.sum((0, 2, 3)) * (8 / (self.most + 1))
+            rough = np.abs(beyond + 4 * move).sum(0)
+            cost += luck * _chance(i, j, k, attempt) + _ROUGH / 4 * rough
             made = self._pixels(moved[:, n, r, c] + goal[:, n, r, c])
             cost += np.bincount(n, bounds.gap(pixel[n, r, c], *made), len(i))
-            cost += 0.01 * np.count_nonzero(move)
-        best = moves[costs.argmin(0)].T  # (2, n)
+        best = moves[costs.argmin(0), :, np.arange(len(i))].T  # (2, n)
         self.excess[:, rows, columns] += best[..., None, None] * weights
         self.samples[:, i, j] += best
+
+
+def _chance(i: Index, j: Index, move: int, attempt: int) -> NDArray[np.float64]:
+    """(n,) numbers from 0 to 1, others for each move of each sample at each attempt."""
+    mixed = (i * 73856093 ^ j * 19349663 ^ move * 83492791 ^ attempt * 2654435761).astype(np.uint32)
+    mixed ^= mixed >> np.uint32(15)
+    mixed *= np.uint32(2246822519)
+    mixed ^= mixed >> np.uint32(13)
+    return mixed / 4294967296.0
 
 
 def _parts(numbers: Index, size: int) -> list[Index]:

@@ -32,6 +32,9 @@ _LEAST_COLOURS = 24
 _COVERED = 0.85
 """The least share of them that a conversion has to explain. By chance it is 0.1 to 0.25."""
 
+_MOVES = 40
+"""So many moves of a sample are tried where pixels are clipped."""
+
 _CONTRADICTED = 0.02
 """Where more of the known pixels contradict halved chroma, it is kept at full size."""
 
@@ -243,12 +246,32 @@ class _Clipped:
         self.black = np.float32(conversion.luma[255] - 255 * luma)
         rows, columns = np.nonzero(clipped)
         self.where = (rows, columns)
+        ends = pixels[self.where] % 255 == 0
+        self.kinds = ends.astype(np.uint8) @ np.array([1, 2, 4], np.uint8)
         values = pixels[self.where].astype(np.float32).T  # (3, n)
         scale = np.float32(1 << conversion.shift)
-        ends = np.full((2, 1, values.shape[1]), conversion.luma[[0, 255], None, None], np.float32)
+        limits = np.full((2, 1, values.shape[1]), conversion.luma[[0, 255], None, None], np.float32)
         least = np.where(values == 0, np.float32(-1e9), values * scale)
         most = np.where(values == 255, np.float32(1e9), (values + 1) * scale - 1)
-        self.least, self.most = np.vstack([least, ends[0]]), np.vstack([most, ends[1]])  # (4, n)
+        self.least = np.vstack([least, limits[0]])  # (4, n)
+        self.most = np.vstack([most, limits[1]])
+
+    @cached_property
+    def moves(self) -> NDArray[np.int8]:
+        """Those that a change of luma can best make up for, in the channels that are not clipped.
+
+        If red is clipped, say, then green and blue allow a narrow valley of chroma: along it lie
+        (1, -3), (2, -6) and so on. If two are clipped the third allows any move.
+        """
+        reach = np.mgrid[-6:7, -16:17].reshape(2, -1)
+        terms = self.slopes[:3] @ reach / self.unit  # (3, moves), in steps of luma
+        moves = []
+        for kind in range(8):
+            sure = terms[[k for k in range(3) if not kind >> k & 1]]
+            apart = np.ptp(sure, axis=0) if len(sure) else 0
+            rank = apart + 0.05 * np.hypot(*reach)
+            moves.append(reach.T[np.argsort(rank, kind="stable")[:_MOVES]])
+        return np.ascontiguousarray(moves, np.int8)
 
     def pull(self, chroma: Floats) -> Floats:
         """(2, n) chroma -> the step to what the two channels that disagree most allow."""
