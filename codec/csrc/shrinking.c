@@ -234,7 +234,7 @@ static double cost_of(const struct search *search, const struct bounds *bounds,
             missed += far > 0 && search->known[at] ? far : 0;
             made[p][k] = value < 0 ? 0 : value > 255 ? 255 : value;
         }
-    double cost = (double)missed * (8.0 / (search->most + 1));
+    double cost = (double)missed * (32.0 / (search->most + 1));
     cost = cost + extra;
     for (int k = 0; k < height * width && cost + gap < least; k++) {
         int64_t which = number[corner + k / width * search->width + k % width];

@@ -284,7 +284,8 @@ _ATTEMPTS, _LUCK, _ROUGH = 40, 5.0, 0.4
 """Of samples about clipped pixels: how often they are tried while pixels are wrong, what chance may
 add to a move's cost at first, and what it costs to be one off the mean of the samples around.
 
-A pixel costs as much as the bounds of its channels are apart, in steps of luma.
+A clipped pixel costs as much as the bounds of its channels are apart, in steps of luma, another one 32
+times what it is off.
 """
 _NEAREST = 8
 """How far samples of their own pixel are moved to chroma that a clipped pixel allows."""
@@ -437,7 +438,7 @@ class _Search:
         for k, (cost, move) in enumerate(zip(costs, moves, strict=True)):
             moved = excess + weights * move[:, :, None, None]
             missed = np.maximum(np.maximum(-moved, moved - self.most), 0) * known
-            cost += missed.sum((0, 2, 3)) * (8 / (self.most + 1))
+            cost += missed.sum((0, 2, 3)) * (32 / (self.most + 1))
             rough = np.abs(beyond + 4 * move).sum(0)
             cost += luck * _chance(i, j, k, attempt) + _ROUGH / 4 * rough
             made = self._pixels(moved[:, n, r, c] + goal[:, n, r, c])
