@@ -371,8 +371,9 @@ class _Search:
                 return_index=True,
             )
             rows, columns, kinds = key // width, key % width, bounds.kinds[wrong][first]
-            for row, column in itertools.product(range(down), range(across)):
-                chosen = np.flatnonzero((rows % down == row) & (columns % across == column))
+            # Neither pixels nor neighbours in common: those of a part could as well move at once.
+            for row, column in itertools.product(range(2), range(2)):
+                chosen = np.flatnonzero((rows % 2 == row) & (columns % 2 == column))
                 for part in _parts(chosen, 4096):
                     self._settle(rows[part], columns[part], kinds[part], bounds, number, attempt)
 
