@@ -284,7 +284,7 @@ _ATTEMPTS, _LUCK, _ROUGH = 40, 5.0, 0.4
 """Of samples about clipped pixels: how often they are tried while pixels are wrong, what chance may
 add to a move's cost at first, and what it costs to be one off the mean of the samples around.
 
-A clipped pixel costs as much as the bounds of its channels are apart, in steps of luma, another one 32
+A clipped pixel costs what the bounds of its channels are apart, in steps of luma; another one, 32
 times what it is off.
 """
 _NEAREST = 8
