@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -119,15 +118,3 @@ def pictures(path: Path, folder: Path) -> dict[str, Path]:
         made[name].parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.roll(pixels, number, (0, 1))).save(made[name])
     return made
-
-
-def test_no_such_cluster(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    command = [str(COMMAND), "compress", "-r", "in", "-o", "out", "--cluster", "127.0.0.1:1"]
-    environment = {**os.environ, "RAY_gcs_rpc_server_connect_timeout_s": "1", "HOME": str(tmp_path)}
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    shutil.rmtree(tmp_path / "in")
-    assert done.returncode == 1
-    assert "Error: there is no Ray cluster at 127.0.0.1:1" in done.stderr.splitlines()[-1]
