@@ -385,6 +385,10 @@ def real_files() -> dict[str, bytes]:
     )
     flower = np.asarray(Image.open(IMAGES / "flower-64x48.png"))[10:20, 20:38]
     files["network photo"] = encode(Picture("RGB", (flower,)), PHOTO, origins=False)
+    bikes = np.asarray(Image.open(IMAGES / "bikes-96x64.png"))[20:40, 30:58]
+    files["network photo, adaptive"] = encode(
+        Picture("RGB", (bikes,)), PHOTO, origins=False, adaptive=True
+    )
     files["network photo, origin"] = encode(Picture("RGB", (flower,)), PHOTO)
     files["network photo, tiles"] = encode(
         Picture("LA", (flower[..., :1], flower[..., 1:2])), PHOTO, tile_size=16
