@@ -118,7 +118,8 @@ def influence(
     for c in range(3):
         changed = np.repeat(base[None], height * width, 0)
         changed[np.arange(height * width), row.ravel(), column.ravel(), c] ^= 255
-        differs = evaluate(changed) != expected  # (changed pixel, row, column, 3, ...)
+        # Sums of floats may come out a little different where nothing has changed.
+        differs = np.abs(evaluate(changed) - expected) > 5e-4  # (changed pixel, row, column, 3, ...)
         differs = differs.reshape(*differs.shape[:4], -1).any(-1)
         for i, (r, k) in enumerate(zip(row.ravel(), column.ravel(), strict=True)):
             for q in range(3):
@@ -155,9 +156,7 @@ def test_causality_of_the_float_network(name: str) -> None:
     @torch.no_grad()
     def evaluate(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         parts = torch.from_numpy(pixels).split(40)
-        likelihoods = torch.cat([network(part) for part in parts]).double()
-        # Sums of floats may come out a little different where nothing has changed.
-        return np.round(likelihoods.numpy(), 3)
+        return torch.cat([network(part) for part in parts]).double().numpy()
 
     assert_causal(*influence(evaluate, 8, 12), CONFIGS[name], own=True)
 
