@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from PIL import Image
 from servers import BINARIES, RayHead, Seaweed
 
 import pixelzip
+from pixelzip.codec.errors import PixelzipError
 
 pytest.importorskip("ray")
 pytest.importorskip("s3fs")
@@ -53,6 +55,17 @@ def started(head: RayHead, *arguments: str) -> Iterator[subprocess.Popen[str]]:
             yield process
         finally:
             process.kill()
+
+
+def test_no_cluster_there() -> None:
+    """One sentence, soon: Ray itself would try for minutes."""
+    from pixelzip.fleet.cluster import Cluster
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens
+        port = taken.getsockname()[1]
+        with pytest.raises(PixelzipError, match="nothing answers there"):
+            Cluster(str, f"127.0.0.1:{port}")
 
 
 def test_everything_is_killed_once(

@@ -212,7 +212,7 @@ REFUSED = {
     "tiny tiles": (b"\xf5z\x11\x7f\x00\x80\x01" + bytes(300), "tile size"),
     "one tile, not zero": (RAW_2X1 + b"\x80\x02\x00\x00" + bytes(5), "tile size"),
     "more tiles than bytes": (b"\xf5z\x11\xff\xff\x3f\x7f\x80\x02" + bytes(300), "truncated"),
-    "no such method": (RAW_2X1 + b"\x00\x04\x00" + bytes(5), "unknown method"),
+    "no such method": (RAW_2X1 + b"\x00\x05\x00" + bytes(5), "unknown method"),
     "raw with a length": (RAW_2X1 + b"\x00\x10\x00" + bytes(5), "length that means nothing"),
     "constant with a length": (RAW_2X1 + b"\x00\x09\x00" + bytes(5), "length that means nothing"),
     "empty packed": (RAW_2X1 + b"\x00\x02\x00" + bytes(3), "too short"),

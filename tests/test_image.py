@@ -389,7 +389,9 @@ def real_files() -> dict[str, bytes]:
     files["network photo, adaptive"] = encode(
         Picture("RGB", (bikes,)), PHOTO, origins=False, adaptive=True
     )
-    files["network photo, origin"] = encode(Picture("RGB", (flower,)), PHOTO)
+    retouched = np.asarray(Image.open(IMAGES / "flower-64x48.png"))[10:30, 20:44].copy()
+    retouched[5, 7] = 255, 0, 9
+    files["network photo, origin"] = encode(Picture("RGB", (retouched,)), PHOTO)
     files["network photo, tiles"] = encode(
         Picture("LA", (flower[..., :1], flower[..., 1:2])), PHOTO, tile_size=16
     )

@@ -119,7 +119,7 @@ def influence(
         changed = np.repeat(base[None], height * width, 0)
         changed[np.arange(height * width), row.ravel(), column.ravel(), c] ^= 255
         # Sums of floats may come out a little different where nothing has changed.
-        differs = np.abs(evaluate(changed) - expected) > 5e-4  # (changed pixel, row, column, 3, ...)
+        differs = np.abs(evaluate(changed) - expected) > 5e-4  # (changed, row, column, 3, ...)
         differs = differs.reshape(*differs.shape[:4], -1).any(-1)
         for i, (r, k) in enumerate(zip(row.ravel(), column.ravel(), strict=True)):
             for q in range(3):

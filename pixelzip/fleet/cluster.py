@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from pixelzip.codec.errors import PixelzipError
 from pixelzip.fleet.crew import Do, Outcome
 from pixelzip.fleet.plan import Batch
 
+_REACH = 10.0  # seconds, for a connection
 _ASK_AGAIN = 10.0  # seconds, for how large the cluster is: it may grow
 
 
@@ -28,6 +30,7 @@ class Cluster:
 
         Raises PixelzipError if there is no such cluster.
         """
+        _look_for(address)
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
@@ -79,6 +82,21 @@ class Cluster:
 
     def __exit__(self, *_: object) -> None:
         ray.shutdown()
+
+
+def _look_for(address: str) -> None:
+    """Raises PixelzipError unless something listens there; Ray itself would try for minutes.
+
+    Addresses are HOST:PORT, ray://HOST:PORT, or names that Ray knows, such as ``auto``.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH).close()
+    except (OSError, OverflowError) as error:
+        reason = "nothing answers there"
+        raise PixelzipError(f"there is no Ray cluster at {address}: {reason}") from error
 
 
 def _first_sentence(error: Exception) -> str:
