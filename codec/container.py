@@ -38,6 +38,7 @@ from pixelzip.codec.methods import (
     exact_length,
     least_length,
 )
+from pixelzip.codec.numbers import Reader, varint
 from pixelzip.codec.picture import MODES, Box, PlaneLayout
 from pixelzip.codec.transforms import Form, Transform
 
@@ -187,7 +188,7 @@ def pack(container: Container) -> bytes:
     plain = _is_plain(container.components, container.metadata)
     out = bytearray(MAGIC)
     out.append(_MODE_NAMES.index(container.mode) | VERSION << 4 | (_PLAIN if plain else 0))
-    out += _varint(width - 1) + _varint(height - 1)
+    out += varint(width - 1) + varint(height - 1)
     if not plain:
         out += _pack_components(container.components) + _pack_metadata(container.metadata)
     out += b"".join(container.networks)
@@ -232,7 +233,7 @@ def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
     Raises TruncatedError if the header goes on after ``data``, FormatError if there is no header,
     LimitError if the picture has more than ``max_pixels`` pixels.
     """
-    reader = _Reader(data)
+    reader = Reader(data)
     if data[:2] != MAGIC:
         raise FormatError("this is not a .pxz file")
     reader.take(2)
@@ -291,7 +292,7 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> Container:
     not a valid file, LimitError if the picture has more than ``max_pixels`` pixels.
     """
     header = read_header(data, max_pixels)
-    reader = _Reader(check_whole(data))
+    reader = Reader(check_whole(data))
     if header.length > reader.remaining:
         raise _truncated()
     reader.take(header.length)
@@ -350,11 +351,11 @@ class _Networks:
         self.count = count
 
     def pack(self, network: int) -> bytes:
-        said = _varint(network) if self.count else b""
+        said = varint(network) if self.count else b""
         self.count = max(self.count, network + 1)
         return said
 
-    def read(self, reader: _Reader) -> int:
+    def read(self, reader: Reader) -> int:
         network = reader.varint() if self.count else 0
         if network > self.count:
             raise _damaged("a network that is not in order")
@@ -367,16 +368,16 @@ def _pack_components(components: Sequence[Component]) -> bytes:
     for component in components:
         form, planes = component.form, component.planes
         if form.transform == Transform.ORIGIN:
-            out += _varint(form.origin << 3 | form.transform)
-            out += _varint(len(form.parameters)) + form.parameters
-            out += _varint(len(component.corrections))
+            out += varint(form.origin << 3 | form.transform)
+            out += varint(len(form.parameters)) + form.parameters
+            out += varint(len(component.corrections))
             for plane in planes:
-                out += _varint(_shape(plane)) + _pack_plane(plane, networks)
+                out += varint(_shape(plane)) + _pack_plane(plane, networks)
         elif form.transform == Transform.CONSTANT:
-            out += _varint(form.transform) + form.parameters
+            out += varint(form.transform) + form.parameters
         else:
             (plane,) = planes
-            out += _varint(_shape(plane) << 3 | form.transform) + _pack_plane(plane, networks)
+            out += varint(_shape(plane) << 3 | form.transform) + _pack_plane(plane, networks)
     return bytes(out)
 
 
@@ -386,10 +387,10 @@ def _shape(plane: StoredPlane) -> int:
 
 def _pack_plane(plane: StoredPlane, networks: _Networks) -> bytes:
     """The length of the colours if there are any, the index, and which network there is."""
-    out = bytearray(_varint(len(plane.colours)) if plane.colours else b"")
+    out = bytearray(varint(len(plane.colours)) if plane.colours else b"")
     for tile, (_, _, height, width) in zip(plane.tiles, plane.grid, strict=True):
         implied = exact_length(tile.method, (height, width, plane.layout.channels)) is not None
-        out += _varint((0 if implied else len(tile.payload)) << 3 | tile.method)
+        out += varint((0 if implied else len(tile.payload)) << 3 | tile.method)
     if plane.network is not None:
         out += networks.pack(plane.network)
     return bytes(out)
@@ -405,7 +406,7 @@ def _plain_index(mode: str, shape: tuple[int, int]) -> ComponentIndex:
 
 
 def _read_components(
-    reader: _Reader, mode: str, shape: tuple[int, int], networks: _Networks
+    reader: Reader, mode: str, shape: tuple[int, int], networks: _Networks
 ) -> Iterator[ComponentIndex]:
     missing = set(range(len(MODES[mode])))
     while missing:
@@ -427,7 +428,7 @@ def _read_components(
 
 
 def _read_form(
-    reader: _Reader, mode: str, position: int, transform: Transform, rest: int
+    reader: Reader, mode: str, position: int, transform: Transform, rest: int
 ) -> tuple[Form, int]:
     """The form, and the length of the corrections."""
     if transform == Transform.CONSTANT:
@@ -443,7 +444,7 @@ def _read_form(
 
 
 def _read_plane(
-    reader: _Reader, layout: PlaneLayout, shape: int, networks: _Networks
+    reader: Reader, layout: PlaneLayout, shape: int, networks: _Networks
 ) -> PlaneIndex:
     tile_size, restricted = shape >> 1, shape & 1
     height, width, channels = layout.shape
@@ -466,7 +467,7 @@ def _read_plane(
     return PlaneIndex(layout, tile_size, colours, tiles, network)
 
 
-def _read_tile(reader: _Reader, shape: tuple[int, int, int]) -> TileIndex:
+def _read_tile(reader: Reader, shape: tuple[int, int, int]) -> TileIndex:
     """A tile's entry of an index, which says no length that follows from the method."""
     number = reader.varint()
     if number & 7 not in list(Method):
@@ -480,13 +481,13 @@ def _read_tile(reader: _Reader, shape: tuple[int, int, int]) -> TileIndex:
     return TileIndex(method, exact)
 
 
-def _read_payloads(reader: _Reader, index: ComponentIndex) -> Component:
+def _read_payloads(reader: Reader, index: ComponentIndex) -> Component:
     corrections = reader.take(index.corrections)
     planes = tuple(_read_tiles(reader, plane) for plane in index.planes)
     return Component(index.position, index.form, planes, corrections)
 
 
-def _read_tiles(reader: _Reader, index: PlaneIndex) -> StoredPlane:
+def _read_tiles(reader: Reader, index: PlaneIndex) -> StoredPlane:
     colours, tiles = reader.take(index.colours), []
     layout = index.layout
     grid = tile_grid(layout.height, layout.width, index.tile_size)
@@ -508,11 +509,11 @@ def _pack_metadata(metadata: bytes) -> bytes:
     """A varint ``length << 1 | compressed`` and that many bytes."""
     compressed = raw_lzma.compress(metadata, _METADATA_PROPERTIES) if metadata else b""
     if len(compressed) < len(metadata):
-        return _varint(len(compressed) << 1 | 1) + compressed
-    return _varint(len(metadata) << 1) + metadata
+        return varint(len(compressed) << 1 | 1) + compressed
+    return varint(len(metadata) << 1) + metadata
 
 
-def _read_metadata(reader: _Reader) -> bytes:
+def _read_metadata(reader: Reader) -> bytes:
     number = reader.varint()
     stored = reader.take(number >> 1)
     if not number & 1:
@@ -532,48 +533,6 @@ def _checksum_length(width: int, height: int) -> int:
 def _cuts(side: int, tile_size: int) -> list[int]:
     parts = -(-side // tile_size)
     return [side * k // parts for k in range(parts + 1)]
-
-
-def _varint(value: int) -> bytes:
-    """LEB128: seven bits a byte, low bits first, the top bit set on all but the last byte."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-class _Reader:
-    """Takes bytes off the front of the data, never beyond its end."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.position = 0
-
-    @property
-    def remaining(self) -> int:
-        return len(self._data) - self.position
-
-    def take(self, count: int) -> bytes:
-        if count > self.remaining:
-            raise _truncated()
-        self.position += count
-        return self._data[self.position - count : self.position]
-
-    def varint(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self.take(1)[0]
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                break
-            shift += 7
-            if shift > 56:
-                raise _damaged("an impossible number")
-        if byte == 0 and shift:
-            raise _damaged("a number that is not in its shortest form")
-        return value
 
 
 def _truncated() -> TruncatedError:

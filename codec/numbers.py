@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pixelzip.codec.errors import FormatError
+from pixelzip.codec.errors import FormatError, TruncatedError
 
 
 def varint(value: int) -> bytes:
@@ -20,17 +20,17 @@ class Reader:
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._position = 0
+        self.position = 0
 
     @property
     def remaining(self) -> int:
-        return len(self._data) - self._position
+        return len(self._data) - self.position
 
     def take(self, count: int) -> bytes:
         if count > self.remaining:
-            raise FormatError("the file is truncated or damaged: it is shorter than it says")
-        self._position += count
-        return self._data[self._position - count : self._position]
+            raise TruncatedError("the file is truncated or damaged: it is shorter than it says")
+        self.position += count
+        return self._data[self.position - count : self.position]
 
     def varint(self) -> int:
         value = shift = 0
@@ -43,5 +43,6 @@ class Reader:
             if shift > 56:
                 raise FormatError("the file is damaged: it has an impossible number")
         if byte == 0 and shift:
-            raise FormatError("the file is damaged: a number is not in its shortest form")
+            what = "a number that is not in its shortest form"
+            raise FormatError(f"the file is damaged: it has {what}")
         return value
