@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "coding.h"
+#include "targets.h"
 
 #if FLT_EVAL_METHOD != 0
 #error "floats have to be rounded after each operation; without this, Python does the work"
@@ -31,29 +32,6 @@
 #if __GNUC__ >= 11 || __clang_major__ >= 12
 #define HAS_AVX512VNNI
 #endif
-#endif
-
-#define PRAGMA(x) _Pragma(#x)
-#ifdef __clang__
-#define BEGIN_TARGET(set) PRAGMA(clang attribute push(__attribute__((target(set))), apply_to = function))
-#define END_TARGET _Pragma("clang attribute pop")
-#else
-#define BEGIN_TARGET(set) _Pragma("GCC push_options") PRAGMA(GCC target(set))
-#define END_TARGET _Pragma("GCC pop_options")
-#endif
-
-#if defined(_WIN32)
-#define EXPORT __declspec(dllexport)
-#else
-#define EXPORT __attribute__((visibility("default")))
-#endif
-
-#if defined(__GNUC__) || defined(__clang__)
-#define NOINLINE __attribute__((noinline))
-#define INLINE static inline __attribute__((always_inline))
-#else
-#define NOINLINE
-#define INLINE static inline
 #endif
 
 enum {
