@@ -105,6 +105,9 @@ def coding() -> ctypes.CDLL | None:
             floats, size, size, integers, integers, ctypes.c_float, octets, octets, floats,
         ]),
         ("stretching_adjoint", number, [floats, size, size, size, integers, floats]),
+        ("blocks_render", None, [
+            array(np.int16), sets, size, size, number, size, size, size, size, octets,
+        ]),
         ("filters_apply", None, [octets, size, size, size, octets, octets]),
         ("filters_choose", None, [octets, size, size, size, octets]),
         ("filters_undo", None, [octets, size, size, size, octets]),
