@@ -19,7 +19,8 @@ in `pixelzip.codec.cdf`, which tells the kinds apart by their shapes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from functools import cache
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,6 +121,16 @@ class WholeTiles(Protocol):
         given: Given | None = None,
     ) -> NDArray[np.uint8]:
         """(height, width, channels), from a message of the coder. FormatError if it is damaged."""
+
+
+def whole_tiles(conditional: Conditional) -> WholeTiles | None:
+    """The conditional, if it has that besides."""
+    return cast(WholeTiles, conditional) if _does_whole_tiles(type(conditional)) else None
+
+
+@cache
+def _does_whole_tiles(kind: type) -> bool:
+    return issubclass(kind, WholeTiles)  # to find out takes as long as a small tile's layers
 
 
 def lagged(shape: Shape, lag: int) -> NDArray[np.int32]:

@@ -22,7 +22,7 @@ import numpy as np
 
 from pixelzip.codec import colours, given, methods, origins, packed, transforms
 from pixelzip.codec.colours import Colours
-from pixelzip.codec.conditional import Conditional, WholeTiles
+from pixelzip.codec.conditional import Conditional, whole_tiles
 from pixelzip.codec.container import (
     MAX_PIXELS,
     MIN_TILE,
@@ -190,7 +190,7 @@ def _apart(pictures: Sequence[Picture], networks: Networks, threads: int) -> lis
     small = [i for i, one in enumerate(pictures) if one.height * one.width <= DEFAULT_TILE**2]
     if threads == 1 or len(small) < threads:
         return []
-    if not all(isinstance(one, WholeTiles) for one in networks.values()):
+    if not all(whole_tiles(one) for one in networks.values()):
         return []
     size = max(1, min(_GROUP, len(small) // (2 * threads)))
     return [small[i : i + size] for i in range(0, len(small), size)]

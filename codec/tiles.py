@@ -30,8 +30,8 @@ from pixelzip.codec.conditional import (
     Given,
     Order,
     Shape,
-    WholeTiles,
     front_order,
+    whole_tiles,
 )
 from pixelzip.codec.errors import FormatError
 from pixelzip.codec.progress import Progress
@@ -101,8 +101,9 @@ def _encode(
     order_of: Callable[[Shape], Order],
     tally: _Tally,
 ) -> bytes:
-    if isinstance(conditional, WholeTiles) and colours is None:
-        message = coder.encode(conditional.score_tile(tile, label, given))
+    whole = whole_tiles(conditional)
+    if whole is not None and colours is None:
+        message = coder.encode(whole.score_tile(tile, label, given))
         tally.add(tile.shape[0] * tile.shape[1])
     else:
         scored = _score_bands(conditional, tile, label, given, colours, tally)
@@ -204,9 +205,10 @@ def _score(
     tally: _Tally,
 ) -> NDArray[np.float32]:
     height, width, channels = tile.shape
-    if isinstance(conditional, WholeTiles) and colours is None:
+    whole = whole_tiles(conditional)
+    if whole is not None and colours is None:
         bits = np.empty((height * width, channels, 2))
-        intervals = conditional.score_tile(tile, label, given)
+        intervals = whole.score_tile(tile, label, given)
         bits.reshape(-1)[nibbles_of((height, width, channels))] = cdf.symbol_bits(intervals)
         tally.add(height * width)
     else:
@@ -298,8 +300,8 @@ def decode_tiles(
         return _in_parallel(adapt, conditional, shapes, 1, threads, progress)
     labels = [label_of(conditional, payload) for payload in payloads]
     start = 1 if conditional.classes else 0
-    if isinstance(conditional, WholeTiles) and colours is None:
-        whole = conditional
+    whole = whole_tiles(conditional)
+    if whole is not None and colours is None:
 
         def decode(number: int, tally: _Tally) -> NDArray[np.uint8]:
             message, shape = payloads[number][start:], shapes[number]
@@ -401,7 +403,7 @@ def _in_parallel(
     progress: Progress | None,
 ) -> list[Result]:
     """What ``work`` makes of each tile, by number, in so many rounds over its pixels."""
-    if isinstance(conditional, WholeTiles):  # any thread takes the next tile
+    if whole_tiles(conditional) is not None:  # any thread takes the next tile
         tally = _Tally(rounds * sum(height * width for height, width in shapes), progress)
         with side_by_side(max(1, min(threads, len(shapes)))) as parallel:
             return list(parallel(lambda number: work(number, tally), range(len(shapes))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -511,6 +512,20 @@ def test_the_zoo_describes_what_it_holds() -> None:
         fixed = sum(int(np.prod(shape)) for shape, _ in layout.values() if -1 not in shape)
         assert fixed < entry["integers"] < entry["bytes"]
         assert 0 < zoo.parameters(entry) < entry["integers"]
+
+
+def test_the_zoo_is_read_again_when_it_changes(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, folder = zoo.load(str(path)).fingerprint, tmp_path / "zoo"
+    folder.mkdir()
+    monkeypatch.setattr(zoo, "_FOLDER", folder)
+    with pytest.raises(UnknownNetworkError):
+        zoo.find(mine)
+    (folder / "mine.safetensors").write_bytes(path.read_bytes())
+    os.utime(folder, ns=(1, 1))  # clocks are coarse
+    assert zoo.find(mine).fingerprint == mine
+    assert [entry["name"] for entry in zoo.describe()] == ["mine"]
 
 
 def test_networks_are_found_by_their_fingerprint(path: Path) -> None:

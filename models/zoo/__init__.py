@@ -49,7 +49,7 @@ def names() -> list[str]:
 
 
 @lru_cache(maxsize=1)
-def _names(folder: Path, _changed: int) -> tuple[str, ...]:
+def _names(folder: Path, changed: int) -> tuple[str, ...]:
     """Of a folder as it was changed last: each image asks."""
     return tuple(sorted(path.stem for path in folder.glob("*.safetensors")))
 
@@ -73,7 +73,13 @@ def _own() -> list[Path]:
 
 def describe() -> list[Entry]:
     """What is known of each network in the zoo, without loading it."""
-    return [_describe(_FOLDER / f"{name}.safetensors") for name in names()]
+    return [entry.copy() for entry in _entries(_FOLDER, _FOLDER.stat().st_mtime_ns)]
+
+
+@lru_cache(maxsize=1)
+def _entries(folder: Path, changed: int) -> tuple[Entry, ...]:
+    """The same, of a folder as it was changed last: each file to decode asks."""
+    return tuple(_describe(folder / f"{name}.safetensors") for name in _names(folder, changed))
 
 
 def parameters(entry: Entry) -> int:
@@ -162,7 +168,7 @@ def find(
 
     Raises UnknownNetworkError if none does, and what `load` raises.
     """
-    for entry in describe():
+    for entry in _entries(_FOLDER, _FOLDER.stat().st_mtime_ns):
         if bytes.fromhex(entry["fingerprint"]).startswith(fingerprint):
             return load(entry["name"], device=device)
     for path in extra:
