@@ -3,7 +3,8 @@
     python -m pixelzip.bench.page DATA -o docs/benchmarks.md --readme README.md
 
 ``DATA`` holds ``kodak/``, the 24 Kodak images; ``photos/valid/``, photographs as JPEG, whose
-decoded pixels are coded; and two sheets in which each row of pixels is one image:
+decoded pixels are coded, as they are and halved (`pixelzip.bench.halved`); and two sheets in which
+each row of pixels is one image:
 ``cifar10/batch_2.png`` (CIFAR-10's training images 2000 to 2999, of which the second half was kept
 from training) and ``mnist/b20.png`` (MNIST's test images, from the first on).
 """
@@ -22,7 +23,8 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from pixelzip import api, files
-from pixelzip.bench import datasets, run, tables
+from pixelzip.bench import datasets, report, run, tables
+from pixelzip.bench import halved as without_origin
 from pixelzip.bench.datasets import Dataset, DatasetError
 from pixelzip.bench.figures import CodecFigures, Results
 from pixelzip.bench.peers import DEFAULT, PEERS
@@ -30,6 +32,10 @@ from pixelzip.codec.errors import PixelzipError
 from pixelzip.meter import Meter
 
 REFERENCE = "jpeg-xl-9"
+USUAL, ALL = ("photo",), ("photo", "max")
+"""Efforts. The highest takes a minute and more for a megapixel, there and back."""
+PLOT = "speeds.png"
+"""Of the photographs without an origin, beside the page."""
 SUMMARY = (
     "codec", "Kodak, bits/dim", "origins off", "CIFAR-10, bits/dim", "encode, MP/s", "decode, MP/s"
 )  # fmt: skip
@@ -52,7 +58,8 @@ bench` measures the same on any images.
 *Origins off* is what the files take if pixelzip does not look for the samples that the pixels were
 computed from ([origins.md](origins.md)): what an origin saves is no merit of the network. The
 Kodak images were computed from a PhotoCD's Y, C1 and C2 with a quarter of the chroma, and the
-decoded JPEGs from Y, Cb and Cr.
+decoded JPEGs from Y, Cb and Cr. The photographs without an origin are the same JPEGs at half their
+size (`python -m pixelzip.bench.halved photos/valid -o halved`): there the model counts alone.
 """
 
 
@@ -82,29 +89,27 @@ def main(
     threads: int | None,
 ) -> None:
     """Measure on DATA, write the page, and bring the README's table up to date."""
-    codecs: list[run.Codec] = [
-        *run.networks(networks, checkpoints),
-        *(PEERS[key] for key in peers.split(",")),
-    ]
+    others = [PEERS[key] for key in peers.split(",")]
     measured = []
     try:
         if readme is not None:
             with_table(
                 readme.read_text("utf-8"), tables.Table("", SUMMARY, ())
             )  # says now if it has none
-        for dataset in _datasets(data, limit):
+        for dataset, efforts in _datasets(data, limit):
             click.echo(f"{dataset.name}: {tables.count(len(dataset.items), 'image')}", err=True)
             with Meter(1, shown=sys.stderr.isatty()) as meter:
                 results = run.measure(
                     dataset,
-                    codecs,
+                    [*run.networks(networks, checkpoints, efforts), *others],
                     threads=threads or api.available_threads(),
                     reference=REFERENCE,
                     progress=meter.fraction,
                 )
             measured.append(results)
-        kodak, cifar, *_ = measured
+        kodak, cifar, free, *_ = measured
         files.write(str(output), page(measured).encode(), force=True)
+        files.write(str(output.with_name(PLOT)), report.speeds(free), force=True)
         if readme is not None:
             text = with_table(readme.read_text("utf-8"), summary(kodak, cifar))
             files.write(str(readme), text.encode(), force=True)
@@ -112,18 +117,21 @@ def main(
         raise click.ClickException(str(error)) from error
 
 
-def _datasets(data: Path, limit: int | None) -> list[Dataset]:
-    """Kodak, the CIFAR images, MNIST's, and decoded JPEGs by the size of their chroma."""
+def _datasets(data: Path, limit: int | None) -> list[tuple[Dataset, Sequence[str]]]:
+    """Each with the efforts to measure: Kodak, the CIFAR images, photographs without an origin,
+    MNIST's images, and decoded JPEGs by the size of their chroma."""
     kodak = datasets.load(str(data / "kodak"), limit=limit)
     whole, halved = _decoded(data / "photos" / "valid")
+    free = without_origin.dataset(data / "photos" / "valid")
     cifar = _sheet(data / "cifar10" / "batch_2.png", (32, 32, 3))[500:1000]
     mnist = _sheet(data / "mnist" / "b20.png", (28, 28))
     return [
-        Dataset("Kodak", kodak.items),
-        Dataset("CIFAR-10, training images 2500 to 2999", cifar[:limit]),
-        Dataset("MNIST, the first test images", mnist[:limit]),
-        Dataset("Decoded JPEGs, chroma whole", whole[:limit]),
-        Dataset("Decoded JPEGs, chroma halved both ways", halved[:limit]),
+        (Dataset("Kodak", kodak.items), USUAL),
+        (Dataset("CIFAR-10, training images 2500 to 2999", cifar[:limit]), ALL),
+        (Dataset(free.name, free.items[:limit]), ALL),
+        (Dataset("MNIST, the first test images", mnist[:limit]), USUAL),
+        (Dataset("Decoded JPEGs, chroma whole", whole[:limit]), USUAL),
+        (Dataset("Decoded JPEGs, chroma halved both ways", halved[:limit]), USUAL),
     ]
 
 
@@ -160,6 +168,8 @@ def page(measured: Sequence[Results]) -> str:
         parts.append(_list(losses(results)))
         for table in tables.all_tables(results):
             parts.append(f"{table.title}:\n\n{table.markdown()}")
+        if results.dataset == without_origin.NAME:
+            parts.append(f"![Size against speed, for all codecs]({PLOT})\n")
         parts.append(_list(results.notes))
     return "\n".join(part for part in parts if part)
 
@@ -169,7 +179,8 @@ def _list(sentences: Sequence[str]) -> str:
 
 
 def losses(results: Results) -> list[str]:
-    """Where each network is behind: which peers' files are smaller, and which peers are faster."""
+    """How each network compares with the reference, and where it is behind: whose files are
+    smaller, and who is faster."""
     peers = [codec for codec in results.codecs if not codec.network]
     sentences = []
     for codec in results.codecs:
@@ -181,6 +192,11 @@ def losses(results: Results) -> list[str]:
         )
         faster = [peer.name for peer in peers if peer.encode_mps > codec.encode_mps]
         reads = [peer.name for peer in peers if peer.decode_mps > codec.decode_mps]
+        of_reference = [peer for peer in peers if peer.name == results.reference]
+        sentences += [
+            f"{codec.name} against {peer.name}: {100 * _growth(codec, peer):+.1f} % of its bytes."
+            for peer in of_reference
+        ]
         sentences += [
             f"Smaller files than {codec.name}: {_or_none([_less(p, codec) for p in smaller])}.",
             f"Faster to encode than {codec.name}: {_or_none(faster, len(peers))}.",
@@ -189,8 +205,12 @@ def losses(results: Results) -> list[str]:
     return sentences
 
 
+def _growth(codec: CodecFigures, peer: CodecFigures) -> float:
+    return codec.bits_per_dim / peer.bits_per_dim - 1
+
+
 def _less(peer: CodecFigures, codec: CodecFigures) -> str:
-    return f"{peer.name} by {100 * (1 - peer.bits_per_dim / codec.bits_per_dim):.1f} %"
+    return f"{peer.name} by {-100 * _growth(peer, codec):.1f} %"
 
 
 def _or_none(names: Sequence[str], all_of: int | None = None) -> str:

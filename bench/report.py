@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ _INKS = {
     "#040403": "var(--net-3)",
 }
 _INK, _MUTED, _LINE, *_NETWORKS = _INKS
+_ON_WHITE = ("#c0392b", "#2c5fa8", "#2e8b57")
+"""Of networks where there is no page with its own colours."""
 
 
 @dataclass(frozen=True)
@@ -264,28 +267,58 @@ def _svg(figure: Figure, caption: str) -> str:
     return f"<figure>{drawing}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
+def speeds(results: Results) -> bytes:
+    """Bits/dim against speed, to encode and to decode, as a PNG for pages that are not a report."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    inks = dict(zip(_network_inks(results), itertools.cycle(_ON_WHITE), strict=False))
+    both = figure.subplots(1, 2, sharey=True)
+    for axes in both:
+        axes.grid(True, linewidth=0.6, alpha=0.5)
+        axes.spines[["right", "top"]].set_visible(False)
+    _draw_speeds(figure, both, results, inks, ("encode", "decode"))
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=110)
+    return stream.getvalue()
+
+
 def _speed_plot(results: Results, inks: dict[str, str], action: str) -> str:
     """Bits/dim against speed, a mark for each codec."""
+    figure, axes = _figure(3.9)
+    _draw_speeds(figure, [axes], results, inks, [action])
+    return _svg(figure, f"Size against speed to {action}: further down is smaller, right is faster")
+
+
+def _draw_speeds(
+    figure: Figure,
+    plots: Sequence[Axes],
+    results: Results,
+    inks: dict[str, str],
+    actions: Sequence[str],
+) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
-    figure, axes = _figure(3.9)
-    speeds = [c.encode_mps if action == "encode" else c.decode_mps for c in results.codecs]
-    sizes = [codec.bits_per_dim for codec in results.codecs]
-    axes.set_xscale("log")
-    axes.margins(0.16, 0.16)
-    for codec, speed in zip(results.codecs, speeds, strict=True):
-        colour, marker = inks.get(codec.name, _MUTED), "D" if codec.network else "o"
-        axes.plot(speed, codec.bits_per_dim, marker, color=colour, markersize=7)
-    wide = max(speeds) > 300 * min(speeds)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_xlabel(f"{action}, megapixels a second")
-    axes.set_ylabel("bits/dim of the files")
-    colours = [inks.get(codec.name, _INK) for codec in results.codecs]
-    _label(figure, axes, speeds, sizes, [codec.name for codec in results.codecs], colours)
-    return _svg(figure, f"Size against speed to {action}: further down is smaller, right is faster")
+    sizes, drawn = [codec.bits_per_dim for codec in results.codecs], []
+    for axes, action in zip(plots, actions, strict=True):
+        speeds = [c.encode_mps if action == "encode" else c.decode_mps for c in results.codecs]
+        axes.set_xscale("log")
+        axes.margins(0.16, 0.16)
+        for codec, speed in zip(results.codecs, speeds, strict=True):
+            colour, marker = inks.get(codec.name, _MUTED), "D" if codec.network else "o"
+            axes.plot(speed, codec.bits_per_dim, marker, color=colour, markersize=7)
+        wide = max(speeds) > 300 * min(speeds)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.set_xlabel(f"{action}, megapixels a second")
+        drawn.append(speeds)
+    plots[0].set_ylabel("bits/dim of the files")
+    names = [codec.name for codec in results.codecs]
+    colours = [inks.get(name, _INK) for name in names]
+    for axes, speeds in zip(plots, drawn, strict=True):  # when all have their places
+        _label(figure, axes, speeds, sizes, names, colours)
 
 
 def _label(

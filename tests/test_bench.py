@@ -20,8 +20,8 @@ import torch
 from PIL import Image
 
 import pixelzip
-from pixelzip.bench import page, run, tables
-from pixelzip.bench.datasets import Dataset, Item
+from pixelzip.bench import halved, page, report, run, tables
+from pixelzip.bench.datasets import Dataset, DatasetError, Item
 from pixelzip.bench.figures import CodecFigures, ImageFigures, Results
 from pixelzip.bench.peers import PEERS
 from pixelzip.codec.container import unpack
@@ -329,16 +329,37 @@ def made_up(dataset: str) -> Results:
         figures_of("Ours", 8000, 1, True),
         figures_of("X", 7600, 2),
     )
-    return Results(dataset, 1, run.machine(2, 1), codecs)
+    return Results(dataset, 1, run.machine(2, 1), codecs, reference="X")
 
 
 def test_the_page_says_where_networks_lose() -> None:
     text = page.page([made_up("Kodak"), made_up("CIFAR"), made_up("MNIST")])
     assert "- Smaller files than Ours: X by 5.0 %.\n" in text
+    assert "- Ours against X: +5.3 % of its bytes.\n" in text
     assert "- Faster to decode than Ours: all others.\n" in text
     assert "| Ours | a scan | 1 |\n" in text
     assert "| Ours | a | 8,000 | 9,500 | -15.79% |\n" in text
     assert "| **Ours** | 2.133 | 2.533 | 2.133 | 0.0100 | 0.0100 |\n" in text
+
+
+def test_photographs_without_an_origin(tmp_path: Path, photo_path: Path) -> None:
+    folder, small = tmp_path / "photos", tmp_path / "small"
+    folder.mkdir()
+    with Image.open(photo_path) as photo:
+        photo.crop((0, 0, 97, 64)).convert("RGB").save(folder / "a.jpg", quality=90)
+    command = [sys.executable, "-m", "pixelzip.bench.halved", folder, "-o", small]
+    subprocess.run(command, check=True, timeout=300)
+    (item,) = halved.dataset(folder).items
+    with Image.open(small / "a.png") as image:
+        assert image.size == (48, 32)
+        assert np.array_equal(np.asarray(image), item.load())
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(DatasetError, match="there are no images"):
+        halved.dataset(tmp_path / "nothing")
+    text = page.page([made_up("Kodak"), made_up("CIFAR"), made_up(halved.NAME)])
+    assert f"({page.PLOT})" in text.partition(halved.NAME)[2]
+    with Image.open(io.BytesIO(report.speeds(made_up("any")))) as plot:
+        assert plot.format == "PNG"
 
 
 def test_the_readme_gets_its_table() -> None:
