@@ -108,6 +108,14 @@ def coding() -> ctypes.CDLL | None:
         ("blocks_render", None, [
             array(np.int16), sets, size, size, number, size, size, size, size, octets,
         ]),
+        ("blocks_offsets", size, [
+            octets, octets, size, size, size, array(np.int16), ctypes.c_int32, indices,
+        ]),
+        ("blocks_histogram", size, [octets, octets, size, size, size, size, floats]),
+        ("blocks_solve", None, [
+            octets, octets, size, size, sets, size, size, size, number, number, indices, size,
+            array(np.int16), octets,
+        ]),
         ("filters_apply", None, [octets, size, size, size, octets, octets]),
         ("filters_choose", None, [octets, size, size, size, octets]),
         ("filters_undo", None, [octets, size, size, size, octets]),

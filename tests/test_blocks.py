@@ -14,7 +14,7 @@ from PIL import Image
 
 from pixelzip.codec import native
 from pixelzip.codec.origins import blocks
-from pixelzip.codec.origins.blocks import Blocks, render
+from pixelzip.codec.origins.blocks import Blocks, find, render
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ORDER = np.arange(64)
@@ -157,3 +157,49 @@ def test_too_few_blocks(engine: str) -> None:
     given_ = Blocks(np.ones(64, np.uint16), np.zeros((2, 2, 64), np.int16), 1, 0, False)
     with pytest.raises(ValueError, match="cover"):
         render(given_, (16, 16))
+
+
+compiled = pytest.mark.skipif(native.coding() is None, reason="only compiled code searches")
+
+
+@compiled
+@pytest.mark.parametrize(("quality", "share"), [(60, 1.0), (90, 0.99), (95, 0.97), (98, 0.95)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_finds_the_blocks_of_a_crop(
+    tmp_path: Path, quality: int, share: float, turned: bool
+) -> None:
+    path = encoded(photograph((300, 200)), tmp_path / "a.jpg", quality)
+    plane, truth = planes_of(path)[13:189, 5:285, 0], blocks_of(path)
+    order = ORDER.reshape(8, 8).T.ravel() if turned else ORDER
+    plane = np.ascontiguousarray(plane.T) if turned else plane
+    found = find(plane, np.ones(plane.shape, np.bool_))
+    assert found is not None
+    assert (found.top, found.left) == ((5, 5))
+    assert found.transposed == turned
+    coefficients = truth.coefficients[1:24, :36]
+    coefficients = coefficients.swapaxes(0, 1) if turned else coefficients
+    used = (coefficients[..., order][1:-1, 1:-1] != 0).any((0, 1))
+    assert np.array_equal(found.steps[used], truth.steps[order][used])
+    inner = np.s_[1:-1, 1:-1]
+    same = (found.coefficients[inner] == coefficients[..., order][inner]).all(-1)
+    assert same.mean() >= share - 0.05
+    fits = (render(found, plane.shape) == plane)[8:-8, 8:-8]
+    assert fits.mean() >= share
+
+
+@compiled
+def test_finds_nothing_where_there_is_no_jpeg() -> None:
+    random = np.random.default_rng(5)
+    noise = random.integers(0, 256, (100, 100)).astype(np.uint8)
+    flat = np.full((64, 64), 77, np.uint8)
+    smooth = np.add.outer(np.arange(90), np.arange(120)).astype(np.uint8)
+    clean = np.asarray(photograph().convert("L"))
+    for plane in (noise, flat, smooth, clean, clean[:5], clean[:, :1]):
+        assert find(plane, np.ones(plane.shape, np.bool_)) is None
+
+
+@compiled
+def test_finds_nothing_where_a_decoded_jpeg_was_edited(tmp_path: Path) -> None:
+    plane = planes_of(encoded(photograph(), tmp_path / "a.jpg", 85))[:, :, 0]
+    for edited in (plane * 0.9 + 12, 255 * (plane / 255) ** 0.9):
+        assert find(np.rint(edited).astype(np.uint8), np.ones(plane.shape, np.bool_)) is None

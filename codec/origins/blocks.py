@@ -20,11 +20,14 @@ but signs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixelzip.codec import native
+from pixelzip.codec.origins.downsampling import Mask
 from pixelzip.codec.picture import Bytes
 
 WAVES = np.array(
@@ -40,6 +43,46 @@ WAVES = np.array(
     ]
 )
 """(frequency, place): 2^13 times the cosines, as sums of libjpeg's rounded constants."""
+
+
+_NOISE = 0.3
+"""The standard deviation of a coefficient when samples are rounded: 12^-1/2, and a little."""
+_OTHERS = 0.02
+"""The share of coefficients that are wherever they like."""
+_PRICE = 64
+"""What speaks for a step has to exceed that, in 16ths: one of them always fits best."""
+_EVIDENCE = 16 * 40
+"""What has to speak for a grid, in 16ths, beyond 1.5 times what speaks for another."""
+_SURPRISE = 6
+"""How much less likely a step is that no standard table has there, as a logarithm."""
+_FAR = 1.2
+"""No coefficient is farther from a multiple of its step."""
+_TRIED = 128
+"""So many blocks are solved before all of them are."""
+_QUICK, _EFFORT = 20, 300
+"""So many moves are made in search for a block's coefficients."""
+_STRIDE = 1_000_003
+"""A prime, so that counting by it visits all of a number of blocks."""
+_FEWEST = 4
+"""So many blocks have to lie within a plane."""
+_LEAST = 0.6
+"""The share of blocks that have to fit."""
+
+LUMA = np.array(
+    [
+        *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55),
+        *(14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62),
+        *(18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92),
+        *(49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99),
+    ]
+)
+CHROMA = np.array(
+    [
+        *(17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99),
+        *(24, 26, 56, 99, 99, 99, 99, 99, 47, 66, 99, 99, 99, 99, 99, 99),
+        *([99] * 32),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -87,6 +130,115 @@ def render(blocks: Blocks, shape: tuple[int, int]) -> Bytes:
             : height - max(y, 0)
         ]
     return plane
+
+
+def find(plane: Bytes, known: Mask) -> Blocks | None:
+    """The blocks that a plane (height, width) was decoded from, if it was.
+
+    A sample that is not known is a guess; one of 0 or 255 may have been clamped. Blocks that render
+    to other samples than those of the plane are near to them. None where there is no library.
+    """
+    library = native.coding()
+    if library is None:
+        return None
+    plane, sure = np.ascontiguousarray(plane), np.ascontiguousarray(known).view(np.uint8)
+    grid = _grid(library, plane, sure)
+    if grid is None:
+        return None
+    steps = _steps(library, plane, sure, *grid)
+    rows, columns = size(plane.shape, *grid)
+
+    def solve(numbers: NDArray[np.int64], transposed: bool, effort: int) -> tuple[Any, Any]:
+        coefficients = np.zeros((len(numbers), 64), np.int16)
+        wrong = np.zeros(len(numbers), np.uint8)
+        library.blocks_solve(
+            *(plane, sure, *plane.shape, steps, columns, *grid, transposed, effort),
+            *(numbers, len(numbers), coefficients, wrong),
+        )
+        return coefficients, wrong
+
+    inner = np.arange(rows * columns).reshape(rows, columns)[1:-1, 1:-1].ravel()
+    if len(inner) < _FEWEST:
+        return None
+    some = inner[np.arange(min(_TRIED, len(inner))) * _STRIDE % len(inner)]
+    fits = [(solve(some, turned, _QUICK)[1] == 0).mean() for turned in (False, True)]
+    if max(fits) < _LEAST:
+        return None
+    transposed = bool(fits[1] > fits[0])
+    coefficients, wrong = solve(np.arange(rows * columns), transposed, _EFFORT)
+    if (wrong == 0).mean() < _LEAST:
+        return None
+    return Blocks(steps, coefficients.reshape(rows, columns, 64), *grid, transposed)
+
+
+def _grid(library: Any, plane: Bytes, known: Bytes) -> tuple[int, int] | None:
+    """How many samples of the first blocks lie before the plane, in rows and columns."""
+    gains, scores = _gains(), np.zeros(64, np.int64)
+    for most in (16, max(32, min(256, plane.size // 512))):
+        count = library.blocks_offsets(plane, known, *plane.shape, most, gains, _PRICE, scores)
+        *_, second, best = np.sort(scores)
+        if count and best > _EVIDENCE + 1.5 * second:
+            row, column = divmod(int(scores.argmax()), 8)
+            return -row % 8, -column % 8
+    return None
+
+
+def _steps(library: Any, plane: Bytes, known: Bytes, top: int, left: int) -> NDArray[np.uint16]:
+    """The likeliest step of each frequency (64,)."""
+    counts = np.zeros((64, 8192), np.float32)
+    library.blocks_histogram(plane, known, *plane.shape, top, left, counts)
+    gains = _log_gains(8192, 255)  # (8192, 255)
+    evidence = counts @ gains.astype(np.float32)
+    tables = [t for table in (LUMA, CHROMA) for t in (table, table.reshape(8, 8).T.ravel())]
+    family = np.array([scaled(t, quality) for t in tables for quality in range(1, 101)])
+    fit = np.take_along_axis(evidence[None], family[:, :, None] - 1, 2).sum((1, 2))
+    likely = family[fit.argmax()]
+    prior = np.full((64, 255), -_SURPRISE, np.float32)
+    prior -= np.abs(np.log(np.arange(1, 256) / likely[:, None])).astype(np.float32)
+    np.put_along_axis(prior, likely[:, None] - 1, 0, 1)
+    steps = (evidence + prior).argmax(1) + 1
+    # What was quantised twice has few coefficients that are no multiples of the product.
+    magnitude = np.arange(8192) / 8
+    for k in range(64):
+        off = np.abs(magnitude - np.rint(magnitude / steps[k]) * steps[k])
+        others = (counts[k] * (off > _FAR)) @ gains
+        others = np.where(steps[k] % np.arange(1, 256), 0, others)
+        others[likely[k] - 1] *= 8
+        if others.max() > _SURPRISE:
+            steps[k] = others.argmax() + 1
+    found: NDArray[np.uint16] = steps.astype(np.uint16)
+    return found
+
+
+def scaled(table: NDArray[np.int64], quality: int) -> NDArray[np.int64]:
+    """The steps that libjpeg makes of a table for a quality of 1 to 100."""
+    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
+    return np.clip((table * scale + 50) // 100, 1, 255)
+
+
+@cache
+def _gains() -> NDArray[np.int16]:
+    gains = np.rint(16 * _log_gains(512, 48)).astype(np.int16)
+    gains[:4] = np.minimum(gains[:4], 0)  # a smooth plane has small ones everywhere
+    return gains
+
+
+@cache
+def _log_gains(levels: int, steps: int) -> NDArray[np.float64]:
+    """(levels, steps): how a magnitude, in eighths, speaks for a step.
+
+    The logarithm of its likelihood beside that where all near to it are as likely: multiples of the
+    step, with the noise of samples' rounding. About 0, nothing is as likely.
+    """
+    magnitude = (np.arange(levels) / 8)[:, None]
+    step = np.arange(1, steps + 1)
+    number = np.rint(magnitude / step)
+    off = magnitude - number * step
+    density = sum(np.exp(-0.5 * ((off + k * step) / _NOISE) ** 2) for k in (-1, 0, 1))
+    room = np.where(number == 0, np.minimum(step, 3), step)
+    likelihood = density * room / (_NOISE * np.sqrt(2 * np.pi))
+    gains: NDArray[np.float64] = np.log((1 - _OTHERS) * likelihood + _OTHERS)
+    return gains
 
 
 def _samples(
