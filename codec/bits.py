@@ -130,7 +130,7 @@ def decoder(data: bytes) -> tuple[Coder, Words]:
 
 def encode_flags(flags: NDArray[np.bool_]) -> bytes:
     """Flags (n,) that come in regular patterns, or in runs, in few bytes."""
-    return encode(lambda coder, words: _flags(coder, words, flags.copy()))
+    return encode(lambda coder, words: _flags(coder, words, flags.copy()), len(flags) // 8)
 
 
 def decode_flags(data: bytes, count: int) -> NDArray[np.bool_]:

@@ -134,7 +134,8 @@ def find(pixels: Pixels) -> Colours | None:
         return None
     if height * width <= _SMALL:
         packed = pixels.reshape(-1, 3) @ np.array([1 << 16, 1 << 8, 1], np.int32)
-        if 2 * len(np.unique(packed)) > len(packed):
+        packed.sort()
+        if 2 * (1 + np.count_nonzero(np.diff(packed))) > len(packed):
             return None  # a colour of a sparse set costs more than two of its pixels gain
     blue = _blues(pixels)
     count = int(np.bitwise_count(blue).sum(dtype=np.int64))

@@ -46,7 +46,7 @@ from pixelzip.codec.workers import Map, side_by_side
 Networks = Mapping[str, Conditional]
 """The network for each kind of plane: "colour", "luma", "chroma". One that is missing is stood in
 for by another that codes such planes: luma by colour's, chroma by luma's. If there is one for
-"small", it is tried besides colour's on small pictures."""
+"small", it may take the place of colour's in small pictures."""
 
 DEFAULT_TILE = 256
 """The largest side, in samples, of the tiles that a network codes."""
@@ -80,12 +80,18 @@ fewer bytes."""
 _UNADAPTED = 0.15
 """About the part of the time that the network takes by itself where the stage comes after it."""
 
-_SURE = 64 * 64
-"""Pictures of at most so many pixels are coded in every way that there is; of larger ones ..."""
-_PATCH, _PATCHES = 64, 5
-"""... so many patches of so many pixels a side are a sample ..."""
+_TINY = 32 * 32
+"""Pictures of at most so many pixels are for the network for small ones, if there is one."""
+_SMALL = 64 * 64
+"""Of others of at most so many, patch after patch is coded with that and with colour's ..."""
+_AHEAD = 0.99
+"""... until one has taken less than this fraction of the bytes of the other."""
+
+_PATCH, _SMALL_PATCH, _PATCHES = 64, 16, 5
+"""So many patches are a sample, of so many pixels a side in a larger picture and in a small one."""
 _CLEAR = 0.9
-"""... and where it takes another less than this fraction of the bytes, a way is out."""
+"""A larger picture is not coded in a way of which the sample takes more bytes, so that another one
+takes less than this fraction of them."""
 
 
 def encode(
@@ -219,7 +225,7 @@ def _make(
 
 
 def _is_small(picture: Picture) -> bool:
-    return picture.height * picture.width <= _SURE
+    return picture.height * picture.width <= _SMALL
 
 
 # What is being encoded: areas make planes, planes a candidate, candidates a way, ways a choice.
@@ -403,12 +409,14 @@ def _survey(
         for plane in _planes(draft):
             if plane.whole.best is None:
                 plane.network = _network(networks, plane)
+    if "small" in networks:
+        usual, other = networks["colour"], networks["small"]
+        small = [draft for number, draft in enumerate(drafts) if _is_small(pictures[number])]
+        coloured = [p for draft in small for p in _planes(draft) if p.layout.kind == "colour"]
+        planes = [plane for plane in coloured if plane.network is usual]
+        list(parallel(partial(_choose_network, usual=usual, other=other), planes))
     if with_origins:
         list(parallel(_restrict, [choice for draft in drafts for choice in draft]))
-    for picture, draft in zip(pictures, drafts, strict=True):
-        if _is_small(picture) and "small" in networks:
-            for choice in draft:
-                choice += _besides(choice, networks["colour"], networks["small"])
     return drafts
 
 
@@ -428,7 +436,17 @@ def _look(picture: Picture, carried: tuple[int, ...], with_origins: bool) -> _Ch
     grey = as_they_are[0].form.transform == Transform.GREY and not is_deep(picture.mode)
     if with_origins and not trivial and not grey:
         choice += [[candidate] for candidate in _origins(picture, carried)]
-    return choice
+    return _unless_clear(choice)
+
+
+def _unless_clear(choice: _Choice) -> _Choice:
+    """All ways, or the one that can only be better: fewer samples of what is full of detail."""
+    if not all(plane.whole.is_rich for one in choice[0] for plane in one.planes):
+        return choice
+    fewer = [
+        way for way in choice if all(_has_fewer_samples(c) and _explains_holes(c) for c in way)
+    ]
+    return fewer[:1] or choice
 
 
 def _as_it_is(picture: Picture, position: int) -> _Candidate:
@@ -470,24 +488,6 @@ def _origins(picture: Picture, carried: tuple[int, ...]) -> Iterator[_Candidate]
             )
 
 
-def _besides(choice: _Choice, usual: Conditional, other: Conditional) -> list[_Way]:
-    """The ways that take the usual network, with the other one."""
-    return [
-        [
-            replace(
-                candidate,
-                planes=[
-                    plane.with_network(other) if plane.network is usual else plane
-                    for plane in candidate.planes
-                ],
-            )
-            for candidate in way
-        ]
-        for way in choice
-        if any(plane.network is usual for candidate in way for plane in candidate.planes)
-    ]
-
-
 def _network(networks: Networks, plane: _Plane) -> Conditional | None:
     """The network for a plane, or one that stands in for it."""
     for kind in _STAND_INS[plane.layout.kind]:
@@ -499,6 +499,20 @@ def _network(networks: Networks, plane: _Plane) -> Conditional | None:
         ):
             return network
     return None
+
+
+def _choose_network(plane: _Plane, usual: Conditional, other: Conditional) -> None:
+    """Take the other network for a small plane, unless a sample speaks for the usual one."""
+    from pixelzip.codec import tiles  # slow to load, and not every file needs it
+
+    height, width, _ = plane.layout.shape
+    sizes = np.zeros(2)
+    for box in _patches(height, width, _SMALL_PATCH) if height * width > _TINY else []:
+        patch = plane.whole.pixels[area(box)]
+        sizes += [len(tiles.encode_tiles(network, [patch])[0]) for network in (usual, other)]
+        if sizes.min() < _AHEAD * sizes.max():
+            break
+    plane.network = usual if sizes[0] < sizes[1] else other
 
 
 def _restrict(choice: _Choice) -> None:
@@ -537,21 +551,17 @@ def _sparse(candidate: _Candidate) -> _Candidate | None:
 
 
 def _is_constant(pixels: Bytes) -> bool:
-    return bool((pixels == pixels[0, 0]).all())
+    first = pixels[0, 0]
+    return bool((pixels[0] == first).all()) and bool((pixels == first).all())
 
 
 # Narrowing down.
 
 
 def _narrow_down(choice: _Choice, picture: Picture, threads: int) -> None:
-    """Drop the ways that a sample shows to be out, or that need none."""
-    if all(plane.whole.is_rich for one in choice[0] for plane in one.planes):
-        fewer = [
-            way for way in choice if all(_has_fewer_samples(c) and _explains_holes(c) for c in way)
-        ]
-        choice[:] = fewer[:1] or choice
+    """Drop the ways that a sample shows to be out."""
     if len(choice) > 1:
-        boxes = _patches(picture.height, picture.width)
+        boxes = _patches(picture.height, picture.width, _PATCH)
         sizes = [[_expect(one, boxes, threads) for one in way] for way in choice]
         mosts = [sum(most for _, most in way) for way in sizes]
         # Of ways that differ in their sets of colours only, the sample alone decides.
@@ -570,9 +580,9 @@ def _forms(way: _Way) -> tuple[Form, ...]:
     return tuple(candidate.form for candidate in way)
 
 
-def _patches(height: int, width: int) -> list[Box]:
+def _patches(height: int, width: int, side: int) -> list[Box]:
     """Patches spread over the picture, in each row and column of a grid one."""
-    h, w, last = min(height, _PATCH), min(width, _PATCH), _PATCHES - 1
+    h, w, last = min(height, side), min(width, side), _PATCHES - 1
     return [
         ((height - h) * k // last, (width - w) * (2 * k % _PATCHES) // last, h, w)
         for k in range(_PATCHES)

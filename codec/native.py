@@ -91,6 +91,9 @@ def coding() -> ctypes.CDLL | None:
         ("colours_mark", None, [octets, size, sets]),
         ("conversion_render", None, [integers, number, *[octets] * 3, size, octets]),
         ("conversion_invert", None, [integers, number, doubles, octets, size, octets, octets]),
+        ("conversions_count", None, [
+            integers, integers, doubles, number, octets, size, indices,
+        ]),
         ("shrinking_sweep", size, [
             integers, integers, octets, indices, integers, number, array(np.int8), number,
             number, number, number, states,

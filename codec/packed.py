@@ -86,6 +86,8 @@ _STORED = 225
 _PROPERTIES = (raw_lzma.properties(), raw_lzma.properties(0), raw_lzma.properties(0, 2, 2))
 _SAMPLE = 2**17
 _QUICK_SAMPLE = 2**15
+_TINY = 2**14
+"""Of so few bytes, which are within zlib's reach, LZMA takes longer to begin than to compress."""
 _FINALISTS = 3
 _LARGE = 2**19
 """From so many bytes on, there is one finalist and one choice of properties: time matters."""
@@ -155,10 +157,11 @@ def estimate(pixels: Bytes) -> float:
         layout = Layout.BITS if len(palette) <= 16 else Layout.PIXELS
         tries.append(Form(Colours.PALETTE, layout, Filter.NONE))
     serials = {form: _serialise(sample, form, palette) for form in tries}
-    best = min(tries, key=lambda form: len(zlib.compress(serials[form], 1)))
-    stored = min(len(serial) for serial in serials.values())
-    guess = min(stored, raw_lzma.hasty_length(serials[best])) * pixels.size / sample.size
-    if best.colours == Colours.PALETTE or _repetition(pixels) < _REPEATED:
+    zipped = {form: len(zlib.compress(serials[form], 1)) for form in tries}
+    best = min(tries, key=lambda form: zipped[form])
+    length = raw_lzma.hasty_length(serials[best]) if sample.size > _TINY else zipped[best]
+    guess = min(length, *map(len, serials.values())) * pixels.size / sample.size
+    if sample is pixels or best.colours == Colours.PALETTE or _repetition(pixels) < _REPEATED:
         return guess
     return min(guess, raw_lzma.hasty_length(_serialise(pixels, best, None)))
 
@@ -309,12 +312,19 @@ def _deserialise(data: bytes, form: Form, shape: tuple[int, int, int]) -> Bytes:
 def _palette(pixels: Bytes) -> Bytes | None:
     """The sorted (n, channels) colours of the pixels, or None if there are more than 256."""
     down, across = (max(1, side // 64) for side in pixels.shape[:2])
-    if np.unique(_keys(pixels[::down, ::across])).size > 256:
-        return None
-    unique = np.unique(_keys(pixels))
+    unique = _distinct(_keys(pixels[::down, ::across]))
+    if unique.size <= 256 and max(down, across) > 1:
+        unique = _distinct(_keys(pixels))
     if unique.size > 256:
         return None
     return unique.astype(">u8").view(np.uint8).reshape(-1, 8)[:, 8 - pixels.shape[2] :].copy()
+
+
+def _distinct(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Each key once, in order; sorts them in place. (np.unique takes several times as long.)"""
+    keys.sort()
+    found: NDArray[np.uint64] = keys[np.append(True, keys[1:] != keys[:-1])]
+    return found
 
 
 def _numbers(pixels: Bytes, palette: Bytes) -> Bytes:

@@ -173,7 +173,8 @@ def split(joined: Bytes, channels: Sequence[int]) -> list[Bytes]:
 
 def is_grey(plane: Bytes) -> bool:
     """Whether red, green and blue are equal everywhere."""
-    return plane.shape[2] == 3 and bool((plane[:, :, :1] == plane[:, :, 1:]).all())
+    parts = (plane[:1], plane) if plane.shape[2] == 3 else ()
+    return bool(parts) and all(bool((p[:, :, :1] == p[:, :, 1:]).all()) for p in parts)
 
 
 def describe(mode: str, position: int, form: Form) -> str | None:

@@ -62,7 +62,7 @@ Region = tuple[int, int, int, int]
 PHOTO = "photo"
 """The network of the zoo that suits pictures of any size."""
 TINY = "tiny"
-"""The one that is tried besides for small pictures, if the zoo has it."""
+"""The one that may take its place in small pictures, if the zoo has it."""
 OF_PLANES = ("luma", "chroma")
 """Those that code the planes of these kinds instead of `PHOTO`, if the zoo has them."""
 SMALL = 64 * 64
@@ -95,7 +95,7 @@ def compress(
     if ``pixels`` says so, or any of the other options that are about pixels is given.
 
     ``network`` is a name from the zoo, the path of a frozen network, or ``"none"``; if it is not
-    given, ``photo`` is taken, or ``tiny`` if the picture is small and its file then smaller.
+    given, ``photo`` is taken, or ``tiny`` if the picture is small.
     ``origin`` is ``"auto"`` to look for what the pixels were computed from, ``"none"`` to code them
     as they are.
     ``effort`` is ``"photo"``, or ``"max"`` for smaller files that take several times as long, to
@@ -861,7 +861,7 @@ class Networks(Mapping[str, "Conditional"]):
     def __init__(self, name: str | None, device: str) -> None:
         """``name`` is that of the network for colour, which stands in for others that are not.
 
-        None stands for `PHOTO`, and `TINY` besides.
+        None stands for `PHOTO`, and for `TINY` in small pictures.
         """
         self.device = device
         self.names: dict[str, str] = {} if name == NO_NETWORK else {"colour": name or PHOTO}

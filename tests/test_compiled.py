@@ -80,6 +80,12 @@ def test_sets_of_colours(some: list[tuple[int, int, int]], data: bytes) -> None:
     assert np.array_equal(found, same) if found is not None else same is None
 
 
+def test_shares_of_conversions(crops: dict[str, Bytes]) -> None:
+    for pixels in crops.values():
+        one, other = both(lambda: conversions.shares(pixels[::3].reshape(-1, 3)))  # noqa: B023
+        np.testing.assert_array_equal(one, other)
+
+
 def test_sets_of_photographs(crops: dict[str, Bytes]) -> None:
     for pixels in crops.values():
         own, same = both(lambda: Colours.of(pixels))  # noqa: B023

@@ -217,10 +217,10 @@ def tiny_is(
     zoo._load.cache_clear()
 
 
-def test_the_smaller_file_of_a_small_picture_is_kept(
+def test_a_sample_chooses_the_network_of_a_small_picture(
     tiny_is: str, crops: dict[str, NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = crops["parrot-32x32"], crops["flower-64x48"][:, :, 0]
+    small = crops["flower-64x48"], crops["palms-96x64"][:50, 9:90]
     large = crops["bikes-96x64"][:, :65]
     batches: list[int] = []
     encode_many = encode.encode_many
@@ -230,16 +230,41 @@ def test_the_smaller_file_of_a_small_picture_is_kept(
         return encode_many(pictures, *rest, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(encode, "encode_many", counted)
-    files = pixelzip.compress_many([*small, large])
+    files = pixelzip.compress_many([*small, large], origin="none")
     assert batches == [3]
     for picture, data in zip(small, files, strict=False):
-        tried = [pixelzip.compress(picture, network=name) for name in ("photo", "tiny")]
+        tried = [
+            pixelzip.compress(picture, network=name, origin="none") for name in ("photo", "tiny")
+        ]
         assert data == min(tried, key=len) == tried[tiny_is == "better"]
         assert pixelzip.info(data).networks == ("tiny" if tiny_is == "better" else "photo",)
-    assert files[2] == pixelzip.compress(large, network="photo")
+    assert files[2] == pixelzip.compress(large, network="photo", origin="none")
     seen: list[float] = []
-    assert api.encode(api.to_picture(small[0]), progress=seen.append) == files[0]
+    assert api.encode(api.to_picture(small[0]), origin="none", progress=seen.append) == files[0]
     assert seen == sorted(seen)
     assert seen[-1] == 1
     for picture, data in zip([*small, large], files, strict=True):
         assert np.array_equal(pixelzip.decompress_array(data), picture)
+
+
+def test_the_network_for_small_pictures_codes_the_smallest(
+    crops: dict[str, NDArray[np.uint8]],
+) -> None:
+    for name in ("parrot-32x32", "knob-32x32"):
+        assert pixelzip.compress(crops[name]) == pixelzip.compress(crops[name], network="tiny")
+
+
+def test_the_choice_of_a_network_costs_little(crops: dict[str, NDArray[np.uint8]]) -> None:
+    """A sample may be wrong, but not by much, and mostly it is right."""
+    chosen, least, most = 0, 0, 0
+    for name in ("bikes-96x64", "palms-96x64"):
+        for left in (0, 11, 22, 33):
+            picture = crops[name][:, left : left + 63]
+            tried = [
+                len(pixelzip.compress(picture, network=name, origin="none"))
+                for name in ("photo", "tiny")
+            ]
+            chosen += len(pixelzip.compress(picture, origin="none"))
+            least, most = least + min(tried), most + max(tried)
+    assert chosen <= 1.001 * least
+    assert chosen < (least + most) / 2

@@ -242,7 +242,8 @@ def test_a_clear_case_is_coded_in_one_way_only(monkeypatch: pytest.MonkeyPatch) 
     picture = Picture("RGB", (rendered(64, 96, 3),))
     data = encode(picture, NETWORKS)
     assert coded == [1, 1]
-    monkeypatch.setattr(encoder, "_SURE", 2**20)
+    monkeypatch.setattr(encoder, "_SMALL", 2**20)
+    monkeypatch.setattr(encoder, "_RICH", np.inf)
     coded.clear()
     assert encode(picture, NETWORKS) == data
     assert sorted(coded) == [1, 1, 3]

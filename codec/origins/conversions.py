@@ -285,6 +285,24 @@ COUNT = len(_MAKERS)
 """How many conversions there are; their numbers in the file are 0 to COUNT - 1."""
 
 
+def shares(pixels: Bytes) -> NDArray[np.float64]:
+    """(COUNT,): the part of the pixels (n, 3), uint8, that some samples give by each conversion."""
+    library = native.coding()
+    if library is None:
+        return np.array([conversion(n).invert(pixels)[1].mean() for n in range(COUNT)])
+    pixels, given = np.ascontiguousarray(pixels), np.empty(COUNT, np.int64)
+    library.conversions_count(*_together(), COUNT, pixels, len(pixels), given)
+    return given / len(pixels)
+
+
+@cache
+def _together() -> tuple[Ints, Ints, NDArray[np.float64]]:
+    """The tables, shifts and weights of all conversions."""
+    every = [conversion(number) for number in range(COUNT)]
+    shifts = np.array([each.shift for each in every], np.int32)
+    return np.stack([e.tables for e in every]), shifts, np.stack([e._weights for e in every])
+
+
 @cache
 def conversion(number: int) -> Conversion:
     """The conversion of that number. Its tables are made when it is first asked for."""

@@ -13,9 +13,11 @@ has levels of its own), then the levels of each channel, or of all.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from functools import lru_cache
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +55,8 @@ _SAMPLE = 1 << 15
 """So many pixels are looked at before all of them are."""
 _NEAR = 4
 """About as far as a network's guess at an 8-bit sample reaches ..."""
+_SAVED = np.log2((2 * _NEAR + 1) / np.arange(2 * _NEAR + 2).clip(1))
+"""Bits that a sample takes less where so many of the values in reach are levels ..."""
 _DOUBT = 0.5
 """... and how much of the bits that its gaps should save is believed."""
 _LEAST = 64
@@ -76,19 +80,15 @@ def find(samples: Samples) -> Found | None:
         return None
     if depth == 16:  # what digitises one channel digitises all
         counts = [np.sum(counts, axis=0)]
-    all_levels = [_levels(count > 0, depth) for count in counts]
-    if len(set(all_levels)) == 1:
-        all_levels = all_levels[:1]
-    head = channels - 1 | (depth == 16) << 2 | (len(all_levels) > 1) << 3
-    parameters = bytes([head]) + b"".join(all_levels)
-    try:
-        tables, _ = _read(parameters)
-    except FormatError:  # too many levels
+    specs, tables = zip(*(_levels(count > 0, depth) for count in counts), strict=True)
+    if len(set(specs)) == 1:
+        specs = specs[:1]
+    head = channels - 1 | (depth == 16) << 2 | (len(specs) > 1) << 3
+    parameters = bytes([head]) + b"".join(specs)
+    gain = sum(_gain(count, table, depth) for count, table in zip(counts, tables, strict=True))
+    if gain * _DOUBT < 8 * len(parameters) or len(tables[0]) > _most_levels(depth):
         return None
-    gain = sum(_gain(count, table, depth) for count, table in zip(counts, tables, strict=False))
-    if gain * _DOUBT < 8 * len(parameters):
-        return None
-    return Found(parameters, tuple(_planes(samples, tables)))
+    return Found(parameters, tuple(_planes(samples, tables * (channels // len(tables)))))
 
 
 def layout(parameters: bytes, shape: tuple[int, int]) -> tuple[PlaneLayout, ...]:
@@ -162,36 +162,37 @@ def _is_likely(used: NDArray[np.bool_], depth: int) -> bool:
     if depth == 16:
         together: NDArray[np.bool_] = np.any(used, axis=0)
         bits = _as_bits(together)
-        return any(bits | levels == levels for levels in _rule_bits(16)) or (
+        return any(bits | levels == levels for levels, _, _ in _matched(16)) or (
             int(together.sum()) < _SAMPLE // 4
         )
     return any(not row[row.argmax() : 256 - row[::-1].argmax()].all() for row in used)
 
 
-def _levels(used: NDArray[np.bool_], depth: int) -> bytes:
-    """The levels' bytes: the rule of the fewest that include the used ones, or just these."""
-    values, bits = np.flatnonzero(used), _as_bits(used)
-    for (spec, table), levels in zip(_rules(depth).items(), _rule_bits(depth), strict=True):
+def _levels(used: NDArray[np.bool_], depth: int) -> tuple[bytes, Table]:
+    """Bytes and levels: the rule of the fewest that include the used ones, or just these."""
+    values, bits, rules = np.flatnonzero(used), _as_bits(used), _matched(depth)
+    enough = bisect_left(rules, len(values), key=lambda rule: len(rule[2]))
+    for levels, spec, table in islice(rules, enough, None):
         if bits | levels == levels:
             inside = int(((table >= values[0]) & (table <= values[-1])).sum())
             if depth == 16 or inside <= _EXCESS * len(values) + _SPARE:
-                return spec
+                return spec, table
     from pixelzip.codec.bits import encode_flags  # slow to load, and few pictures need it
 
     data = encode_flags(used)
-    return bytes([Rule.SET]) + len(data).to_bytes(2, "little") + data
+    return bytes([Rule.SET]) + len(data).to_bytes(2, "little") + data, values
 
 
 def _gain(count: NDArray[np.int64], table: Table, depth: int) -> float:
     """The bits that the levels may save, of samples that have each value so often."""
     if depth == 16:
         return float(count.sum()) * (16 - (len(table) - 1).bit_length())
-    known = np.zeros(256 + 2 * _NEAR)
-    known[_NEAR + table] = 1
-    near = np.convolve(known, np.ones(2 * _NEAR + 1), "valid")
-    inside = (np.arange(256) - _NEAR >= table[0]) & (np.arange(256) + _NEAR <= table[-1])
-    gains = np.where(inside, np.log2((2 * _NEAR + 1) / np.maximum(near, 1)), 0)
-    return float((count * gains).sum())
+    known = np.zeros(257 + 2 * _NEAR, np.intp)
+    known[1 + _NEAR + table] = 1
+    before = known.cumsum()
+    near = before[2 * _NEAR + 1 :] - before[: -2 * _NEAR - 1]
+    inside = slice(int(table[0]) + _NEAR, max(0, int(table[-1]) + 1 - _NEAR))
+    return float(count[inside] @ _SAVED[near[inside]])
 
 
 # Parameters.
@@ -219,12 +220,12 @@ def _rules(depth: int) -> dict[bytes, Table]:
 
 
 @lru_cache(2)
-def _rule_bits(depth: int) -> list[int]:
-    """The levels of each rule, as `_as_bits` has them."""
+def _matched(depth: int) -> list[tuple[int, bytes, Table]]:
+    """All rules, each behind its levels as `_as_bits` has them."""
     used = np.zeros((len(_rules(depth)), 1 << depth), np.bool_)
     for row, table in zip(used, _rules(depth).values(), strict=True):
         row[table] = True
-    return [_as_bits(row) for row in used]
+    return [(_as_bits(row), *rule) for row, rule in zip(used, _rules(depth).items(), strict=True)]
 
 
 def _as_bits(used: NDArray[np.bool_]) -> int:
@@ -261,9 +262,13 @@ def _read_levels(data: bytes, depth: int) -> tuple[Table, bytes]:
     from pixelzip.codec import bits  # slow to load, and few pictures need it
 
     table = np.flatnonzero(bits.decode_flags(data[3:end], 1 << depth))
-    if not 1 <= len(table) <= (256 if depth == 8 else 1 << _MOST_BITS[16]):
+    if not 1 <= len(table) <= _most_levels(depth):
         raise _damaged()
     return table, data[end:]
+
+
+def _most_levels(depth: int) -> int:
+    return 256 if depth == 8 else 1 << _MOST_BITS[16]
 
 
 def _damaged() -> FormatError:

@@ -107,10 +107,11 @@ def compress(
     its place with --pixels, or any other option that is about pixels: --network, --class, --tile,
     --origin none, --strip.
 
-    By itself it takes the network photo, and for small images (up to 64x64 pixels) also tries tiny,
-    if the zoo has it, and keeps the smaller file. Where the pixels turn out to have been computed
-    from fewer samples (by a JPEG decoder, say), it codes those instead, with the networks luma and
-    chroma, and makes the very same pixels of them again when it decodes.
+    By itself it takes the network photo, or for small images (up to 64x64 pixels) tiny, if the zoo
+    has it: up to 32x32 pixels always, else if a sample of the pixels speaks for it. Where the
+    pixels turn out to have been computed from fewer samples (by a JPEG decoder, say), it codes
+    those instead, with the networks luma and chroma, and makes the very same pixels of them again
+    when it decodes.
 
     \b
     Examples:
