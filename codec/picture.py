@@ -26,6 +26,7 @@ MODES: dict[str, tuple[int, ...]] = {
     "RGB;16": (3, 3),
     "RGBA;16": (3, 1, 3, 1),
     "CMYK": (3, 1),
+    "CMYK;16": (3, 1, 3, 1),
 }
 """Mode to the channels of each of its components, in the order in which they are stored.
 

@@ -300,7 +300,7 @@ class Info:
     height: int
     mode: str
     frames: int
-    """1 unless it is an animation; the height is that of a frame."""
+    """1 unless it is an animation or has pages; the height is that of one of them."""
     bytes: int
     sub_pixels: int
     bits_per_dim: float
@@ -347,7 +347,7 @@ def peek(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Header:
         chunks = metadata.parse(header.metadata, header.mode)
     return Header(
         width=header.width,
-        height=_frame_height(header.height, metadata.frames(chunks)),
+        height=metadata.frame_height(chunks, header.height),
         mode=header.mode,
         networks=tuple(map(_network_name, header.networks)),
         metadata=_names(chunks),
@@ -368,7 +368,6 @@ def info(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Info:
             return _jpeg_info(data, max_pixels)
         container = unpack(data, max_pixels)
         chunks = metadata.parse(container.metadata, container.mode)
-        frames = metadata.frames(chunks)
         planes = [plane for component in container.components for plane in component.planes]
         sets = [colours_of(plane) for plane in planes if plane.colours]
     dims = sub_pixels(container.mode, container.width, container.height)
@@ -393,9 +392,9 @@ def info(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Info:
     aside = sum(len(c.corrections) + len(c.form.parameters) for c in container.components)
     return Info(
         width=container.width,
-        height=_frame_height(container.height, frames),
+        height=metadata.frame_height(chunks, container.height),
         mode=container.mode,
-        frames=frames,
+        frames=metadata.frames(chunks),
         bytes=len(data),
         sub_pixels=dims,
         bits_per_dim=len(data) * 8 / dims,
@@ -784,7 +783,7 @@ def decode(
             data, networks=networks, threads=threads, device=device, max_pixels=max_pixels
         )
         if metadata.frames(metadata.parse(partial.container.metadata, partial.container.mode)) > 1:
-            raise RegionError("the image is an animation, which is decoded whole")
+            raise RegionError("the image has several frames or pages, which are decoded whole")
         x, y, width, height = region
         return partial.region((y, x, height, width), progress)
     (picture,) = decode_many([data], networks, threads, device, progress, max_pixels)
@@ -904,12 +903,6 @@ def _network_name(fingerprint: bytes) -> str:
     start = fingerprint.hex()
     names = [card["name"] for card in zoo.describe() if card["fingerprint"].startswith(start)]
     return names[0] if names else start
-
-
-def _frame_height(height: int, frames: int) -> int:
-    if height % frames:
-        raise FormatError("the file is damaged: its frames are not of one size")
-    return height // frames
 
 
 def _of_tensor(tensor: Any) -> NDArray[Any]:

@@ -95,7 +95,8 @@ class Still:
 
     @property
     def suffix(self) -> str:
-        return ".png"
+        chunks = metadata.parse(self.picture.metadata, self.mode)
+        return pictures.suffix_of(self.mode, chunks)
 
     def codes(self, network: str, device: str) -> bool:
         conditional = api.load_network(network, device)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from pixelzip import isobmff, png
+from pixelzip import isobmff, metadata, png, tiff
 
 _KEPT = {
     "APP0": (b"JFIF",),
@@ -27,6 +27,7 @@ _NAMED = {
     b"FPXR": "FlashPix",
     b"JP": "C2PA",
 }
+_SMALLER = 330
 _OF_WEBP = (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ICCP", b"EXIF", b"XMP ", b"ANIM", b"ANMF")
 
 
@@ -48,12 +49,22 @@ def _names(data: bytes) -> Iterator[str]:
         yield from _of_jpeg(data)
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         yield from _of_webp(data)
-    elif data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        with Image.open(io.BytesIO(data), formats=["TIFF"]) as image:
-            if isinstance(image, TiffImageFile) and 330 in image.tag_v2:
-                yield "smaller images of a TIFF (SubIFDs)"
+    elif tiff.is_tiff(data):
+        with tiff.opened(data) as opened:
+            yield from _of_tiff(opened.image)
     elif isobmff.is_heic(data) and (others := isobmff.count_heic(data) - 1) > 0:
         yield f"{others} more images of a HEIC file"
+
+
+def _of_tiff(image: TiffImageFile) -> Iterator[str]:
+    pages = []
+    for number in range(image.n_frames):
+        image.seek(number)
+        pages.append(metadata.of_page(image, {}))
+        if _SMALLER in image.tag_v2:
+            yield "smaller images of a TIFF (SubIFDs)"
+    if any(page != pages[0] for page in pages):
+        yield "tags of the pages after the first"
 
 
 def _of_jpeg(data: bytes) -> Iterator[str]:

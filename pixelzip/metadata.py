@@ -49,15 +49,17 @@ KINDS = (
     b"IDAT",
     b"",
     b"acTL",
+    b"pages",
 )
 """The PNG chunks that have a number in the file, their position here. ``IDAT`` is empty and stands
 for the pixels where chunks stand after them; `_OTHER` stands for all other chunks; ``acTL`` says
-that the picture is the frames of an animation, one below the other."""
+that the picture is the frames of an animation, one below the other, and ``pages``, which is no
+chunk of a PNG, the same of the pages of a document."""
 
 _OTHER = KINDS.index(b"")
 """The number of all other chunks, whose bodies in the file begin with their kinds."""
 
-LOOK = (b"PLTE", b"tRNS", b"acTL")
+LOOK = (b"PLTE", b"tRNS", b"acTL", b"pages")
 """The kinds without which the pixels would not look the same; they are never stripped."""
 
 OF_ANIMATIONS = (
@@ -81,6 +83,7 @@ _NAMES = {
     b"iTXt": "text",
     b"IDAT": "place of the pixels",
     b"acTL": "animation",
+    b"pages": "pages",
     b"tIME": "time of change",
     b"sBIT": "significant bits",
     b"bKGD": "background",
@@ -108,6 +111,7 @@ _TIFF_STRUCTURE = frozenset([
     *range(320, 328), 330, 332, 334, 336, *range(338, 342), 347, *range(512, 522), 529, 530, 531,
     559, 700, 34675,
 ])  # fmt: skip
+_PAGE_NUMBER = 297
 _TIFF_DIRECTORIES = (0x8769, 0x8825)  # EXIF and GPS
 
 
@@ -121,7 +125,8 @@ class Chunk:
       translated keyword, a zero byte, the text.
 
     * ``acTL``: how often it plays (0: for ever), 4 bytes, and the duration of each frame in
-      seconds: numerator and denominator, 2 bytes each.
+      seconds: numerator and denominator, 2 bytes each;
+    * ``pages``: how many, 4 bytes.
 
     Of ancillary chunks that are not in `KINDS` the bodies are as they stand.
     """
@@ -237,6 +242,8 @@ def is_sound(chunk: Chunk, mode: str) -> bool:
             return body == b""
         case b"acTL":
             return len(body) >= 8 and len(body) % 4 == 0
+        case b"pages":
+            return len(body) == 4 and int.from_bytes(body, "big") >= 2
         case kind:
             return len(body) == _LENGTHS.get(kind, len(body))
 
@@ -247,9 +254,21 @@ def find(metadata: Iterable[Chunk], kind: bytes) -> bytes | None:
 
 
 def frames(metadata: Iterable[Chunk]) -> int:
-    """How many frames the picture consists of: 1 unless it is an animation."""
-    animation = find(metadata, b"acTL")
-    return 1 if animation is None else len(animation) // 4 - 1
+    """How many frames or pages the picture consists of: 1 unless there are several."""
+    for chunk in metadata:
+        if chunk.kind == b"acTL":
+            return len(chunk.body) // 4 - 1
+        if chunk.kind == b"pages":
+            return int.from_bytes(chunk.body, "big")
+    return 1
+
+
+def frame_height(metadata: Iterable[Chunk], height: int) -> int:
+    """The height of each frame or page of a picture. FormatError if it has no such frames."""
+    count = frames(metadata)
+    if height % count:
+        raise FormatError("the file is damaged: its frames are not of one size")
+    return height // count
 
 
 # From and to the chunks of a PNG file.
@@ -355,6 +374,18 @@ def from_pillow(image: Image.Image, info: Mapping[Any, Any]) -> Metadata:
     if xmp and not any(chunk.name == "XMP" for chunk in texts):
         chunks.append(Chunk(b"iTXt", _XMP + b"\0\0\0\0" + xmp))
     return tuple(chunks)
+
+
+def of_page(image: Image.Image, extra: Mapping[str, Any]) -> Metadata:
+    """The metadata of a page, of a TIFF file before it is loaded, but for its number.
+
+    ``extra`` adds to it as in `from_pillow`.
+    """
+    if not isinstance(image, TiffImageFile):
+        return from_pillow(image, {**image.info, **extra})
+    tags = image.getexif()
+    tags.pop(_PAGE_NUMBER, None)
+    return from_pillow(image, {**image.info, "exif": descriptive(tags), **extra})
 
 
 def to_pillow(metadata: Iterable[Chunk], mode: str) -> dict[Any, Any]:

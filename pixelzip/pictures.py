@@ -4,9 +4,9 @@ The codec takes a `Picture`: planes of bytes and metadata that it does not read.
 knows an image format stands here and, where Pillow would cut samples down, in `pixelzip.png`,
 `pixelzip.tiff`, `pixelzip.netpbm` and `pixelzip.isobmff`.
 
-An animation is a tall picture of its frames, each as it is shown: one below the other. What cannot
-come back exactly is refused with UnsupportedImageError: pages, floats, and whatever else Pillow
-would cut down without a word.
+An animation is a tall picture of its frames, each as it is shown: one below the other; and so are
+the pages of a TIFF file. What cannot come back exactly is refused with UnsupportedImageError:
+floats, and whatever else Pillow would cut down without a word.
 EXIF orientation is kept, not applied: the pixels stay as they are in the file.
 """
 
@@ -28,7 +28,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from pixelzip import isobmff, metadata, netpbm, png, tiff
 from pixelzip.codec.container import MAGIC, MAX_PIXELS, MAX_SIDE
-from pixelzip.codec.errors import FormatError, LimitError, PixelzipError, UnsupportedImageError
+from pixelzip.codec.errors import LimitError, PixelzipError, UnsupportedImageError
 from pixelzip.codec.picture import MODES, Picture
 
 Array = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.bool_]
@@ -85,12 +85,12 @@ UNREADABLE = {
 
 # Formats that can be written -> the modes that they hold, and the metadata, by the names of
 # `metadata.Chunk.name`. PNG holds all.
-_NPY_MODES = frozenset(MODES) - {"P", "CMYK"}
+_NPY_MODES = frozenset(MODES) - {"P", "CMYK", "CMYK;16"}
 _WRITABLE: dict[str, tuple[str, frozenset[str], frozenset[str]]] = {
     ".tif": (
         "TIFF",
-        frozenset(["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "RGB;16", "RGBA;16", "CMYK"]),
-        frozenset(["palette", "ICC profile", "EXIF", "XMP", "resolution"]),
+        frozenset(MODES),
+        frozenset(["palette", "ICC profile", "EXIF", "XMP", "resolution", "pages"]),
     ),
     ".bmp": (
         "BMP",
@@ -107,11 +107,13 @@ _WRITABLE: dict[str, tuple[str, frozenset[str], frozenset[str]]] = {
     ".ppm": ("PPM", frozenset(["RGB", "RGB;16"]), frozenset()),
     ".pam": ("PAM", _NPY_MODES, frozenset()),
     ".pnm": ("PPM", frozenset(["1", "L", "I;16", "RGB", "RGB;16"]), frozenset()),
-    ".npy": ("NPY", _NPY_MODES, frozenset(["animation"])),
+    ".npy": ("NPY", _NPY_MODES, frozenset(["animation", "pages"])),
 }
 _WRITABLE[".tiff"] = _WRITABLE[".tif"]
 
 _ARRAY_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+_DEEP_COLOURS = frozenset(mode for mode in MODES if mode.endswith(";16") and mode != "I;16")
+"""16-bit modes that Pillow has nothing for."""
 _DEEP_MODES = {1: "I;16", 2: "LA;16", 3: "RGB;16", 4: "RGBA;16"}
 _REFUSED = {
     "F": "floating-point pixels cannot be kept; convert it to 8 or 16 bits first",
@@ -156,19 +158,23 @@ def read(data: bytes, *, strip: bool = False) -> Picture:
     if isobmff.is_heic(data):
         with _decoding():
             return _from_heic(data, strip)
+    if tiff.is_tiff(data):
+        with _decoding():
+            return _from_tiff(data, strip)
     with _decoding(), Image.open(io.BytesIO(data), formats=_formats()) as image:
         _check_size(*image.size)
         if header is not None and chunks is not None and _is_animation(image):
             png.check_rows(header, data)
+            of_frames = (c for c in chunks if c.kind in metadata.OF_ANIMATIONS and not strip)
+            kept = metadata.all_from_png(list(of_frames))
             if header.depth == 16:
-                raise UnsupportedImageError("an animation of 16 bits a sample cannot be kept")
-            kept = [c for c in chunks if c.kind in metadata.OF_ANIMATIONS and not strip]
-            return _animation(image, metadata.all_from_png(kept))
+                return _deep_animation(header, data, kept)
+            return _animation(image, kept)
         if (found := _deep(image, data)) is not None:
             chunks_of = metadata.look_from_pillow if strip else metadata.from_pillow
             return _picture(_DEEP_MODES[found.shape[2]], found, chunks_of(image, image.info))
         if header is None or chunks is None:
-            return from_pillow(_as_stored(image, strip), strip=strip)
+            return from_pillow(image, strip=strip)
         png.check_rows(header, data)
         if header.is_deep:
             deep = png.read_deep(header, data)
@@ -186,17 +192,21 @@ def _formats() -> list[str]:
 
 def _deep(image: Image.Image, data: bytes) -> NDArray[np.uint16] | None:
     """The samples of 16 bits that Pillow would cut; None of an image that has none such."""
-    if isinstance(image, TiffImageFile):
-        if tiff.is_premultiplied(image):
-            raise UnsupportedImageError(
-                "colours that are multiplied by alpha cannot be kept; convert it to plain alpha"
-            )
-        if tiff.is_deep(image) and getattr(image, "n_frames", 1) == 1:
-            return tiff.read(data)
     if image.format not in ("AVIF", "JPEG2000") or image.mode == "I;16":
         return None
     depth = isobmff.depth_of(data, image.format)
     return isobmff.read_deep(data, image.format, depth) if depth > 8 else None
+
+
+def _from_tiff(data: bytes, strip: bool) -> Picture:
+    with tiff.opened(data) as opened:
+        image = opened.image
+        _check_size(*image.size)
+        if image.n_frames > 1 or not opened.mode:
+            return from_pillow(image, strip=strip)
+        chunks_of = metadata.look_from_pillow if strip else metadata.from_pillow
+        chunks = chunks_of(image, image.info)  # before Pillow forgets how the pixels lay
+        return _picture(opened.mode, opened.samples(), chunks)
 
 
 def _from_heic(data: bytes, strip: bool) -> Picture:
@@ -307,14 +317,24 @@ def from_pillow(
     if _is_animation(image):
         known = () if strip else metadata.from_pillow(image, dict(image.info) | dict(extra or {}))
         return _animation(image, [c for c in known if c.kind in metadata.OF_ANIMATIONS])
+    if _has_pages(image):
+        return _pages(image, strip, extra or {})
     _check_keepable(image)
+    image = _as_stored(image, strip)
     mode, samples = _samples(image)
     chunks = metadata.look_from_pillow if strip else metadata.from_pillow
     return _picture(mode, samples, chunks(image, dict(image.info) | dict(extra or {})))
 
 
 def _is_animation(image: Image.Image) -> bool:
-    return image.format in ("GIF", "PNG", "PXZ", "WEBP") and getattr(image, "n_frames", 1) > 1
+    moving = image.format in ("GIF", "PNG", "PXZ", "WEBP") and not _has_pages(image)
+    return moving and getattr(image, "n_frames", 1) > 1
+
+
+def _has_pages(image: Image.Image) -> bool:
+    if isinstance(image, TiffImageFile):
+        return image.n_frames > 1
+    return getattr(image, "has_pages", False)
 
 
 def _animation(image: Image.Image, chunks: Iterable[metadata.Chunk]) -> Picture:
@@ -339,7 +359,53 @@ def _animation(image: Image.Image, chunks: Iterable[metadata.Chunk]) -> Picture:
     return _picture("RGBA", samples, [animation, *chunks])
 
 
-def _duration(milliseconds: float) -> bytes:
+def _pages(image: Image.Image, strip: bool, extra: Mapping[str, Any]) -> Picture:
+    """The pages of a document, one below the other; the first one's metadata stands for all."""
+
+    def kind() -> tuple[object, ...]:
+        look = metadata.look_from_pillow(image, image.info)
+        turn = tiff.turned_back(image) if isinstance(image, TiffImageFile) else None
+        return image.mode, image.size, turn, look
+
+    count, place = getattr(image, "n_frames", 1), image.tell()
+    _check_size(image.width, image.height * count)
+    image.seek(0)
+    first, chunks = kind(), metadata.of_page(image, extra)
+    for number in range(count):
+        image.seek(number)
+        _check_keepable(image)
+        if kind() != first:
+            raise UnsupportedImageError(
+                f"its {count} pages are not of one size and kind; save each as an image of its own"
+            )
+        mode, page = _samples(_as_stored(image, strip))
+        if number == 0:
+            samples = np.empty((count, *page.shape), page.dtype)
+        samples[number] = page
+    image.seek(place)
+    chunks = (metadata.Chunk(b"pages", count.to_bytes(4, "big")), *chunks)
+    kept = [chunk for chunk in chunks if chunk.kind in metadata.LOOK or not strip]
+    return _picture(mode, samples.reshape(-1, *samples.shape[2:]), kept)
+
+
+def _deep_animation(header: png.Header, data: bytes, chunks: Iterable[metadata.Chunk]) -> Picture:
+    """The same of an animated PNG of 16 bits a sample; ``data`` is what `png.take_apart` gives."""
+    plays, count = png.animation(data)
+    _check_size(header.width, header.height * count)
+    samples = np.empty((header.height * count, header.width, 4), np.uint16)
+    durations = b""
+    for into, (frame, milliseconds) in zip(
+        np.split(samples, count), png.deep_frames(header, data), strict=True
+    ):
+        into[:] = frame
+        durations += _duration(milliseconds)
+    animation = metadata.Chunk(b"acTL", plays.to_bytes(4, "big") + durations)
+    if (samples[..., 3] == 65535).all():
+        return _picture("RGB;16", samples[..., :3], [animation, *chunks])
+    return _picture("RGBA;16", samples, [animation, *chunks])
+
+
+def _duration(milliseconds: float | Fraction) -> bytes:
     """Seconds as a fraction of two bytes each: see `metadata.Chunk`."""
     seconds = Fraction(milliseconds).limit_denominator(2**24) / 1000
     seconds = seconds.limit_denominator(65535)
@@ -349,35 +415,36 @@ def _duration(milliseconds: float) -> bytes:
 
 
 def frame_height(picture: Picture) -> int:
-    """The height of a picture, or of each frame of an animation. FormatError if it is damaged."""
-    count = metadata.frames(metadata.parse(picture.metadata, picture.mode))
-    if picture.height % count:
-        raise FormatError("the file is damaged: its frames are not of one size")
-    return picture.height // count
+    """The height of a picture, or of each frame or page. FormatError if it is damaged."""
+    chunks = metadata.parse(picture.metadata, picture.mode)
+    return metadata.frame_height(chunks, picture.height)
 
 
 def _check_keepable(image: Image.Image) -> None:
-    """Refuse all but single images, and what Pillow cuts to 8 bits or scales without a word."""
+    """Refuse several images, and what Pillow cuts to 8 bits, drops or changes without a word."""
     frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # an MPO is a JPEG with more images behind it
+    if frames > 1 and image.format != "MPO" and not _has_pages(image):  # that is a JPEG and more
         raise UnsupportedImageError(
             f"the image has {frames} frames or pages; save the one to keep as an image"
         )
-    bits: tuple[int, ...] = ()
     if isinstance(image, TiffImageFile):
-        bits = image.tag_v2.get(258, ())
-        if isinstance(bits, int):
-            bits = (bits,)
+        tiff.check(image)
+        if image.mode in MODES | {"I;16B": ()} and tiff.is_cut(image):
+            raise _deep_kind(max(tiff.bits_of(image.tag_v2)))
     elif image.format == "PPM" and image.tile and image.tile[0].codec_name.startswith("ppm"):  # type: ignore[attr-defined]
-        bits = (int(image.tile[0].args[-1]).bit_length(),)  # type: ignore[attr-defined]
+        bits = int(image.tile[0].args[-1]).bit_length()  # type: ignore[attr-defined]
         if image.mode == "I":
             raise UnsupportedImageError(
-                f"{bits[0]}-bit grey cannot be kept; convert it to 8 or 16 bits first"
+                f"{bits}-bit grey cannot be kept; convert it to 8 or 16 bits first"
             )
-    if max(bits, default=0) > 8 and image.mode in MODES and image.mode != "I;16":
-        raise UnsupportedImageError(
-            f"{max(bits)}-bit samples of this kind cannot be read; convert the image to PNG first"
-        )
+        if bits > 8:
+            raise _deep_kind(bits)
+
+
+def _deep_kind(bits: int) -> UnsupportedImageError:
+    return UnsupportedImageError(
+        f"{bits}-bit samples of this kind cannot be read; convert the image to PNG first"
+    )
 
 
 def _samples(image: Image.Image) -> tuple[str, png.Samples]:
@@ -403,20 +470,30 @@ def to_pillow(picture: Picture) -> Image.Image:
     Raises UnsupportedImageError for 16-bit samples of more than one channel: Pillow has no mode for
     them.
     """
-    mode = picture.mode
-    height, width = picture.planes[0].shape[:2]
-    chunks = metadata.parse(picture.metadata, mode)
-    samples = _joined(picture)
+    chunks = metadata.parse(picture.metadata, picture.mode)
+    if picture.mode in _DEEP_COLOURS:
+        raise deep_error(picture.mode)
     if metadata.frames(chunks) > 1:
-        return Image.open(io.BytesIO(png.write(mode, samples, chunks)))
+        suffix = suffix_of(picture.mode, chunks)
+        return Image.open(io.BytesIO(write(picture, suffix)[0]))
+    return _still(picture.mode, _joined(picture), chunks)
+
+
+def _frames(samples: png.Samples, chunks: metadata.Metadata) -> list[png.Samples]:
+    """The samples of each frame or page. FormatError if it is damaged."""
+    height = metadata.frame_height(chunks, len(samples))
+    return [samples[top : top + height] for top in range(0, len(samples), height)]
+
+
+def _still(mode: str, samples: png.Samples, chunks: metadata.Metadata) -> Image.Image:
+    """A single Pillow image."""
+    height, width = samples.shape[:2]
     if mode == "1":
         image = Image.frombytes(
             "1", (width, height), np.packbits(samples[..., 0], axis=1).tobytes()
         )
     elif mode == "I;16":
         image = Image.frombytes("I;16", (width, height), samples.astype("<u2").tobytes())
-    elif samples.dtype == np.uint16:
-        raise deep_error(mode)
     else:
         shown = 255 - samples if mode == "CMYK" else samples
         image = Image.frombytes(mode, (width, height), shown.tobytes())
@@ -428,9 +505,10 @@ def to_pillow(picture: Picture) -> Image.Image:
 
 def deep_error(mode: str) -> UnsupportedImageError:
     """That Pillow has nothing for 16-bit samples of more than one channel."""
+    format_ = "TIFF" if mode.startswith("CMYK") else "PNG"
     return UnsupportedImageError(
         f"Pillow cannot hold 16-bit samples of mode {mode.partition(';')[0]}; "
-        "decompress it to a PNG file or to a numpy array"
+        f"decompress it to a {format_} file or to a numpy array"
     )
 
 
@@ -468,12 +546,18 @@ def to_array(picture: Picture) -> Array:
     indices, of a CMYK image cyan, magenta, yellow and black.
     """
     samples = _joined(picture)
-    if picture.mode == "CMYK":
-        samples = 255 - samples
+    if picture.mode.startswith("CMYK"):
+        samples = np.iinfo(samples.dtype).max - samples
     if (height := frame_height(picture)) < picture.height:
         samples = samples.reshape(-1, height, *samples.shape[1:])
     flat = samples[..., 0] if samples.shape[-1] == 1 else samples
     return flat.astype(np.bool_) if picture.mode == "1" else flat
+
+
+def suffix_of(mode: str, chunks: metadata.Metadata) -> str:
+    """That of the image files which hold all of such a picture: ``.png``, or else ``.tif``."""
+    has_pages = metadata.find(chunks, b"pages") is not None
+    return ".tif" if has_pages or mode.startswith("CMYK") else ".png"
 
 
 def check_writable(suffix: str) -> None:
@@ -491,18 +575,23 @@ def write(picture: Picture, suffix: str) -> tuple[bytes, list[str]]:
     """
     check_writable(suffix)
     chunks = metadata.parse(picture.metadata, picture.mode)
-    if suffix.lower() == ".png" and picture.mode == "CMYK":
-        raise UnsupportedImageError(f"{suffix} cannot hold an image of mode CMYK; use .tif")
+    has_pages = metadata.find(chunks, b"pages") is not None
+    if suffix.lower() == ".png" and suffix_of(picture.mode, chunks) != ".png":
+        what = "several pages" if has_pages else f"an image of mode {picture.mode}"
+        raise UnsupportedImageError(f"{suffix} cannot hold {what}; use .tif")
     if suffix.lower() == ".png":
         return png.write(picture.mode, _joined(picture), chunks), []
     format_, modes, kept = _WRITABLE[suffix.lower()]
     lost = [chunk.name for chunk in chunks if chunk.name not in kept]
     if "animation" in lost:
         raise UnsupportedImageError(f"{suffix} cannot hold an animation; use .png")
+    if "pages" in lost:
+        raise UnsupportedImageError(f"{suffix} cannot hold several pages; use .tif")
     what = f"an image of mode {picture.mode}"
     if picture.mode not in modes or "transparency" in lost:
         what += " with transparency" if "transparency" in lost else ""
-        raise UnsupportedImageError(f"{suffix} cannot hold {what}; use .png")
+        other = suffix_of(picture.mode, chunks)
+        raise UnsupportedImageError(f"{suffix} cannot hold {what}; use {other}")
     out = io.BytesIO()
     samples = _joined(picture)
     if format_ == "NPY":
@@ -511,13 +600,15 @@ def write(picture: Picture, suffix: str) -> tuple[bytes, list[str]]:
         out.write(netpbm.write_pam(picture.mode, samples))
     elif format_ == "PPM" and picture.mode == "RGB;16":
         out.write(netpbm.write_ppm(samples))
-    elif format_ == "TIFF" and samples.dtype == np.uint16 and samples.shape[2] > 1:
+    elif format_ == "TIFF" and picture.mode in _DEEP_COLOURS:
+        if has_pages:
+            raise UnsupportedImageError("pages of 16-bit colours cannot be written; use .npy")
         info = metadata.to_pillow(chunks, picture.mode)
         dots = metadata.dots_per_inch(*info["dpi"]) if "dpi" in info else None
-        out.write(tiff.write(samples.astype(np.uint16), _tiff_tags(info), info, dots))
+        out.write(tiff.write(picture.mode, samples.astype(np.uint16), _tiff_tags(info), info, dots))
     else:
-        image = to_pillow(picture)
-        info = image.info
+        first, *others = (_still(picture.mode, page, chunks) for page in _frames(samples, chunks))
+        image, info = first, first.info
         if format_ == "WEBP" and picture.mode == "RGBA" and picture.planes[1].min() == 255:
             lost.append("opaque alpha")
         options: dict[str, Any] = {}
@@ -528,7 +619,10 @@ def write(picture: Picture, suffix: str) -> tuple[bytes, list[str]]:
         if format_ == "WEBP":
             options |= {"lossless": True, "exact": True, "quality": 100}
             options |= {name: info[name] for name in _OF_WEBP if name in info}
-        image.info = {}
+        if others:
+            options |= {"save_all": True, "append_images": others}
+        for page in (image, *others):
+            page.info = {}
         image.save(out, format_, **options)
     return out.getvalue(), sorted(set(lost))
 

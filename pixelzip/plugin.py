@@ -61,6 +61,7 @@ class PxzImageFile(ImageFile.ImageFile):
             header = header_of(self.fp)
             mode = header.mode
             chunks = metadata.parse(header.metadata, mode)
+            self._size = (header.width, metadata.frame_height(chunks, header.height))
         except FormatError as error:
             raise SyntaxError(str(error)) from error  # so Pillow tries other formats, and then says
         except PixelzipError as error:
@@ -70,9 +71,7 @@ class PxzImageFile(ImageFile.ImageFile):
         self._mode = mode
         self.n_frames = metadata.frames(chunks)
         self.is_animated = self.n_frames > 1
-        if header.height % self.n_frames:
-            raise SyntaxError("the file is damaged: its frames are not of one size")
-        self._size = (header.width, header.height // self.n_frames)
+        self.has_pages = metadata.find(chunks, b"pages") is not None
         self.info = metadata.to_pillow(chunks, mode)
         self._frame = 0
         self._film: Image.Image | None = None
@@ -137,7 +136,7 @@ class PxzImageFile(ImageFile.ImageFile):
         return self._frame
 
     def seek(self, frame: int) -> None:
-        """Go to a frame of an animation. EOFError if there is none."""
+        """Go to a frame of an animation, or to a page. EOFError if there is none."""
         if not 0 <= frame < self.n_frames:
             raise EOFError("no more images in this file")
         self._frame = frame

@@ -16,13 +16,14 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from pixelzip import metadata
-from pixelzip.codec.errors import FormatError, UnsupportedImageError
+from pixelzip.codec.errors import UnsupportedImageError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -170,6 +171,96 @@ def read_deep(header: Header, pixels: bytes) -> NDArray[np.uint16]:
     return deep(high, low)
 
 
+def animation(pixels: bytes) -> tuple[int, int]:
+    """How often an animated PNG plays (0: for ever), and how many frames it has."""
+    for kind, body, _ in _chunks(pixels):
+        if kind == b"acTL" and len(body) == 8:
+            count, plays = struct.unpack(">II", body)
+            return plays, count
+    raise _wrong_frames()
+
+
+def deep_frames(header: Header, pixels: bytes) -> Iterator[tuple[NDArray[np.uint16], Fraction]]:
+    """The frames of an animated PNG of 16 bits a sample, as they are shown, and for how many
+    milliseconds: (height, width, 4) each, the same array again.
+
+    Raises UnsupportedImageError if they are damaged, or if a frame shines through another in part:
+    what that gives is not defined to the last bit.
+    """
+    shown = np.zeros((header.height, header.width, 4), np.uint16)
+    for control, frame in _apart(header, pixels):
+        width, height, x, y, numerator, denominator, dispose, blend = control
+        inside = 0 < width <= header.width - x and 0 < height <= header.height - y
+        if not inside or frame.shape[:2] != (height, width) or dispose > 2 or blend > 1:
+            raise _wrong_frames()
+        below = shown[y : y + height, x : x + width]
+        before = below.copy()
+        if blend:
+            alpha = frame[..., 3]
+            if ((alpha > 0) & (alpha < 65535) & (below[..., 3] > 0)).any():
+                raise UnsupportedImageError(
+                    "16-bit frames that shine through each other cannot be kept"
+                )
+            below[:] = np.where((alpha > 0)[..., np.newaxis], frame, below)
+        else:
+            below[:] = frame
+        yield shown, Fraction(1000 * numerator, denominator or 100)
+        if dispose:
+            below[:] = before if dispose == 2 else 0
+
+
+def _apart(header: Header, pixels: bytes) -> Iterator[tuple[tuple[int, ...], NDArray[np.uint16]]]:
+    """What is said of each frame (the fields of fcTL but its number), and its RGBA samples."""
+    colour_key, control = b"", b""
+    data: list[bytes] = []
+    for kind, body, _ in _chunks(pixels):
+        if kind in (b"fcTL", b"IEND"):
+            if control:
+                yield struct.unpack(">IIIIHHBB", control), _frame(header, control, data, colour_key)
+            if len(body) != 26 and kind == b"fcTL":
+                raise _wrong_frames()
+            control, data = body[4:], []
+        elif kind == b"tRNS":
+            colour_key = body
+        elif kind in (b"IDAT", b"fdAT"):
+            if not control:
+                raise UnsupportedImageError(
+                    "the image that stands in for the animation cannot be kept"
+                )
+            data.append(body[4:] if kind == b"fdAT" else body)
+
+
+def _frame(
+    header: Header, control: bytes, data: list[bytes], colour_key: bytes
+) -> NDArray[np.uint16]:
+    """The RGBA samples of a frame."""
+    width, height = struct.unpack(">II", control[:8])
+    if width * height > header.width * header.height:
+        raise _wrong_frames()
+    own = replace(header, width=width, height=height)
+    head = struct.pack(">IIBBBBB", width, height, 16, own.colour_type, 0, 0, own.interlaced)
+    chunks = [_chunk(b"IHDR", head), _chunk(b"IDAT", b"".join(data)), _chunk(b"IEND", b"")]
+    alone = SIGNATURE + b"".join(chunks)
+    if own.is_deep:
+        samples = read_deep(own, alone)
+    else:
+        with Image.open(io.BytesIO(alone)) as image:
+            samples = np.asarray(image).astype(np.uint16)[..., np.newaxis]
+    out = np.full((height, width, 4), 65535, np.uint16)
+    has_alpha = own.colour_type in (_GREY_ALPHA, _RGBA)
+    colours = samples[..., :-1] if has_alpha else samples
+    out[..., :3] = colours
+    if has_alpha:
+        out[..., 3] = samples[..., -1]
+    elif len(colour_key) == 2 * colours.shape[2]:
+        out[..., 3][(colours == np.frombuffer(colour_key, ">u2")).all(axis=2)] = 0
+    return out
+
+
+def _wrong_frames() -> UnsupportedImageError:
+    return UnsupportedImageError("the file is a damaged PNG: its frames make no sense")
+
+
 def deep(high: NDArray[np.uint16], low: NDArray[np.uint16]) -> NDArray[np.uint16]:
     """16-bit samples from their high and low bytes."""
     return np.asarray(high << 8 | low, np.uint16)
@@ -192,11 +283,9 @@ def _unpacked(pixels: bytes, rawmode: str) -> NDArray[np.uint8]:
 def write(mode: str, samples: Samples, chunks: metadata.Metadata) -> bytes:
     """A PNG file of a picture of this mode (see `pixelzip.codec.container.MODES`)."""
     height, _, channels = samples.shape
-    frame_height, width = height // metadata.frames(chunks), samples.shape[1]
+    frame_height, width = metadata.frame_height(chunks, height), samples.shape[1]
     depth = 16 if samples.dtype == np.uint16 else 1 if mode == "1" else 8
     palette = metadata.find(chunks, b"PLTE") or b""
-    if height % metadata.frames(chunks):
-        raise FormatError("the file is damaged: its frames are not of one size")
     if mode == "P":
         # Every index needs an entry, and few entries need fewer bits.
         palette = palette.ljust(3 * (int(samples.max()) + 1), b"\0")

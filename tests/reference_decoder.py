@@ -418,7 +418,7 @@ def decode_tile(
 MODES = [
     ("1", [1]), ("L", [1]), ("LA", [1, 1]), ("P", [1]), ("RGB", [3]), ("RGBA", [3, 1]),
     ("I;16", [1, 1]), ("LA;16", [1, 1, 1, 1]), ("RGB;16", [3, 3]), ("RGBA;16", [3, 1, 3, 1]),
-    ("CMYK", [3, 1]),
+    ("CMYK", [3, 1]), ("CMYK;16", [3, 1, 3, 1]),
 ]  # fmt: skip
 DIRECT, GREY, JOINED, JOINED_GREY, CONSTANT, ORIGIN = range(6)
 RAW, ALL_EQUAL, PACKED, NETWORK, ADAPTIVE = range(5)

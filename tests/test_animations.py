@@ -1,20 +1,29 @@
-"""Animations: each frame as it is shown, and for how long, comes back."""
+"""Animations: each frame as it is shown, and for how long, comes back; and so do pages."""
 
 from __future__ import annotations
 
 import io
+import struct
+import zlib
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 
+import imagecodecs
 import numpy as np
 import png as pypng
 import pytest
+from click.testing import CliRunner
+from fuzzing import damage
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, UnidentifiedImageError
+from PIL.TiffImagePlugin import AppendingTiffWriter
 
 import pixelzip
-from pixelzip import metadata, pictures
+from pixelzip import leftovers, metadata, pictures
+from pixelzip.cli import cli
 from pixelzip.codec.encode import encode
-from pixelzip.codec.errors import FormatError, LimitError, UnsupportedImageError
+from pixelzip.codec.errors import FormatError, LimitError, PixelzipError, UnsupportedImageError
 from pixelzip.codec.picture import Picture
 
 Shown = list[tuple[NDArray[np.uint8], float]]
@@ -136,7 +145,7 @@ def test_a_packed_animation(tmp_path: Path) -> None:
     array = pixelzip.decompress_array(packed)
     assert array.shape == (5, 30, 40, 3)
     np.testing.assert_array_equal(array[2], expected[2][0][..., :3])
-    with pytest.raises(pixelzip.RegionError, match="animation"):
+    with pytest.raises(pixelzip.RegionError, match="frames"):
         pixelzip.decompress(packed, region=(0, 0, 1, 1))
     with pytest.raises(UnsupportedImageError, match=r"animation; use \.png"):
         pictures.write(pictures.read(FILES["gif"]), ".tif")
@@ -181,3 +190,191 @@ def test_films_that_are_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "MAX_PIXELS", 40 * 30 * 4)
     with pytest.raises(LimitError, match="40x150"):
         pictures.read(FILES["gif"])
+
+
+def deep_apng(
+    colour_type: int,
+    size: tuple[int, int],
+    frames: list[tuple[tuple[int, ...], bytes]],
+    *extra: object,
+) -> bytes:
+    """An animated PNG of 16 bits: the fields of each fcTL but its number, and big-endian rows."""
+    out = io.BytesIO()
+    head = struct.pack(">IIBBBBB", *size, 16, colour_type, 0, 0, 0)
+    chunks = [(b"IHDR", head), (b"acTL", struct.pack(">II", len(frames), 3)), *extra]
+    number = 0
+    for at, (control, samples) in enumerate(frames):
+        chunks.append((b"fcTL", struct.pack(">IIIIIHHBB", number, *control)))
+        length = len(samples) // control[1]
+        rows = [b"\0" + samples[n : n + length] for n in range(0, len(samples), length)]
+        body = zlib.compress(b"".join(rows))
+        chunks.append((b"fdAT", struct.pack(">I", number + 1) + body) if at else (b"IDAT", body))
+        number += 2 if at else 1
+    pypng.write_chunks(out, [*chunks, (b"IEND", b"")])
+    return out.getvalue()
+
+
+def test_sixteen_bit_frames() -> None:
+    """Parts of frames, disposal to nothing and to what was before, and two ways to blend."""
+    random = np.random.default_rng(4)
+    first = random.integers(0, 65536, (3, 4, 4)).astype(np.uint16)
+    part = random.integers(0, 65536, (2, 2, 4)).astype(np.uint16)
+    part[..., 3] = [[0, 65535], [65535, 0]]
+    frames = [
+        ((4, 3, 0, 0, 1, 25, 0, 0), first.astype(">u2").tobytes()),
+        ((2, 2, 2, 1, 7, 0, 2, 1), part.astype(">u2").tobytes()),
+        ((2, 2, 0, 0, 1, 1000, 1, 0), part.astype(">u2").tobytes()),
+        ((1, 1, 3, 2, 1, 10, 0, 0), part[:1, :1].astype(">u2").tobytes()),
+    ]
+    data = deep_apng(6, (4, 3), frames)
+    second = first.copy()
+    second[1, 3], second[2, 2] = part[0, 1], part[1, 0]
+    third = first.copy()
+    third[:2, :2] = part
+    fourth = first.copy()
+    fourth[:2, :2] = 0
+    fourth[2, 3] = part[0, 0]
+    picture = pictures.read(data)
+    assert picture.mode == "RGBA;16"
+    np.testing.assert_array_equal(pictures.to_array(picture), [first, second, third, fourth])
+    times = metadata.find(metadata.parse(picture.metadata, picture.mode), b"acTL")
+    assert times == struct.pack(">I8H", 3, 1, 25, 7, 100, 1, 1000, 1, 10)
+    written, lost = pictures.write(picture, ".png")
+    assert lost == []
+    np.testing.assert_array_equal(imagecodecs.apng_decode(written), [first, second, third, fourth])
+    assert _same(pictures.read(written), picture)
+    assert pixelzip.info(pixelzip.compress(data, network="none")).frames == 4
+    with pytest.raises(UnsupportedImageError, match="Pillow cannot hold"):
+        pictures.to_pillow(picture)
+    frames[1] = (frames[1][0], (part >> 1).astype(">u2").tobytes())
+    with pytest.raises(UnsupportedImageError, match="shine through"):
+        pictures.read(deep_apng(6, (4, 3), frames))
+
+
+@pytest.mark.parametrize(("colour_type", "channels"), [(0, 1), (2, 3), (4, 2)])
+def test_sixteen_bit_frames_of_other_colours(colour_type: int, channels: int) -> None:
+    random = np.random.default_rng(5)
+    shown = random.integers(0, 65536, (2, 3, 4, channels)).astype(np.uint16)
+    frames = [((4, 3, 0, 0, 1, 9, 0, 0), frame.astype(">u2").tobytes()) for frame in shown]
+    found = pictures.to_array(pictures.read(deep_apng(colour_type, (4, 3), frames)))
+    colours = shown[..., :-1] if channels == 2 else shown
+    np.testing.assert_array_equal(found[..., :3], np.broadcast_to(colours, (2, 3, 4, 3)))
+    assert found.shape[3] == (4 if channels == 2 else 3)
+    if channels == 2:
+        np.testing.assert_array_equal(found[..., 3], shown[..., 1])
+    else:
+        key = (b"tRNS", shown[1, 2, 3].astype(">u2").tobytes())
+        found = pictures.to_array(pictures.read(deep_apng(colour_type, (4, 3), frames, key)))
+        assert np.argwhere(found[..., 3] == 0).tolist() == [[1, 2, 3]]
+
+
+def test_damaged_sixteen_bit_frames() -> None:
+    body = bytes(4 * 3 * 8)
+    for control in ((4, 3, 1, 0, 1, 1, 0, 0), (4, 3, 0, 0, 1, 1, 3, 0), (4, 3, 0, 0, 1, 1, 0, 2)):
+        with pytest.raises(UnsupportedImageError):
+            pictures.read(deep_apng(6, (4, 3), [(control, body)] * 2))
+    good = deep_apng(6, (4, 3), [((4, 3, 0, 0, 1, 1, 0, 0), body)] * 2)
+    random = Random(3)
+    for _ in range(300):
+        with suppress(PixelzipError):
+            pictures.read(damage(good, good, random))
+
+
+PAGES = ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK"]
+
+
+def document(mode: str, count: int = 3, **options: object) -> tuple[bytes, NDArray[np.generic]]:
+    """A TIFF file of several pages, and their samples."""
+    pages = []
+    for number in range(count):
+        page = frames()[number].convert("L" if mode == "I;16" else "RGB")
+        if mode == "P":
+            page = page.quantize(16, palette=frames(1)[0].quantize(16))
+        elif mode == "I;16":
+            page = Image.fromarray(np.asarray(page).astype(np.uint16) * 251)
+        else:
+            page = page.convert(mode)
+        pages.append(page)
+    out = io.BytesIO()
+    options = {"compression": "group4" if mode == "1" else "tiff_lzw", **options}
+    pages[0].save(out, "TIFF", save_all=True, append_images=pages[1:], **options)
+    return out.getvalue(), np.array([np.asarray(page) for page in pages])
+
+
+@pytest.mark.parametrize("mode", PAGES)
+def test_pages_come_back(mode: str, tmp_path: Path) -> None:
+    data, samples = document(mode, dpi=(300, 300))
+    packed = pixelzip.compress(data, network="none")
+    about = pixelzip.info(packed)
+    assert (about.mode, about.frames, about.height) == (mode, 3, 30)
+    assert "pages" in about.metadata
+    np.testing.assert_array_equal(pixelzip.decompress_array(packed), samples)
+    written, lost = pictures.write(pictures.read(data), ".tif")
+    assert lost == []
+    assert _same(pictures.read(written), pictures.read(data))
+    (tmp_path / "pages.pxz").write_bytes(packed)
+    assert CliRunner().invoke(cli, ["decompress", str(tmp_path / "pages.pxz")]).exit_code == 0
+    again = io.BytesIO()
+    with (
+        Image.open(tmp_path / "pages.tif") as file,
+        Image.open(io.BytesIO(packed)) as image,
+        Image.open(io.BytesIO(data)) as source,
+    ):
+        for back in (file, image, pixelzip.decompress(packed)):
+            assert (back.n_frames, back.mode) == (3, mode)  # type: ignore[attr-defined]
+            assert back.info["dpi"] == pytest.approx((300, 300), abs=0.001)
+            for number in (2, 0, 1):
+                back.seek(number)
+                np.testing.assert_array_equal(np.asarray(back), samples[number])
+        assert pixelzip.compress(source, network="none") == packed
+        image.save(again, "PXZ", network="none")
+        assert again.getvalue() == packed
+    for suffix in (".png", ".webp", ".bmp"):
+        with pytest.raises(UnsupportedImageError, match=r"use \.tif"):
+            pictures.write(pictures.read(data), suffix)
+
+
+def test_pages_that_are_not_alike_are_refused() -> None:
+    out = io.BytesIO()
+    images = [Image.new("L", (8, 6)), Image.new("L", (8, 7)), Image.new("RGB", (8, 6))]
+    palettes = [Image.new("P", (8, 6)), Image.new("P", (8, 6))]
+    palettes[0].putpalette(b"\1\2\3")
+    palettes[1].putpalette(b"\1\2\4")
+    for pages in (images[:2], images[::2], palettes):
+        out = io.BytesIO()
+        pages[0].save(out, "TIFF", save_all=True, append_images=pages[1:])
+        with pytest.raises(UnsupportedImageError, match="2 pages are not of one size and kind"):
+            pictures.read(out.getvalue())
+
+
+def test_what_later_pages_say_is_named() -> None:
+    data, _ = document("L")
+    assert leftovers.left_behind(data) == ()
+    out = io.BytesIO()
+    with Image.open(io.BytesIO(data)) as image, AppendingTiffWriter(out, True) as writer:
+        for number in range(3):
+            image.seek(number)
+            image.copy().save(writer, "TIFF", tiffinfo={297: (number, 3), 270: "the same"})
+            writer.newFrame()
+    assert leftovers.left_behind(out.getvalue()) == ()  # their numbers are known
+    assert len(pictures.read(out.getvalue()).metadata) > len(pictures.read(data).metadata)
+    out = io.BytesIO()
+    with Image.open(io.BytesIO(data)) as image, AppendingTiffWriter(out, True) as writer:
+        for number in range(3):
+            image.seek(number)
+            image.copy().save(writer, "TIFF", tiffinfo={270: f"page {number}"})
+            writer.newFrame()
+    assert leftovers.left_behind(out.getvalue()) == ("tags of the pages after the first",)
+
+
+def test_damaged_counts_of_pages() -> None:
+    planes = (np.zeros((6, 2, 1), np.uint8),)
+    for count in (4, 7, 0, 1, 2**31):
+        chunk = metadata.Chunk(b"pages", count.to_bytes(4, "big"))
+        data = encode(Picture("L", planes, metadata.serialise([chunk])), {})
+        with pytest.raises(FormatError, match="damaged"):
+            pixelzip.info(data)
+        with pytest.raises(FormatError, match="damaged"):
+            pixelzip.decompress(data)
+        with pytest.raises(UnidentifiedImageError):
+            Image.open(io.BytesIO(data))

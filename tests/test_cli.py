@@ -926,14 +926,14 @@ def test_pipes_in_folders_and_without_writers(run: Run, photo: Path) -> None:
 
 
 def test_a_refused_input_is_in_nobodys_way(run: Run, photo: Path) -> None:
-    frames = [Image.new("L", (8, 8), level) for level in (0, 255)]
-    frames[0].save(photo.with_name("anim.gif"), "TIFF", save_all=True, append_images=frames[1:])
+    pages = [Image.new("L", (8, side)) for side in (8, 9)]
+    pages[0].save(photo.with_name("anim.gif"), "TIFF", save_all=True, append_images=pages[1:])
     for name in ("anim.png", "anim.tif"):
         with Image.open(photo) as image:
             image.save(photo.with_name(name))
     done = run("compress", "anim.gif", "anim.png", "anim.tif", "-n", "none", status=1)
     assert done.stdout.startswith(b"anim.png -> anim.png.pxz")
-    assert error_of(done).startswith("anim.gif: error: the image has 2 frames")
+    assert error_of(done).startswith("anim.gif: error: its 2 pages are not of one size")
     assert {"anim.png.pxz", "anim.tif.pxz"} < listing(photo.parent)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import time
+import zlib
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -39,25 +40,136 @@ def assert_reads(data: bytes, samples: NDArray[np.generic]) -> None:
     np.testing.assert_array_equal(found, samples)
 
 
-def tiff_by_hand(samples: NDArray[np.uint16], order: str, orientation: int = 1) -> bytes:
-    """An uncompressed RGB or RGBA TIFF file in a byte order, "<" or ">"."""
+def tiff_by_hand(
+    samples: NDArray[np.uint16],
+    order: str,
+    orientation: int = 1,
+    *,
+    photometric: int = 2,
+    extra: int | None = 2,
+    bits: int = 16,
+    body: bytes | None = None,
+    **more: int,
+) -> bytes:
+    """A TIFF file in a byte order, "<" or ">"; uncompressed unless its ``body`` is given.
+
+    ``extra`` says what the last channel is, if it is no colour. Other tags are ``t`` and a number.
+    """
     height, width, channels = samples.shape
-    entries = [
-        (256, 3, 1, width), (257, 3, 1, height), (258, 3, channels, 200), (259, 3, 1, 1),
-        (262, 3, 1, 2), (273, 4, 1, 208), (274, 3, 1, orientation), (277, 3, 1, channels),
-        (278, 3, 1, height), (279, 4, 1, samples.size * 2),
-    ]  # fmt: skip
-    if channels == 4:
-        entries.append((338, 3, 1, 2))
+    body = samples.astype(order + "u2").tobytes() if body is None else body
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 274: orientation,
+            277: channels, 278: height, 279: len(body)}  # fmt: skip
+    if channels in (2, 4) and extra is not None:
+        tags[338] = extra
+    tags |= {int(name[1:]): value for name, value in more.items()}
+    tags[273] = start = 8 + 2 + 12 * (len(tags) + 1) + 4 + 2 * channels
     data = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8)
-    data += struct.pack(order + "H", len(entries))
-    for tag, kind, count, value in entries:
-        packed = struct.pack(order + ("H2x" if kind == 3 and count == 1 else "I"), value)
-        data += struct.pack(order + "HHI", tag, kind, count) + packed
-    data = (data + bytes(4)).ljust(200, b"\0") + struct.pack(
-        order + f"{channels}H", *[16] * channels
-    )
-    return data.ljust(208, b"\0") + samples.astype(order + "u2").tobytes()
+    data += struct.pack(order + "H", len(tags))
+    for tag, value in sorted(tags.items()):
+        if tag in (273, 279):
+            data += struct.pack(order + "HHII", tag, 4, 1, value)
+        elif tag == 258 and channels == 2:
+            data += struct.pack(order + "HHIHH", tag, 3, 2, bits, bits)
+        elif tag == 258 and channels > 2:
+            data += struct.pack(order + "HHII", tag, 3, channels, start - 2 * channels)
+        else:
+            data += struct.pack(order + "HHIH2x", tag, 3, 1, value)
+    return data + bytes(4) + struct.pack(order + f"{channels}H", *[bits] * channels) + body
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_sixteen_bit_grey_with_alpha_in_tiff_files(order: str, orientation: int) -> None:
+    samples = noise(5, 7, 2)
+    assert_reads(tiff_by_hand(samples, order, orientation, photometric=1), samples)
+    left = np.pad(samples, ((0, 0), (1, 0), (0, 0)))[:, :-1]
+    body = zlib.compress((samples - left).astype(order + "u2").tobytes())
+    packed = {"body": body, "t259": 8, "t317": 2}
+    assert_reads(tiff_by_hand(samples, order, orientation, photometric=1, **packed), samples)
+
+
+def test_tiles_of_grey_with_alpha_have_predictors_of_their_own() -> None:
+    samples = noise(16, 40, 2)
+    tiles = [np.pad(samples, ((0, 0), (0, 8), (0, 0)))[:, x : x + 16] for x in (0, 16, 32)]
+    rows = [tile - np.pad(tile, ((0, 0), (1, 0), (0, 0)))[:, :-1] for tile in tiles]
+    bodies = [zlib.compress(tile.astype("<u2").tobytes()) for tile in rows]
+    data = tiff_by_hand(samples, "<", photometric=1, body=b"", t259=8, t317=2, t322=16, t323=16)
+    data = bytearray(data)  # strips become tiles: where they are and their lengths follow the rest
+    places = struct.pack("<3I", *np.cumsum([len(data) + 24, *map(len, bodies[:2])]).tolist())
+    lengths = struct.pack("<3I", *map(len, bodies))
+    for at in range(10, 10 + 12 * int.from_bytes(data[8:10], "little"), 12):
+        tag = int.from_bytes(data[at : at + 2], "little")
+        if tag in (273, 279):
+            place = len(data) + (0 if tag == 273 else 12)
+            data[at : at + 12] = struct.pack("<HHII", 324 if tag == 273 else 325, 4, 3, place)
+    entries = sorted(bytes(data[at : at + 12]) for at in range(10, 10 + 12 * data[8], 12))
+    entries.sort(key=lambda entry: int.from_bytes(entry[:2], "little"))
+    data[10 : 10 + 12 * data[8]] = b"".join(entries)
+    assert_reads(bytes(data) + places + lengths + b"".join(bodies), samples)
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_sixteen_bit_inks_in_tiff_files(order: str, tmp_path: Path) -> None:
+    inks = noise(9, 7, 4)
+    data = tiff_by_hand(inks, order, photometric=5, extra=None)
+    assert_reads(data, inks)
+    packed = pixelzip.compress(data, network="none")
+    assert pixelzip.info(packed).mode == "CMYK;16"
+    np.testing.assert_array_equal(pixelzip.decompress_array(packed), inks)
+    with pytest.raises(UnsupportedImageError, match="decompress it to a TIFF file"):
+        pixelzip.decompress(packed)
+    written, lost = pictures.write(pictures.read(data), ".tif")
+    assert lost == []
+    with Image.open(io.BytesIO(written)) as image:  # which gives the high bytes
+        np.testing.assert_array_equal(np.asarray(image), inks >> 8)
+    assert_reads(written, inks)
+    with pytest.raises(UnsupportedImageError, match=r"use \.tif"):
+        pictures.write(pictures.read(data), ".png")
+    (tmp_path / "inks.pxz").write_bytes(packed)
+    result = CliRunner().invoke(cli, ["decompress", str(tmp_path / "inks.pxz")])
+    assert result.exit_code == 0, result.output
+    assert_reads((tmp_path / "inks.tif").read_bytes(), inks)
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_grey_of_which_0_is_white_is_no_negative(order: str) -> None:
+    samples = noise(5, 7, 1)
+    data = tiff_by_hand(samples, order, photometric=0)
+    assert_reads(data, 65535 - samples[..., 0])
+    eight = (samples & 255).astype(np.uint8)
+    data = tiff_by_hand(samples, order, photometric=0, bits=8, body=eight.tobytes())
+    assert_reads(data, 255 - eight[..., 0])
+
+
+def test_twelve_bits_become_the_high_ones_of_sixteen() -> None:
+    samples = noise(4, 6, 1) >> 4
+    bits = "".join(f"{value:012b}" for value in samples.ravel())
+    body = int(bits, 2).to_bytes(len(bits) // 8, "big")
+    data = tiff_by_hand(samples, "<", photometric=1, bits=12, body=body)
+    assert_reads(data, samples[..., 0] << 4)
+    with Image.open(io.BytesIO(data)) as image, pytest.raises(UnsupportedImageError, match="12"):
+        pixelzip.compress(image)
+
+
+@pytest.mark.parametrize(
+    ("channels", "photometric", "extra", "reason"),
+    [
+        (4, 2, 0, "4 channels, of which only 3 are colours"),
+        (5, 5, None, "cannot be read"),
+        (2, 1, 0, "cannot be read"),
+        (3, 8, None, "3 x 16 bits a pixel and photometric interpretation 8 cannot be read"),
+    ],
+)
+def test_channels_are_not_dropped(
+    channels: int, photometric: int, extra: int | None, reason: str
+) -> None:
+    data = tiff_by_hand(noise(4, 4, channels), "<", photometric=photometric, extra=extra)
+    with pytest.raises(UnsupportedImageError, match=reason):
+        pictures.read(data)
+    body = bytes(16 * channels)
+    data = tiff_by_hand(noise(4, 4, 4), "<", extra=0, bits=8, body=body)
+    with Image.open(io.BytesIO(data)) as image, pytest.raises(UnsupportedImageError, match="of wh"):
+        pixelzip.compress(image)
 
 
 @pytest.mark.parametrize("channels", [3, 4])
@@ -68,7 +180,7 @@ def test_deep_tiff_files_are_read(channels: int, order: str, orientation: int) -
     assert_reads(tiff_by_hand(samples, order, orientation), samples)
 
 
-@given(st.integers(1, 80), st.integers(1, 30), st.sampled_from([3, 4]))
+@given(st.integers(1, 80), st.integers(1, 30), st.sampled_from([2, 3, 4]))
 @settings(max_examples=20)
 def test_deep_tiff_files_are_written(height: int, width: int, channels: int) -> None:
     samples = noise(height, width, channels)

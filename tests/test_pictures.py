@@ -339,7 +339,7 @@ SIDES = st.integers(1, 40)
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-@given(st.sampled_from(sorted(set(MODES) - {"P", "CMYK"})), SIDES, SIDES, SEEDS)
+@given(st.sampled_from(sorted(set(MODES) - {"P", "CMYK", "CMYK;16"})), SIDES, SIDES, SEEDS)
 def test_arrays_of_all_modes_return(mode: str, width: int, height: int, seed: int) -> None:
     array = arrays(mode, width, height, seed)
     picture = pictures.from_array(array)
@@ -514,7 +514,7 @@ def test_written_formats_hold_the_same_pixels(suffix: str, mode: str, photo: Ima
         (".webp", "L", ".webp cannot hold an image of mode L; use .png"),
         (".bmp", "RGBA", ".bmp cannot hold an image of mode RGBA; use .png"),
         (".ppm", "LA", ".ppm cannot hold an image of mode LA; use .png"),
-        (".tif", "LA;16", ".tif cannot hold an image of mode LA;16; use .png"),
+        (".webp", "CMYK", ".webp cannot hold an image of mode CMYK; use .tif"),
         (".png", "CMYK", ".png cannot hold an image of mode CMYK; use .tif"),
         (".npy", "P", ".npy cannot hold an image of mode P; use .png"),
     ],
@@ -543,7 +543,7 @@ def animation(format_: str) -> bytes:
 
 
 REFUSED = {
-    "pages": (animation("TIFF"), "the image has 3 frames or pages"),
+    "frames": (animation("AVIF"), "the image has 3 frames or pages"),
     "float": (saved(Image.new("F", (3, 3)), "TIFF"), "floating-point pixels cannot be kept"),
     "int32": (saved(Image.new("I", (3, 3)), "TIFF"), "32-bit integer pixels cannot be kept"),
     "lab": (saved(Image.new("LAB", (3, 3)), "TIFF"), "images of mode LAB cannot be kept"),
@@ -649,10 +649,11 @@ def test_metadata_bytes_are_as_specified() -> None:
         b"IDAT": 12,
         b"": 13,
         b"acTL": 14,
+        b"pages": 15,
     }
 
 
-@given(st.sampled_from(sorted(set(MODES) - {"CMYK"})), st.binary(max_size=60))
+@given(st.sampled_from(sorted(set(MODES) - {"CMYK", "CMYK;16"})), st.binary(max_size=60))
 def test_hostile_metadata_is_refused_or_means_itself(mode: str, data: bytes) -> None:
     try:
         chunks = metadata.parse(data, mode)
@@ -660,6 +661,8 @@ def test_hostile_metadata_is_refused_or_means_itself(mode: str, data: bytes) -> 
         return
     assert metadata.serialise(chunks) == data
     metadata.to_pillow(chunks, mode)
+    if metadata.frames(chunks) != 1:
+        return
     planes = tuple(np.zeros((1, 1, channels), np.uint8) for channels in MODES[mode])
     picture = Picture(mode, planes, data)
     assert pictures.read(pictures.write(picture, ".png")[0]).mode == mode

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from pixelzip.api import Info
     from pixelzip.contents import Content
 
+_HEADER = 1 << 22
+"""Bytes in which nearly all headers end."""
+
 
 @click.command()
 @options.SOURCES
@@ -62,9 +65,9 @@ def decompress(
 ) -> None:
     """Bring images back from .pxz files.
 
-    The output is a PNG file named after the input, unless the name after -o ends with the suffix
-    of another lossless format: .tif, .webp, .bmp, .ppm, .pgm, .pbm, .pam, .npy. It gets the
-    input's mode and time. What was made of a JPEG becomes that JPEG again, byte for byte; with -o
+    The output is a PNG file named after the input (a TIFF file if it is of CMYK or has several
+    pages), unless the name after -o ends with the suffix of another lossless format: .tif, .webp,
+    .bmp, .ppm, .pgm, .pbm, .pam, .npy. It gets the input's mode and time. What was made of a JPEG becomes that JPEG again, byte for byte; with -o
     and another suffix, or --format, its pixels. The inputs stay, or are removed with --rm once the
     image holds all that they do.
 
@@ -104,18 +107,22 @@ def decompress(
 def suffix_of(source: str) -> str:
     """Of what comes out of a file; that of one that cannot be read does not matter."""
     try:
-        return ending_of(b"" if source == STANDARD else files.start(source, 16))
+        return ending_of(b"" if source == STANDARD else files.start(source, _HEADER))
     except OSError:
         return ".png"
 
 
 def ending_of(data: bytes) -> str:
-    """The same, by the file's first bytes at least."""
+    """The same, by the file's header at least."""
+    from pixelzip import metadata, pictures
     from pixelzip.codec.errors import PixelzipError
     from pixelzip.codec.jpeg import file
 
     try:
-        return file.ending(data) if file.holds_jpeg(data) else ".png"
+        if file.holds_jpeg(data):
+            return file.ending(data)
+        header = container.read_header(data, 1 << 62)
+        return pictures.suffix_of(header.mode, metadata.parse(header.metadata, header.mode))
     except PixelzipError:
         return ".png"
 

@@ -39,10 +39,11 @@ def _info(job: Job, _progress: Fraction | None, *, max_pixels: int) -> Done:
     data = batch.read(job)
     about = api.info(data, max_pixels=max_pixels)
     report = batch.report(job, about, len(data), None, time.perf_counter() - start)
+    several = "pages" if "pages" in about.metadata else "frames"
     lines = [
         f"{job.source}:",
         f"{about.width} x {about.height} pixels, mode {about.mode}"
-        + (f", {about.frames} frames" if about.frames > 1 else ""),
+        + (f", {about.frames} {several}" if about.frames > 1 else ""),
         f"{about.bytes:,} bytes for {about.sub_pixels:,} sub-pixels, "
         f"{about.bits_per_dim:.3f} bits/dim",
         f"networks: {', '.join(about.networks) or 'none'}",
