@@ -67,9 +67,9 @@ def decompress(
 
     The output is a PNG file named after the input (a TIFF file if it is of CMYK or has several
     pages), unless the name after -o ends with the suffix of another lossless format: .tif, .webp,
-    .bmp, .ppm, .pgm, .pbm, .pam, .npy. It gets the input's mode and time. What was made of a JPEG becomes that JPEG again, byte for byte; with -o
-    and another suffix, or --format, its pixels. The inputs stay, or are removed with --rm once the
-    image holds all that they do.
+    .bmp, .ppm, .pgm, .pbm, .pam, .npy. It gets the input's mode and time. What was made of a JPEG
+    becomes that JPEG again, byte for byte; with -o and another suffix, or --format, its pixels. The
+    inputs stay, or are removed with --rm once the image holds all that they do.
 
     The exit status and the totals are those of `pixelzip compress`.
 
