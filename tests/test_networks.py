@@ -28,7 +28,7 @@ from pixelzip.models.frozen.network import Frozen
 from pixelzip.models.networks import photo
 from pixelzip.models.networks.photo import Photo
 from pixelzip.models.training import train
-from pixelzip.models.training.photographs import Crops
+from pixelzip.models.training.photographs import Album, Crops, Photograph
 
 Tensors = dict[str, torch.Tensor]
 Offset = tuple[int, int]
@@ -201,8 +201,8 @@ def trained(crops: dict[str, NDArray[np.uint8]], tmp_path_factory: pytest.TempPa
     torch.manual_seed(0)
     network = Photo(tiny.CONFIG)
     optimizing = train.optimizers(network, config)
-    pictures = [picture for name, picture in crops.items() if name != "palms-96x64"]
-    drawer = Crops(pictures, config.side, np.random.default_rng(0))
+    pictures = [Photograph(picture) for name, picture in crops.items() if name != "palms-96x64"]
+    drawer = Crops(Album(pictures, np.random.default_rng(0)), config.side)
     for step in range(config.steps):
         train.take_step(network, optimizing, drawer, step, config, 1)
     return network.eval()

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,12 @@ import pytest
 import tiny
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import pixelzip
 from pixelzip.codec.errors import TrainingError
-from pixelzip.models.training import photographs, train
-from pixelzip.models.training.photographs import Crops
+from pixelzip.models.training import cameras, drawings, photographs, train
+from pixelzip.models.training.photographs import Album, Crops, Photograph
 
 STEPS = 6
 
@@ -372,7 +372,7 @@ def test_two_processes_learn_from_both(
     pictures = photographs.load(photographs.find(config.data), config.side)
     for photo, world in ((network, 2), (alone, 1)):
         monkeypatch.setattr(train.dist, "all_reduce", lambda gradient: gradient.mul_(2))
-        crops = Crops(pictures, config.side, np.random.default_rng(0))
+        crops = Crops(Album(pictures, np.random.default_rng(0)), config.side)
         train.take_step(photo, train.optimizers(photo, config), crops, 1, config, world)
     assert_same(dict(network.state_dict()), dict(alone.state_dict()))
 
@@ -386,32 +386,40 @@ def gradient(width: int, height: int) -> Image.Image:
     return Image.fromarray(pixels.astype(np.uint8))
 
 
-def test_shrunk(tmp_path: Path) -> None:
-    for name, size, sides in (
-        ("large.jpg", (1500, 1200), [(600, 750), (400, 500), (300, 375)]),
-        ("usual.jpg", (900, 600), [(300, 450), (200, 300)]),
-        ("small.webp", (300, 210), [(140, 200), (105, 150)]),
-        ("exact.png", (900, 600), [(600, 900), (300, 450), (200, 300)]),
-    ):
-        gradient(*size).save(tmp_path / name)
-        pictures = photographs.shrunk(tmp_path / name, 0)
-        assert [p.shape for p in pictures] == [(*side, 3) for side in sides]
-        assert all(p.dtype == np.uint8 for p in pictures)
-        for one, again in zip(pictures, photographs.shrunk(tmp_path / name, 0), strict=True):
-            np.testing.assert_array_equal(one, again)
-    filters = [photographs.shrunk(tmp_path / "usual.jpg", seed)[0].tobytes() for seed in range(12)]
-    assert len(set(filters)) > 1  # soft ones and sharp ones
-    with Image.open(tmp_path / "exact.png") as image:
-        np.testing.assert_array_equal(
-            photographs.shrunk(tmp_path / "exact.png", 0)[0], np.asarray(image)
-        )
+@pytest.mark.parametrize(
+    ("name", "size", "least"),
+    [("usual.jpg", (900, 600), 2), ("small.webp", (300, 210), 1.5), ("exact.png", (900, 600), 1)],
+)
+def test_crops_are_shrunk_by_what_the_file_needs(
+    name: str, size: tuple[int, int], least: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gradient(*size).save(tmp_path / name)
+    (picture,) = photographs.load([tmp_path / name], 64)
+    assert picture.least == least
+    assert picture.pixels.shape == (size[1], size[0], 3)
+    assert picture.fits(int(min(size) / least))
+    assert not picture.fits(int(min(size) / least) + 1)
+    monkeypatch.setattr(photographs, "DEVELOPED_SHARE", 0)
+    monkeypatch.setattr(photographs, "DRAWN_SHARE", 0)
+    monkeypatch.setattr(photographs, "ENLARGED_SHARE", 0)
+    album = Album([picture], np.random.default_rng(0))
+    # Red rises by 255 over the height: the more a crop is shrunk, the more of it it spans.
+    factors = []
+    for _ in range(100):
+        crop = album.crop(64)
+        assert crop.shape == (64, 64, 3)
+        factors.append((int(crop[-1, 0, 0]) - int(crop[0, 0, 0])) / 63 * size[1] / 255)
+    assert least - 0.1 < min(factors) < 1.2 * least
+    assert max(factors) > 0.8 * min(size) / 64
 
 
 def test_halved_and_blocks(tmp_path: Path) -> None:
     gradient(201, 131).convert("RGBA").save(tmp_path / "odd.png")
-    (picture,) = photographs.halved(tmp_path / "odd.png", 5)
+    picture = photographs.halved(tmp_path / "odd.png")
     assert picture.shape == (65, 100, 3)
-    np.testing.assert_array_equal(picture, photographs.halved(tmp_path / "odd.png", 6)[0])
+    np.testing.assert_array_equal(
+        photographs.validation([tmp_path / "odd.png"], 32), photographs.blocks([picture], 32)
+    )
     cut = photographs.blocks([picture, picture[:32]], 32)
     assert cut.shape == (6 + 3, 32, 32, 3)
     np.testing.assert_array_equal(cut[1], picture[:32, 32:64])
@@ -444,8 +452,8 @@ def test_slivers_are_passed_over(tmp_path: Path) -> None:
     for size in ((1, 1), (1, 300), (300, 1), (200, 200)):
         gradient(*size).save(tmp_path / f"{size[0]}x{size[1]}.png")
     paths = photographs.find([tmp_path])
-    for prepare in (photographs.shrunk, photographs.halved):
-        assert min(min(p.shape[:2]) for p in photographs.load(paths, 64, prepare)) >= 64
+    assert [p.pixels.shape for p in photographs.load(paths, 64)] == [(200, 200, 3)]
+    assert len(photographs.validation(paths, 64)) == 1
 
 
 def test_held_out_pictures(config: train.TrainConfig) -> None:
@@ -459,58 +467,112 @@ def test_held_out_pictures(config: train.TrainConfig) -> None:
 
 
 def test_crops(crops: dict[str, NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every crop that is not developed is a piece of a picture, as it is, or mirrored, or grey."""
-    developed_as_a_rule = Crops([crops["bikes-96x64"]], 32, np.random.default_rng(3)).draw(300)
-    monkeypatch.setattr(photographs, "DEVELOPED_SHARE", 0)
+    """A crop that nothing happens to is a piece of its picture, as it is, or mirrored, or grey."""
     picture = crops["bikes-96x64"]
-    drawer = Crops([picture], 32, np.random.default_rng(3))
-    pixels, weights = drawer.draw(300)
-    assert pixels.shape == (300, 32, 32, 3)
-    assert weights.shape == (300, 3)
+
+    def draw() -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        return Crops(Album([Photograph(picture)], np.random.default_rng(3)), 32).draw(300)
+
     windows = np.lib.stride_tricks.sliding_window_view(picture, (32, 32), (0, 1))
     pieces = {
         np.ascontiguousarray(w.transpose(1, 2, 0)).tobytes() for w in windows.reshape(-1, 3, 32, 32)
     }
-    grey = mirrored = 0
-    for crop, weight in zip(pixels, weights, strict=True):
-        if weight.tolist() == [1, 0, 0]:
-            grey += 1
-            assert (crop == crop[..., :1]).all()
-            continue
-        assert weight.tolist() == [1, 1, 1]
-        if crop.tobytes() not in pieces:
-            mirrored += 1
-            assert np.ascontiguousarray(crop[:, ::-1]).tobytes() in pieces
-    assert 5 < grey < 40  # 6 %
-    assert 100 < mirrored < 190  # half
-    again = Crops([picture], 32, np.random.default_rng(3)).draw(300)
-    np.testing.assert_array_equal(again[0], pixels)
-    colour = [c for c, w in zip(*developed_as_a_rule, strict=True) if w[1]]
-    mirrors = [np.ascontiguousarray(c[:, ::-1]).tobytes() for c in colour]
-    changed = sum(
-        c.tobytes() not in pieces and m not in pieces for c, m in zip(colour, mirrors, strict=True)
-    )
-    assert 0.4 < changed / len(colour) < 0.6
+
+    def changed() -> float:
+        """The share of crops in colour that are none of the pieces."""
+        colour = [c for c, w in zip(*draw(), strict=True) if w[1]]
+        mirrors = [np.ascontiguousarray(c[:, ::-1]).tobytes() for c in colour]
+        return np.mean([c.tobytes() not in pieces and m not in pieces
+                        for c, m in zip(colour, mirrors, strict=True)])  # fmt: skip
+
+    monkeypatch.setattr(photographs, "AS_IT_IS_SHARE", 1)
+    monkeypatch.setattr(photographs, "ENLARGED_SHARE", 0)
+    monkeypatch.setattr(photographs, "DRAWN_SHARE", 0)
+    assert 0.4 < changed() < 0.6  # developed
+    monkeypatch.setattr(photographs, "DEVELOPED_SHARE", 0)
+    assert changed() == 0
+    for share in ("ENLARGED_SHARE", "DRAWN_SHARE"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(photographs, share, 0.5)
+            assert 0.35 < changed() < 0.6
+    pixels, weights = draw()
+    assert pixels.shape == (300, 32, 32, 3)
+    assert weights.shape == (300, 3)
+    grey = weights[:, 1] == 0
+    assert 5 < grey.sum() < 40  # 6 %
+    assert (weights[~grey] == 1).all()
+    assert (weights[grey] == [1, 0, 0]).all()
+    assert (pixels[grey] == pixels[grey][..., :1]).all()
+    mirrored = [c.tobytes() not in pieces for c in pixels[~grey]]
+    assert 0.35 < np.mean(mirrored) < 0.6
+    np.testing.assert_array_equal(draw()[0], pixels)
 
 
-def test_developed_crops(crops: dict[str, NDArray[np.uint8]]) -> None:
-    """Lens, grain and sharpening change the details of a picture and nothing else."""
+@pytest.mark.parametrize("deliver", [photographs.scanned, cameras.photographed])
+def test_developed_crops(
+    deliver: Callable[[NDArray[np.uint8], np.random.Generator], NDArray[np.uint8]],
+    crops: dict[str, NDArray[np.uint8]],
+) -> None:
+    """Cameras and scanners change the details of a picture and nothing else."""
     picture = crops["parrot-32x32"]
-    crop = picture.copy()
-    versions = [photographs.developed(crop, np.random.default_rng(seed)) for seed in range(40)]
-    np.testing.assert_array_equal(crop, picture)
+    crop = np.pad(picture, ((8, 8), (8, 8), (0, 0)), "symmetric")
+    before = crop.copy()
+    versions = [deliver(crop, np.random.default_rng(seed)) for seed in range(40)]
+    np.testing.assert_array_equal(crop, before)
     assert len({v.tobytes() for v in versions}) == 40
-    np.testing.assert_array_equal(
-        versions[7], photographs.developed(crop, np.random.default_rng(7))
-    )
+    np.testing.assert_array_equal(versions[7], deliver(crop, np.random.default_rng(7)))
     for version in versions:
         assert version.dtype == np.uint8
         assert version.shape == crop.shape
-        assert np.abs(version.mean((0, 1)) - crop.mean((0, 1))).max() < 3
+        assert np.abs(version.mean((0, 1)) - crop.mean((0, 1))).max() < 8
         assert np.corrcoef(version.ravel(), crop.ravel())[0, 1] > 0.9
     detail = [np.abs(np.diff(v.astype(int), axis=1)).mean() for v in (crop, *versions)]
-    assert min(detail[1:]) < 0.8 * detail[0]  # some are softer than the picture,
-    assert max(detail[1:]) > detail[0]  # some are sharper or grainier
+    assert min(detail[1:]) < detail[0] < max(detail[1:])  # softer ones, sharper or grainier ones
+    small = photographs.developed(picture, np.random.default_rng(0))
+    assert small.shape == picture.shape
+
+
+@pytest.mark.parametrize("method", cameras.METHODS)
+@pytest.mark.parametrize("phase", range(4))
+def test_demosaicing(method: Callable[[cameras.Floats], cameras.Floats], phase: int) -> None:
+    """What the sensor saw stays; what is flat, or rises evenly without colour, is found again."""
+    rng = np.random.default_rng(phase)
+    light = rng.random((12, 16, 3), np.float32)
+    mosaic = cameras.sampled(light, phase)
+    seen = ~np.isnan(mosaic)
+    assert (seen.sum(2) == 1).all()
+    assert seen.sum((0, 1)).tolist() == [48, 96, 48]
+    np.testing.assert_allclose(method(mosaic)[seen], light[seen], rtol=1e-5)
+    flat = np.broadcast_to(np.array([0.2, 0.5, 0.9], np.float32), (12, 16, 3))
+    np.testing.assert_allclose(method(cameras.sampled(flat, phase)), flat, rtol=1e-5)
+    row, column = np.mgrid[:12, :16]
+    ramp = np.repeat((row * 0.03 + column * 0.02)[..., None], 3, 2).astype(np.float32)
+    found = method(cameras.sampled(ramp, phase))
+    np.testing.assert_allclose(found[3:-3, 3:-3], ramp[3:-3, 3:-3], atol=1e-5)
+
+
+def test_denoising_keeps_edges() -> None:
+    rng = np.random.default_rng(0)
+    clean = np.zeros((32, 32, 3), np.float32)
+    clean[:, 16:] = 0.8
+    noisy = clean + 0.01 * rng.standard_normal(clean.shape, np.float32)
+    left = cameras.denoised(noisy, 0.05, 2)
+    assert np.abs(left - clean)[:, 4:12].mean() < 0.6 * np.abs(noisy - clean)[:, 4:12].mean()
+    assert np.abs(left - clean)[2:-2, 14:18].max() < 0.05
+
+
+def test_drawings_cover_a_part(crops: dict[str, NDArray[np.uint8]]) -> None:
+    picture = crops["parrot-32x32"]
+    drawn = [drawings.drawn_on(picture, np.random.default_rng(seed)) for seed in range(60)]
+    np.testing.assert_array_equal(drawn[3], drawings.drawn_on(picture, np.random.default_rng(3)))
+    covered = [(d != picture).any(2).mean() for d in drawn]
+    assert np.median(covered) > 0.05
+    assert np.mean(covered) < 0.8
+    for thing in set(drawings.THINGS):
+        image = Image.fromarray(np.zeros((48, 48, 3), np.uint8))
+        for seed in range(20):
+            thing(ImageDraw.Draw(image), np.random.default_rng(seed))
+        assert np.asarray(image).any()
 
 
 def test_grey_crops_teach_the_first_sub_pixel_only(config: train.TrainConfig) -> None:
@@ -535,11 +597,15 @@ def test_grey_crops_teach_the_first_sub_pixel_only(config: train.TrainConfig) ->
     assert not torch.equal(network.state_dict()["heads.0.weight"], before["heads.0.weight"])
 
 
-def test_larger_pictures_are_drawn_more_often() -> None:
+def test_larger_pictures_are_drawn_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
     small = np.zeros((40, 40, 3), np.uint8)
     large = np.full((80, 120, 3), 255, np.uint8)
-    pixels, _ = Crops([small, large], 32, np.random.default_rng(0)).draw(400)
+    monkeypatch.setattr(photographs, "DEVELOPED_SHARE", 0)
+    monkeypatch.setattr(photographs, "DRAWN_SHARE", 0)
+    both = [Photograph(small), Photograph(large)]
+    pixels, _ = Crops(Album(both, np.random.default_rng(0)), 32).draw(400)
     assert np.mean(pixels[:, 0, 0, 0] > 128) == pytest.approx(6 / 7, abs=0.06)
     vast = np.broadcast_to(np.uint8(255), (2000, 2000, 3))
-    shares = Crops([np.zeros((400, 500, 3), np.uint8), vast], 32, np.random.default_rng(0)).shares
+    less = np.zeros((400, 500, 3), np.uint8)
+    shares = Album([Photograph(less), Photograph(vast)], np.random.default_rng(0)).shares
     np.testing.assert_allclose(shares, 0.5)

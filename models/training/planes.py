@@ -4,8 +4,8 @@ A network of planes meets what decoders and scanners hold before they make RGB o
 of one of these kinds, chosen anew for each:
 
 * *native*: the Y, Cb and Cr of the JPEGs as they come, with all that their quantisation left there;
-* *rendered*: pictures that were shrunk (and half of the time developed, see
-  `pixelzip.models.training.photographs`), as Y, Cb and Cr of full or halved chroma;
+* *rendered*: crops of photographs, see `pixelzip.models.training.photographs`, as Y, Cb and Cr of
+  full or halved chroma;
 * *recompressed*: the same, through a JPEG of high quality and back to planes;
 * *scanned*: the same as the Y, C1 and C2 of a PhotoCD (docs/origins.md), whose chroma is halved.
 
@@ -27,14 +27,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from pixelzip.models.networks.photo import entries
-from pixelzip.models.training.photographs import (
-    DEVELOPED_SHARE,
-    LARGEST_SHARE,
-    Pixels,
-    developed,
-    load,
-    shrunk,
-)
+from pixelzip.models.training.photographs import LARGEST_SHARE, Album, Pixels, load
 
 Plane = NDArray[np.uint8]
 
@@ -168,9 +161,8 @@ class Crops:
             p for p in found
             if min(p.luma.shape) >= largest and (not chroma or p.chroma.size > 0)
         ]  # fmt: skip
-        self.clean = load(paths, largest, shrunk)
+        self.album = Album(load(paths, largest), rng)
         self.native_share = _shares([p.luma.size for p in self.native])
-        self.clean_share = _shares([p.shape[0] * p.shape[1] for p in self.clean])
 
     def draw(self, count: int) -> tuple[NDArray[np.generic], ...]:
         """Pixels (count, side, side, 1), weights (count, 1), and for chroma the entries."""
@@ -200,14 +192,9 @@ class Crops:
         return self._cut(planes)
 
     def _rendered(self, kind: int) -> Planes:
-        picture = self.clean[self.rng.choice(len(self.clean), p=self.clean_share)]
         step = 2 if kind == SCANNED else int(self.rng.integers(1, 3))
         side = self.side * (step if self.chroma else 1) + 2 * _JPEG_MARGIN
-        top = self.rng.integers(picture.shape[0] - side + 1)
-        left = self.rng.integers(picture.shape[1] - side + 1)
-        crop = picture[top : top + side, left : left + side]
-        if self.rng.random() < DEVELOPED_SHARE:
-            crop = developed(crop, self.rng)
+        crop = self.album.crop(side)
         return self._cut(rendered(crop, kind, step, self.rng))
 
     def _cut(self, planes: Planes) -> Planes:

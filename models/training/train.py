@@ -346,14 +346,14 @@ def load(config: TrainConfig, rng: np.random.Generator) -> Data:
         for path in filter(images.is_rows, config.data):
             raise TrainingError(f"{path} holds whole images: they do not mix with photographs")
         paths = photographs.find(config.data) if valid is not None else pictures(config)[0]
-        source: Source = photographs.Crops(photographs.load(paths, config.side), config.side, rng)
+        album = photographs.Album(photographs.load(paths, config.side), rng)
+        source: Source = photographs.Crops(album, config.side)
         pixels = config.side**2
     else:
         source = images.Whole(learnt if classes else replace(learnt, labels=None), rng, binary)
         pixels = math.prod(learnt.pixels.shape[1:3])
     if valid is None:
-        halves = photographs.load(pictures(config)[1], VALIDATION_SIDE, photographs.halved)
-        blocks = photographs.blocks(halves, VALIDATION_SIDE)
+        blocks = photographs.validation(pictures(config)[1], VALIDATION_SIDE)
         return Data(source, torch.from_numpy(blocks), None, pixels, False)
     if binary:
         valid = valid.binarised(np.random.default_rng(0))  # once, the same for every run
