@@ -525,7 +525,7 @@ def test_developed_crops(
         assert version.dtype == np.uint8
         assert version.shape == crop.shape
         assert np.abs(version.mean((0, 1)) - crop.mean((0, 1))).max() < 8
-        assert np.corrcoef(version.ravel(), crop.ravel())[0, 1] > 0.9
+        assert np.corrcoef(version.ravel(), crop.ravel())[0, 1] > 0.8
     detail = [np.abs(np.diff(v.astype(int), axis=1)).mean() for v in (crop, *versions)]
     assert min(detail[1:]) < detail[0] < max(detail[1:])  # softer ones, sharper or grainier ones
     small = photographs.developed(picture, np.random.default_rng(0))
