@@ -15,6 +15,10 @@
 #
 #   make site
 #
+# and a wheel and a source package, in dist/, tried in an environment of their own:
+#
+#   make wheel
+#
 # All make the environment first (.venv; some minutes, most of them for PyTorch) and use it again
 # as long as it is up to date.
 #
@@ -32,7 +36,7 @@ IMAGES ?=
 ENV := $(abspath $(VENV))
 READY := $(ENV)/.pixelzip-ready
 
-.PHONY: demo test lint types bench papers site clean
+.PHONY: demo test lint types bench papers site wheel clean
 
 demo: $(READY)
 	$(ENV)/bin/python examples/demo.py
@@ -49,6 +53,11 @@ bench: $(READY)
 
 site: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(ENV)/bin/mkdocs build
+
+wheel: $(READY)
+	rm -rf build dist
+	$(ENV)/bin/python -m build
+	$(ENV)/bin/python tests/smoke.py dist/*.whl
 
 papers: $(READY)
 	$(ENV)/bin/python -m pixelzip.bench.papers $(RUNS) $(addprefix --images ,$(IMAGES)) -o docs/papers.md $(PAPERS_ARGS)
@@ -76,5 +85,5 @@ $(READY): pyproject.toml bench/ \
 	touch $@
 
 clean:
-	rm -rf .venv build site demo-output .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist site demo-output .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -f codec/*.so models/frozen/*.so

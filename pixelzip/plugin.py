@@ -13,6 +13,10 @@
 ``save`` takes what `pixelzip.compress` takes (``network``, ``origin``, ``effort``, ``label``,
 ``tile_size``, ``threads``, ``strip``), and metadata to add, named as in ``Image.info`` (``exif``,
 ``icc_profile``, ``dpi``...).
+
+``crop`` before the image is loaded decodes only the tiles that it needs. ``draft``, and so
+``thumbnail``, helps with files that hold a JPEG, whose pixels libjpeg makes in a half, a quarter or
+an eighth of the size; there is nothing smaller in files of pictures, which are decoded in full.
 """
 
 from __future__ import annotations
@@ -56,6 +60,7 @@ class PxzImageFile(ImageFile.ImageFile):
             self._open_jpeg()
             return
         self._is_jpeg = False
+        self._draft: tuple[str | None, tuple[int, int] | None] | None = None
         self.fp.seek(0)
         try:
             header = header_of(self.fp)
@@ -89,9 +94,10 @@ class PxzImageFile(ImageFile.ImageFile):
             raise SyntaxError(str(error)) from error
         except PixelzipError as error:
             raise _for_pillow(error) from error
+        self._beginning = beginning
         with Image.open(io.BytesIO(beginning), formats=["JPEG"]) as image:
             self._mode, self._size, self.info = image.mode, image.size, image.info
-        self._is_jpeg = True
+        self._is_jpeg, self._draft = True, None
         self.n_frames, self.is_animated, self._frame = 1, False, 0
         self._film = self._partial = None
 
@@ -103,8 +109,10 @@ class PxzImageFile(ImageFile.ImageFile):
     def crop(self, box: tuple[float, float, float, float] | None = None) -> Image.Image:
         """As of any image; before the image is loaded, only the tiles that it needs are decoded."""
         left, top, right, bottom = map(round, box or (0, 0, *self.size))
-        inside = 0 <= left < right <= self.width and 0 <= top < bottom <= self.height
-        if self.fp is None or not inside or self.is_animated or self._is_jpeg:
+        first, end = max(left, 0), min(right, self.width)
+        upper, lower = max(top, 0), min(bottom, self.height)
+        overlaps = first < end and upper < lower
+        if self.fp is None or not overlaps or self.is_animated or self._is_jpeg:
             return super().crop(box)
         from pixelzip import api, pictures
 
@@ -112,9 +120,23 @@ class PxzImageFile(ImageFile.ImageFile):
             if self._partial is None:
                 self.fp.seek(0)
                 self._partial = api.open_partly(self.fp.read())
-            return pictures.to_pillow(self._partial.region((top, left, bottom - top, right - left)))
+            inside = self._partial.region((upper, first, lower - upper, end - first))
+            part = pictures.to_pillow(inside)
+            return part.crop((left - first, top - upper, right - first, bottom - upper))
         except PixelzipError as error:
             raise _for_pillow(error) from error
+
+    def draft(
+        self, mode: str | None, size: tuple[int, int] | None
+    ) -> tuple[str, tuple[int, int, float, float]] | None:
+        """As of a JPEG file, of a file that holds one; None of any other."""
+        if not self._is_jpeg or self.fp is None or self._draft is not None:
+            return None
+        with Image.open(io.BytesIO(self._beginning), formats=["JPEG"]) as image:
+            found = image.draft(mode, size)
+            self._mode, self._size = image.mode, image.size
+        self._draft = mode, size
+        return found
 
     def load(self) -> Any:
         if self.fp is not None:
@@ -157,7 +179,10 @@ class PxzImageFile(ImageFile.ImageFile):
         try:
             data = self.fp.read()
             if api.holds_jpeg(data):
-                return Image.open(io.BytesIO(api.original(data)), formats=["JPEG"])
+                image = Image.open(io.BytesIO(api.original(data)), formats=["JPEG"])
+                if self._draft is not None:
+                    image.draft(*self._draft)
+                return image
             return api.decompress(data)
         except PixelzipError as error:
             raise _for_pillow(error) from error

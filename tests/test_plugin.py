@@ -145,6 +145,46 @@ def test_a_crop_decodes_the_tiles_that_it_needs(image: Image.Image, tmp_path: Pa
         assert back.crop((3, 4, 20, 30)).tobytes() == image.crop((3, 4, 20, 30)).tobytes()
 
 
+def test_a_crop_beyond_the_edge_decodes_no_more(
+    image: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = io.BytesIO(pixelzip.compress(image, network="none", tile_size=16))
+    with Image.open(file) as back:
+        monkeypatch.setattr(pixelzip.api, "decompress", None)  # which decodes all of it
+        for box in ((-9, -7, 20, 16), (60, 40, 80, 99), (-3, -3, 99, 99)):
+            assert back.crop(box).tobytes() == image.crop(box).tobytes()
+            assert back.crop(box).size == image.crop(box).size
+        with pytest.raises(ValueError, match="Coordinate"):
+            back.crop((5, 5, 4, 9))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_drafts_and_thumbnails_of_a_jpeg_are_libjpeg_s(image: Image.Image, mode: str) -> None:
+    jpeg = io.BytesIO()
+    image.resize((256, 192)).save(jpeg, "JPEG", quality=80)
+    packed = pixelzip.compress(jpeg.getvalue())
+    with Image.open(io.BytesIO(packed)) as back, Image.open(jpeg) as wanted:
+        assert back.draft(mode, (48, 48)) == wanted.draft(mode, (48, 48))
+        assert (back.mode, back.size) == (wanted.mode, wanted.size) == (mode, (64, 48))
+        assert back.draft(mode, (10, 10)) is None
+        assert back.tobytes() == wanted.tobytes()
+        assert back.draft(mode, (10, 10)) is None
+    with Image.open(io.BytesIO(packed)) as back, Image.open(jpeg) as wanted:
+        back.thumbnail((30, 30))
+        wanted.thumbnail((30, 30))
+        assert (back.size, back.tobytes()) == (wanted.size, wanted.tobytes())
+
+
+def test_drafts_of_pictures_are_the_pictures(image: Image.Image) -> None:
+    with Image.open(io.BytesIO(pixelzip.compress(image, network="none"))) as back:
+        assert back.draft("L", (5, 5)) is None
+        assert (back.mode, back.size) == ("RGB", image.size)
+        back.thumbnail((9, 9))
+        small = image.copy()
+        small.thumbnail((9, 9))
+        assert back.tobytes() == small.tobytes()
+
+
 def test_verify_takes_what_is_sound(image: Image.Image, tmp_path: Path) -> None:
     path = tmp_path / "sound.pxz"
     path.write_bytes(pixelzip.compress(image, network="none"))
