@@ -443,9 +443,7 @@ def _read_form(
     return Form(transform), 0
 
 
-def _read_plane(
-    reader: Reader, layout: PlaneLayout, shape: int, networks: _Networks
-) -> PlaneIndex:
+def _read_plane(reader: Reader, layout: PlaneLayout, shape: int, networks: _Networks) -> PlaneIndex:
     tile_size, restricted = shape >> 1, shape & 1
     height, width, channels = layout.shape
     if tile_size and not MIN_TILE <= tile_size < max(height, width):
@@ -499,6 +497,10 @@ def _read_tiles(reader: Reader, index: PlaneIndex) -> StoredPlane:
             raise _damaged("a network tile that is too long")
         if method == Method.ADAPTIVE and max(height, width) > MAX_ADAPTIVE_SIDE:
             raise _damaged("an adaptive tile that is too long")
+        if method == Method.BLOCKS and not (
+            index.tile_size == 0 and layout.channels == 1 and layout.kind in ("luma", "chroma")
+        ):
+            raise _damaged("blocks that are not of a whole plane")
         if len(payload) < least_length(method, (height, width, layout.channels)):
             raise _damaged("a tile that is too short")
         tiles.append(Tile(method, payload))

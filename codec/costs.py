@@ -14,6 +14,7 @@ header, its metadata, and the few bytes that the coder adds to each network-code
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,9 @@ from pixelzip.codec.decode import (
 )
 from pixelzip.codec.picture import PlaneLayout
 from pixelzip.codec.progress import Progress, share
+
+if TYPE_CHECKING:
+    from pixelzip.codec.coefficients import Decoded
 
 Bits = NDArray[np.float32]
 
@@ -60,7 +64,9 @@ def cost_map(
     for canvas, own in zip(every, spent, strict=True):
         for number, tile in enumerate(canvas.plane.tiles):
             place = own[area(canvas.grid[number])]
-            if not tile.method.needs_network:
+            if canvas.coefficients is not None:
+                place += _of_blocks(canvas.coefficients, place.shape)
+            elif not tile.method.needs_network:
                 place += 8 * len(tile.payload) / place.size
         bits += _spread(own, canvas.plane.layout, bits.shape)
         bits += 8 * len(canvas.plane.colours) / bits.size
@@ -101,6 +107,18 @@ def _scores(
         for (canvas, number), score in zip(jobs, scores, strict=True):
             maps[id(canvas)][area(canvas.grid[number])] = score
         done += size
+    return spent
+
+
+def _of_blocks(decoded: Decoded, shape: tuple[int, ...]) -> Bits:
+    """What each sample of a plane took, where the bits of a block are spread evenly over it."""
+    blocks = decoded.blocks
+    down, across = (
+        (np.arange(count) + start) // 8
+        for count, start in zip(shape, (blocks.top, blocks.left), strict=True)
+    )
+    sizes = np.outer(np.bincount(down), np.bincount(across))
+    spent: Bits = (decoded.prices / sizes).astype(np.float32)[np.ix_(down, across)]
     return spent
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,9 +28,14 @@ from pixelzip.codec.container import (
 )
 from pixelzip.codec.errors import FormatError, RegionError, UnknownNetworkError
 from pixelzip.codec.methods import Method
+from pixelzip.codec.origins import blocks
 from pixelzip.codec.picture import MODES, Box, Bytes, Picture, PlaneLayout
 from pixelzip.codec.progress import Progress, share
 from pixelzip.codec.transforms import Form
+from pixelzip.codec.workers import side_by_side
+
+if TYPE_CHECKING:
+    from pixelzip.codec.coefficients import Decoded
 
 FindNetwork = Callable[[bytes], Conditional]
 """Finds the network whose fingerprint starts with these bytes, or raises UnknownNetworkError."""
@@ -206,6 +212,13 @@ class Canvas:
         self.known: set[int] = set()
         """Those that were decoded for an earlier region."""
         self.samples = np.empty(plane.layout.shape, np.uint8)
+        self.coefficients: Decoded | None = None
+        """What the samples were rendered from, where they were."""
+
+    @property
+    def is_blocks(self) -> bool:
+        """Whether it is stored as coefficients."""
+        return self.plane.tiles[0].method == Method.BLOCKS
 
     @cached_property
     def colours(self) -> Colours | None:
@@ -218,14 +231,30 @@ class Canvas:
         for number, tile in enumerate(self.grid):
             if number not in self.known and _overlap(box, tile):
                 self.wanted.add(number)
-                if self.plane.tiles[number].method.needs_network:
-                    for canvas in self.earlier:
+                for canvas in self.earlier:
+                    if self.plane.tiles[number].method.needs_network:
                         canvas.want(given.reach(layout, tile, canvas.plane.layout))
+                    elif self.is_blocks and canvas.is_blocks:
+                        canvas.want(canvas.grid[0])
 
     def given(self, tile: int) -> Bytes:
         """What a tile is given, once the earlier planes are known."""
         planes = [(canvas.plane.layout, canvas.samples) for canvas in self.earlier]
         return given.samples(self.plane.layout, self.grid[tile], planes)
+
+    def decode_blocks(self, threads: int) -> None:
+        """Decode a plane that is stored as coefficients; earlier ones are known."""
+        from pixelzip.codec import coefficients  # slow to load, and few files need it
+
+        layout, found = self.plane.layout, [canvas.coefficients for canvas in self.earlier]
+        earlier = [
+            (canvas.plane.layout, None if one is None else one.blocks)
+            for canvas, one in zip(self.earlier, found, strict=True)
+        ]
+        payload = self.plane.tiles[0].payload
+        self.coefficients = coefficients.decode(payload, layout, earlier, threads)
+        shape = layout.height, layout.width
+        self.put(0, blocks.render(self.coefficients.blocks, shape)[:, :, None])
 
     def size(self, tile: int) -> int:
         """The sub-pixels of a tile."""
@@ -278,10 +307,11 @@ def fill(
     for canvas in drafts:
         for number in canvas.wanted:
             tile = canvas.plane.tiles[number]
-            if not tile.method.needs_network:
+            if not (tile.method.needs_network or tile.method == Method.BLOCKS):
                 _, _, height, width = canvas.grid[number]
                 shape = height, width, canvas.plane.layout.channels
                 canvas.put(number, methods.decode(tile, shape))
+    _fill_blocks([canvas for canvas in drafts if canvas.wanted and canvas.is_blocks], threads)
     groups = network_tiles(drafts)
     sizes = [sum(canvas.size(number) for canvas, number in jobs) for jobs in groups]
     done = 0
@@ -289,6 +319,15 @@ def fill(
         part = share(progress, done / sum(sizes), size / sum(sizes))
         _step(jobs, find_network, threads, part)
         done += size
+
+
+def _fill_blocks(drafts: Sequence[Canvas], threads: int) -> None:
+    """Decode planes that are stored as coefficients, rank by rank."""
+    with side_by_side(threads) as parallel:
+        for rank in sorted({canvas.rank for canvas in drafts}):
+            some = [canvas for canvas in drafts if canvas.rank == rank]
+            each = threads if len(some) == 1 else 1
+            list(parallel(lambda canvas, each=each: canvas.decode_blocks(each), some))
 
 
 def network_tiles(drafts: Sequence[Canvas]) -> list[list[Job]]:

@@ -38,6 +38,8 @@ from pixelzip.codec.container import (
 )
 from pixelzip.codec.errors import LimitError
 from pixelzip.codec.methods import MAX_ADAPTIVE_SIDE, MAX_NETWORK_SIDE, Method, Tile
+from pixelzip.codec.origins.blocks import Blocks, render
+from pixelzip.codec.origins.origin import Found
 from pixelzip.codec.picture import MODES, Box, Bytes, Picture, Plane, is_deep
 from pixelzip.codec.progress import Progress, share
 from pixelzip.codec.transforms import Form, Transform
@@ -213,6 +215,10 @@ def _make(
     parallel: Map,
 ) -> list[bytes]:
     """The other three acts, after the survey."""
+    for choice in [choice for draft in drafts for choice in draft]:
+        choice[:] = [
+            way for way in choice if all(plane.code_blocks(threads) for plane in _planes([[way]]))
+        ]
     for picture, draft in zip(pictures, drafts, strict=True):
         if not _is_small(picture):
             for choice in draft:
@@ -288,11 +294,18 @@ class _Area:
 
 
 class _Plane:
-    """A plane as a whole and, where a network may code it, in tiles."""
+    """A plane as a whole and, where a network may code it, in tiles; or as coefficients."""
 
-    def __init__(self, plane: Plane, earlier: Sequence[Plane]) -> None:
+    def __init__(
+        self,
+        plane: Plane,
+        earlier: Sequence[Plane],
+        blocks: Blocks | None = None,
+        earlier_blocks: Sequence[Blocks | None] = (),
+    ) -> None:
         self.layout = plane.layout
         self.earlier = [(other.layout, other.samples) for other in earlier]
+        self.blocks, self.earlier_blocks = blocks, earlier_blocks
         self.whole = _Area(plane.samples)
         self.network: Conditional | None = None
         """The one that shall try it."""
@@ -309,6 +322,25 @@ class _Plane:
             for one, box in zip(self.tiles or [self.whole], grid, strict=True):
                 if one.best is None:
                     yield one, box
+
+    def code_blocks(self, threads: int) -> bool:
+        """Code its coefficients, if it has some; False if they take more than its samples.
+
+        Nothing else may take their place, since those of later planes rely on them.
+        """
+        if self.blocks is None or (self.whole.best and self.whole.best.method == Method.BLOCKS):
+            return True
+        from pixelzip.codec import coefficients  # slow to load, and few pictures need it
+
+        earlier = [
+            (layout, blocks)
+            for (layout, _), blocks in zip(self.earlier, self.earlier_blocks, strict=True)
+        ]
+        payload = coefficients.encode(self.layout, self.blocks, earlier, threads)
+        if payload is None:
+            return False
+        self.whole.best = Tile(Method.BLOCKS, payload)
+        return True
 
     def with_network(self, network: Conditional) -> _Plane:
         """The same for another network to try."""
@@ -407,7 +439,7 @@ def _survey(
         drafts.append([next(choices) for _ in _carried_together(picture)])
     for draft in drafts:
         for plane in _planes(draft):
-            if plane.whole.best is None:
+            if plane.whole.best is None and plane.blocks is None:
                 plane.network = _network(networks, plane)
     if "small" in networks:
         usual, other = networks["colour"], networks["small"]
@@ -440,13 +472,13 @@ def _look(picture: Picture, carried: tuple[int, ...], with_origins: bool) -> _Ch
 
 
 def _unless_clear(choice: _Choice) -> _Choice:
-    """All ways, or the one that can only be better: fewer samples of what is full of detail."""
+    """All ways, or those that can only be better: fewer samples of what is full of detail."""
     if not all(plane.whole.is_rich for one in choice[0] for plane in one.planes):
         return choice
     fewer = [
         way for way in choice if all(_has_fewer_samples(c) and _explains_holes(c) for c in way)
     ]
-    return fewer[:1] or choice
+    return fewer or choice
 
 
 def _as_it_is(picture: Picture, position: int) -> _Candidate:
@@ -469,23 +501,47 @@ def _origins(picture: Picture, carried: tuple[int, ...]) -> Iterator[_Candidate]
     samples = transforms.samples_of(*parts) if deep else parts[0]
     for origin in origins.ALL:
         found = origin.find(samples)
-        if found is not None:
-            form = Form(Transform.ORIGIN, origin.NUMBER, found.parameters)
-            layouts = [plane.layout for plane in found.planes]
-            planes = [plane.samples for plane in found.planes]
-            shape = picture.height, picture.width
+        if found is None:
+            continue
+        form = Form(Transform.ORIGIN, origin.NUMBER, found.parameters)
+        pixels = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+        layouts = [plane.layout for plane in found.planes]
+        earlier = [given.earlier(layouts, number) for number in range(len(layouts))]
+        for planes, blocks in _with_and_without_blocks(found):
+            made = [plane.samples for plane in planes]
+            rendered = transforms.render(picture.mode, form, made, pixels.shape[:2])
             yield _Candidate(
                 carried[0],
                 form,
                 [
-                    _Plane(plane, [found.planes[i] for i in given.earlier(layouts, number)])
-                    for number, plane in enumerate(found.planes)
+                    _Plane(plane, [planes[i] for i in before], own, [blocks[i] for i in before])
+                    for plane, own, before in zip(planes, blocks, earlier, strict=True)
                 ],
-                transforms.corrections_of(
-                    parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2),
-                    transforms.render(picture.mode, form, planes, shape),
-                ),
+                transforms.corrections_of(pixels, rendered),
             )
+
+
+def _with_and_without_blocks(
+    found: Found,
+) -> Iterator[tuple[Sequence[Plane], Sequence[Blocks | None]]]:
+    """Planes as their coefficients render them, if there are some; and as they were found.
+
+    Not so a plane that is the picture itself: that needs no origin.
+    """
+    if any(found.blocks):
+        from pixelzip.codec import coefficients  # slow to load, and few pictures need it
+
+        usual = coefficients.with_usual_steps(found.blocks)
+        yield [_rendered(*one) for one in zip(found.planes, usual, strict=True)], usual
+    if len(found.planes) > 1 or not any(found.blocks):
+        yield found.planes, [None] * len(found.planes)
+
+
+def _rendered(plane: Plane, blocks: Blocks | None) -> Plane:
+    if blocks is None:
+        return plane
+    samples = render(blocks, (plane.layout.height, plane.layout.width))
+    return replace(plane, samples=samples[:, :, None])
 
 
 def _network(networks: Networks, plane: _Plane) -> Conditional | None:

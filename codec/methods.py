@@ -1,7 +1,7 @@
-"""The methods by which a tile is coded, as a table: bytes, one pixel, packed, or a network.
+"""The methods by which a tile is coded, as a table: bytes, one pixel, packed, a network, blocks.
 
 Three of them code a tile by itself. The network codes many tiles together, and its functions are
-those of `pixelzip.codec.tiles`.
+those of `pixelzip.codec.tiles`; blocks are those of a whole plane.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class Method(IntEnum):
     """Range-coded with the conditionals of a network."""
     ADAPTIVE = 4
     """The same, corrected by what the tile has taught so far: see `pixelzip.codec.adaptive`."""
+    BLOCKS = 5
+    """The coefficients that a JPEG decoder made it from: see `pixelzip.codec.coefficients`."""
 
     @property
     def needs_network(self) -> bool:

@@ -36,7 +36,7 @@ from PIL import Image
 
 from pixelzip import metadata, pictures
 from pixelzip.codec import transforms
-from pixelzip.codec.container import MAGIC, MAX_PIXELS, header_of, unpack
+from pixelzip.codec.container import MAGIC, MAX_PIXELS, Component, header_of, unpack
 from pixelzip.codec.errors import (
     FormatError,
     LimitError,
@@ -46,7 +46,7 @@ from pixelzip.codec.errors import (
     UnsuitableNetworkError,
     UnsupportedImageError,
 )
-from pixelzip.codec.methods import MAX_NETWORK_SIDE
+from pixelzip.codec.methods import MAX_NETWORK_SIDE, Method
 from pixelzip.codec.picture import Picture, kind_of
 
 if TYPE_CHECKING:
@@ -156,9 +156,7 @@ def compress_many(
     return [made[number] for number in sorted(made)]
 
 
-def original(
-    data: DataLike, *, threads: int | None = None, max_pixels: int = MAX_PIXELS
-) -> bytes:
+def original(data: DataLike, *, threads: int | None = None, max_pixels: int = MAX_PIXELS) -> bytes:
     """The JPEG file that a ``.pxz`` file was made of, byte for byte.
 
     Raises FormatError if the file is damaged or holds a picture and no file, LimitError if its
@@ -384,8 +382,14 @@ def info(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Info:
         for plane in planes
     ]
     words = [transforms.describe(container.mode, c.position, c.form) for c in container.components]
+    tables = [_jpeg_tables(component) for component in container.components]
+    words = [
+        f"{word}; stored as a JPEG's coefficients" if word and said is not None else word
+        for word, said in zip(words, tables, strict=True)
+    ]
     computed = [c.form.transform == transforms.Transform.ORIGIN for c in container.components]
     origins = [word for word, so in zip(words, computed, strict=True) if so and word]
+    words = [f"{word}, {said}" if said else word for word, said in zip(words, tables, strict=True)]
     few = [one for one in sets if one is not None]
     words += [f"colour: only {len(one)} of all colours occur" for one in few]
     origins += ["colour: few of all colours occur"] * len(few)
@@ -406,6 +410,23 @@ def info(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Info:
         metadata=_names(chunks),
         metadata_bytes=len(container.metadata),
     )
+
+
+def _jpeg_tables(component: Component) -> str | None:
+    """What quantisation tables a component's planes have; None if none is stored in blocks."""
+    stored = {
+        plane.layout.kind: plane.tiles[0].payload
+        for plane in reversed(component.planes)  # of chroma the first
+        if plane.tiles[0].method == Method.BLOCKS
+    }
+    if not stored:
+        return None
+    from pixelzip.codec import coefficients  # slow to load, and few files need it
+
+    said = {kind: coefficients.describe(payload) for kind, payload in stored.items()}
+    if len(set(said.values())) == 1 and len(said) == len({p.layout.kind for p in component.planes}):
+        return said["luma"]
+    return ", ".join(f"{word} in {kind}" for kind, word in reversed(said.items()))
 
 
 def _jpeg_info(data: bytes, max_pixels: int) -> Info:
@@ -774,9 +795,7 @@ def decode(
     from pixelzip import jpegs
 
     if region is not None and holds_jpeg(data):
-        picture = jpegs.picture(
-            data, threads=threads or available_threads(), max_pixels=max_pixels
-        )
+        picture = jpegs.picture(data, threads=threads or available_threads(), max_pixels=max_pixels)
         return jpegs.region(picture, region)
     if region is not None:
         partial = open_partly(

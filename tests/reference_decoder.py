@@ -18,6 +18,7 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
+import reference_blocks
 import reference_sparse as sparse
 import reference_ycc as ycc
 from numpy.typing import NDArray
@@ -421,7 +422,7 @@ MODES = [
     ("CMYK", [3, 1]), ("CMYK;16", [3, 1, 3, 1]),
 ]  # fmt: skip
 DIRECT, GREY, JOINED, JOINED_GREY, CONSTANT, ORIGIN = range(6)
-RAW, ALL_EQUAL, PACKED, NETWORK, ADAPTIVE = range(5)
+RAW, ALL_EQUAL, PACKED, NETWORK, ADAPTIVE, BLOCKS = range(6)
 
 Origins = dict[int, Any]
 """By number: what has ``layout`` and ``render``."""
@@ -442,6 +443,7 @@ class Plane:
     index: list[tuple[int, int]] = field(default_factory=list)
     network: int = -1
     colour_set: set[sparse.Pixel] | None = None
+    blocks: reference_blocks.Blocks | None = None
     samples: Array = field(default_factory=lambda: np.zeros(0, np.uint8))
 
     def tiles(self) -> list[tuple[int, int, int, int]]:
@@ -601,6 +603,15 @@ def read_plane(
         plane.index, plane.tiles(), strict=True
     ):
         decode = decode_adaptively if method == ADAPTIVE else network_decode
+        if method == BLOCKS:
+            assert plane.tile_size == 0
+            assert plane.channels == 1
+            assert plane.kind in ("luma", "chroma")
+            before = told_of(plane, earlier)
+            plane.blocks = reference_blocks.decode(file, length, plane, before)
+            rendered = reference_blocks.rendered(plane.blocks, rows, columns)
+            plane.samples[:, :, 0] = rendered
+            continue
         payload = file.take(len(file.data) - file.at if length < 0 else length)
         shape = rows, columns, plane.channels
         if method == RAW:
@@ -625,9 +636,17 @@ def read_plane(
         plane.samples[top : top + rows, left : left + columns] = tile
 
 
+def told_of(plane: Plane, earlier: list[Plane]) -> list[Plane]:
+    """The planes that a plane is given: of chroma the luma, and the first one of chroma."""
+    if plane.kind != "chroma":
+        return []
+    kinds = [other.kind for other in earlier]
+    return [earlier[kinds.index(kind)] for kind in ("luma", "chroma") if kind in kinds]
+
+
 def given(plane: Plane, earlier: list[Plane], r: int, c: int) -> list[int]:
     """The given samples of one sample of a chroma plane."""
-    luma = next(other for other in earlier if other.kind == "luma")
+    luma, *chroma = told_of(plane, earlier)
     (sy, sx), (py, px) = (a // b for a, b in zip(plane.step, luma.step, strict=True)), plane.phase
     found = []
     for i in (0, 1):
@@ -635,7 +654,7 @@ def given(plane: Plane, earlier: list[Plane], r: int, c: int) -> list[int]:
             row = clamp(r * sy - py + (i * sy) // 2, 0, luma.height - 1)
             column = clamp(c * sx - px + (j * sx) // 2, 0, luma.width - 1)
             found.append(int(luma.samples[row, column, 0]))
-    return found + [int(other.samples[r, c, 0]) for other in earlier if other.kind == "chroma"][:1]
+    return found + [int(other.samples[r, c, 0]) for other in chroma]
 
 
 def undo(

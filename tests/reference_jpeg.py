@@ -179,6 +179,9 @@ class Coder:
             self.position += 1
         return bit
 
+    def finish(self) -> None:
+        assert self.position - len(self.data) in (3, 4), "damaged"
+
     def shaded(self, shade: int, decision: int, is_sign: bool = False) -> int:
         self.shade = shade
         return self.bit(decision, is_sign)
@@ -292,9 +295,14 @@ def energy_of(block: Block) -> int:
     return sum(map(abs, block[1:]))
 
 
-def decode_band(coder: Coder, planes: Sequence[Plane], first: int, last: int) -> None:
-    """The blocks of the rows of units from ``first`` up to ``last``, into the planes."""
-    for number, plane in enumerate(planes):
+def decode_band(
+    coder: Coder, planes: Sequence[Plane], first: int, last: int, known: int = 0
+) -> None:
+    """The blocks of the rows of units from ``first`` up to ``last``, into the planes.
+
+    So many of the planes are ``known`` already.
+    """
+    for number, plane in list(enumerate(planes))[known:]:
         for row in range(first * plane.v, last * plane.v):
             for column in range(plane.stride):
                 _decode_block(coder, planes, number, row, column, first * plane.v)

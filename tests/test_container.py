@@ -117,6 +117,8 @@ def stored_planes(draw: st.DrawFn, layout: PlaneLayout, networks: int) -> Stored
     tiles = []
     for _, _, rows, columns in tile_grid(layout.height, layout.width, tile_size):
         possible = [m for m in Method if not m.needs_network or layout.channels in (1, 3)]
+        if tile_size or layout.channels > 1 or layout.kind == "labels":
+            possible.remove(Method.BLOCKS)
         method = draw(st.sampled_from(possible))
         length = least_length(method, (rows, columns, layout.channels))
         extra = draw(st.integers(0, 5)) if method >= Method.PACKED else 0
@@ -147,6 +149,25 @@ def test_there_is_one_way_to_write_each_header(container: Container, random: Ran
         return
     assert other != container
     assert other.metadata != container.metadata or pack(other) == data
+
+
+@pytest.mark.parametrize(
+    ("layout", "tile_size", "count"),
+    [
+        (PlaneLayout(40, 30, 1, "luma"), 20, 4),
+        (PlaneLayout(40, 30, 3, "colour"), 0, 1),
+        (PlaneLayout(40, 30, 1, "labels"), 0, 1),
+    ],
+)
+def test_only_whole_planes_of_a_tone_are_blocks(
+    layout: PlaneLayout, tile_size: int, count: int
+) -> None:
+    tiles = (Tile(Method.BLOCKS, b"\0\0\1"),) * count
+    mode = {"luma": "L", "colour": "RGB", "labels": "P"}[layout.kind]
+    plane = StoredPlane(layout, tile_size, tiles)
+    component = Component(0, Form(Transform.DIRECT), (plane,))
+    with pytest.raises(FormatError, match="blocks that are not of a whole plane"):
+        unpack(pack(Container(mode, 30, 40, (), (component,), b"", 0)))
 
 
 def test_a_plain_file_spends_twelve_bytes() -> None:
@@ -212,7 +233,7 @@ REFUSED = {
     "tiny tiles": (b"\xf5z\x11\x7f\x00\x80\x01" + bytes(300), "tile size"),
     "one tile, not zero": (RAW_2X1 + b"\x80\x02\x00\x00" + bytes(5), "tile size"),
     "more tiles than bytes": (b"\xf5z\x11\xff\xff\x3f\x7f\x80\x02" + bytes(300), "truncated"),
-    "no such method": (RAW_2X1 + b"\x00\x05\x00" + bytes(5), "unknown method"),
+    "no such method": (RAW_2X1 + b"\x00\x06\x00" + bytes(5), "unknown method"),
     "raw with a length": (RAW_2X1 + b"\x00\x10\x00" + bytes(5), "length that means nothing"),
     "constant with a length": (RAW_2X1 + b"\x00\x09\x00" + bytes(5), "length that means nothing"),
     "empty packed": (RAW_2X1 + b"\x00\x02\x00" + bytes(3), "too short"),

@@ -32,7 +32,9 @@ def test_the_page_is_enough() -> None:
         for one, own in zip(frame.components, steps, strict=True)
     ]
     (band,) = stored.bands
-    reference.decode_band(reference.Coder(memory, band), planes, 0, frame.units_down)
+    coder = reference.Coder(memory, band)
+    reference.decode_band(coder, planes, 0, frame.units_down)
+    coder.finish()
     blocks = [block for plane in planes for row in plane.blocks for block in row]
     assert np.array_equal(blocks, found.blocks)
 
@@ -40,4 +42,6 @@ def test_the_page_is_enough() -> None:
     given = [byte >> i & 1 for byte in dictionary for i in range(7, -1, -1)]
     assert reference.bytes_of(reference.Coder(memory, given=given), len(dictionary)) == dictionary
     text = found.segments + found.notes
-    assert reference.bytes_of(reference.Coder(memory, stored.text), len(text)) == text
+    coder = reference.Coder(memory, stored.text)
+    assert reference.bytes_of(coder, len(text)) == text
+    coder.finish()

@@ -94,12 +94,19 @@ struct coder {
     uint8_t *next, *end;
     uint32_t low, high, given; /* the interval, both ends in it; where the decoder is */
     int decoding, failed;
+    int beyond; /* zeros that were read after the end */
     uint32_t price;
 };
 
+enum { MOST_BEYOND = 4 }; /* more is asked for only if bytes are missing */
+
 static inline uint32_t next_byte(struct coder *coder)
 {
-    return coder->next < coder->end ? *coder->next++ : 0;
+    if (coder->next < coder->end)
+        return *coder->next++;
+    if (coder->beyond++ >= MOST_BEYOND)
+        coder->failed = 1;
+    return 0;
 }
 
 static void start_coder(struct coder *coder, int decoding, uint8_t *bytes, int64_t length)
@@ -144,10 +151,13 @@ static inline int code(struct coder *coder, uint32_t one, int bit)
     return bit;
 }
 
-/* A byte that settles the interval, if zeros, which a decoder reads after the end, do not. */
+/* A byte that settles the interval, if zeros, which a decoder reads after the end, do not. So a
+ * decoder has come to the end, and reads three zeros or four. */
 static void finish_coder(struct coder *coder)
 {
-    if (coder->low)
+    if (coder->decoding)
+        coder->failed |= coder->beyond < MOST_BEYOND - 1;
+    else if (coder->low)
         put_byte_of(coder, (coder->low >> 24) + 1);
 }
 

@@ -483,19 +483,19 @@ static void code_row(
 
 static int64_t finished(struct mixing *mixing, const uint8_t *bytes)
 {
-    if (!mixing->coder.decoding)
-        finish_coder(&mixing->coder);
+    finish_coder(&mixing->coder);
     if (mixing->coder.failed)
         return -1;
     return mixing->coder.decoding ? 0 : mixing->coder.next - bytes;
 }
 
-/* Code the rows of units from `from` up to `to`, all of one plane before the next. `shapes` are of
- * each plane: first block, blocks a row, h, v. `prices`, if it is not NULL, gets what each block
- * took, in units of 2^-10 bits. Returns the number of bytes when encoding, 0 when decoding; -1 if
- * there is no room for them, -2 if there is no memory. */
+/* Code the rows of units from `from` up to `to`, all of one plane before the next; planes before
+ * the `first` one are known, and not coded. `shapes` are of each plane: first block, blocks a row,
+ * h, v. `prices`, if it is not NULL, gets what each block took, in units of 2^-10 bits. Returns the
+ * number of bytes when encoding, 0 when decoding; -1 if there is no room for them, or they are not
+ * what an encoder makes, -2 if there is no memory. */
 EXPORT int64_t model_blocks(int32_t *memory, int decoding, int16_t *blocks, const int32_t *shapes,
-    int count, const int32_t *steps, int from, int to, uint8_t *bytes, int64_t length,
+    int count, int first, const int32_t *steps, int from, int to, uint8_t *bytes, int64_t length,
     uint32_t *prices)
 {
     struct picture picture = {.count = count, .blocks = blocks, .prices = prices};
@@ -516,7 +516,7 @@ EXPORT int64_t model_blocks(int32_t *memory, int decoding, int16_t *blocks, cons
     }
     mixing->memory = (struct memory *)memory;
     start_coder(&mixing->coder, decoding, bytes, length);
-    for (int i = 0; i < count; i++) {
+    for (int i = first; i < count; i++) {
         int v = picture.planes[i].v;
         for (int row = from * v; row < to * v && !mixing->coder.failed; row++)
             code_row(mixing, &picture, i, row, row == from * v);

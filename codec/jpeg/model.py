@@ -8,8 +8,9 @@ so that threads can share the work.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from decimal import Decimal
 from functools import cache
 from itertools import pairwise
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from pixelzip.codec import native
 from pixelzip.codec.bits import LOGIT
+from pixelzip.codec.errors import FormatError
 from pixelzip.codec.jpeg import prior
 from pixelzip.codec.jpeg.headers import Frame
 from pixelzip.codec.jpeg.prior import Prior
@@ -53,7 +55,8 @@ def library() -> ctypes.CDLL | None:
     found.memory_fresh.argtypes = [numbers]
     found.model_blocks.restype = found.model_bytes.restype = size
     found.model_blocks.argtypes = [
-        *(numbers, number, blocks, numbers, number, numbers, number, number, octets, size, prices),
+        *(numbers, number, blocks, numbers, number, number, numbers, number, number),
+        *(octets, size, prices),
     ]
     found.model_bytes.argtypes = [numbers, number, octets, size, octets, size]
     found.model_tables(*_tables())
@@ -72,14 +75,17 @@ def _tables() -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
 
 
 def encode_blocks(
-    frame: Frame, steps: Steps, blocks: Blocks, room: int, threads: int
+    frame: Frame, steps: Steps, blocks: Blocks, room: int, threads: int, first: int = 0
 ) -> list[bytes]:
-    """The bytes of all bands. Raises NoRoomError if one of them takes more than ``room`` bytes."""
+    """The bytes of all bands. Raises NoRoomError if one of them takes more than ``room`` bytes.
+
+    Components before the ``first`` one are not coded: a decoder knows them, too.
+    """
     count = max(1, min(MAX_BANDS, frame.units_down, frame.blocks // BAND))
 
     def band(rows: tuple[int, int]) -> bytes:
         out = np.empty(room, np.uint8)
-        length = _blocks(False, frame, steps, blocks, rows, out, None)
+        length = _blocks(False, frame, steps, blocks, rows, out, None, first=first)
         return out[:length].tobytes()
 
     with ThreadPoolExecutor(threads) as pool:
@@ -87,16 +93,25 @@ def encode_blocks(
 
 
 def decode_blocks(
-    frame: Frame, steps: Steps, data: Sequence[bytes], threads: int
+    frame: Frame, steps: Steps, data: Sequence[bytes], threads: int, known: Blocks | None = None
 ) -> tuple[Blocks, NDArray[np.uint32]]:
-    """The coefficients of the bands, and what each block of them took, in units of 2^-10 bits."""
+    """The coefficients of the bands, and what each block of them took, in units of 2^-10 bits.
+
+    ``known`` are those of the components before the first one that was coded. Raises FormatError
+    for bands that no encoder makes.
+    """
     blocks = np.zeros((frame.blocks, 64), np.int16)
     prices = np.zeros(frame.blocks, np.uint32)
+    first = 0
+    if known is not None:
+        blocks[: len(known)] = known
+        first = [component.first for component in frame.components].index(len(known))
 
     def band(rows: tuple[int, int], stored: bytes) -> None:
-        _blocks(True, frame, steps, blocks, rows, np.frombuffer(stored, np.uint8).copy(), prices)
+        coded = np.frombuffer(stored, np.uint8).copy()
+        _blocks(True, frame, steps, blocks, rows, coded, prices, first=first)
 
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads) as pool, _damage():
         list(pool.map(band, pairwise(_cuts(frame, len(data))), data))
     return blocks, prices
 
@@ -107,10 +122,11 @@ def encode_bytes(text: bytes) -> bytes:
 
 
 def decode_bytes(data: bytes, count: int) -> bytes:
-    """Back from `encode_bytes`."""
+    """Back from `encode_bytes`. Raises FormatError for what it never makes."""
     text = np.zeros(count, np.uint8)
     memory, coded = _after_dictionary().copy(), np.frombuffer(data, np.uint8).copy()
-    _checked(_library().model_bytes(memory, True, text, count, coded, len(coded)))
+    with _damage():
+        _checked(_library().model_bytes(memory, True, text, count, coded, len(coded)))
     return text.tobytes()
 
 
@@ -171,12 +187,13 @@ def _blocks(
     coded: NDArray[np.uint8],
     prices: NDArray[np.uint32] | None,
     memory: Memory | None = None,
+    first: int = 0,
 ) -> int:
     memory = _prior().memory.copy() if memory is None else memory
     shapes = np.array([(c.first, c.stride, c.h, c.v) for c in frame.components], np.int32)
     return _checked(
         _library().model_blocks(
-            *(memory, decoding, blocks, shapes, len(shapes), steps, *rows),
+            *(memory, decoding, blocks, shapes, len(shapes), first, steps, *rows),
             *(coded, len(coded), prices),
         )
     )
@@ -195,6 +212,15 @@ def _checked(length: int) -> int:
     if length == -1:
         raise NoRoomError
     return length
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """What decoding runs into where bytes are missing or left over."""
+    try:
+        yield
+    except NoRoomError:
+        raise FormatError("the file is damaged: its coefficients are impossible") from None
 
 
 def _library() -> ctypes.CDLL:

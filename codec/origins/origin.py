@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixelzip.codec.picture import Box, Plane, PlaneLayout
+
+if TYPE_CHECKING:
+    from pixelzip.codec.origins.blocks import Blocks
 
 Samples = NDArray[Any]
 """(height, width, channels) uint8; uint16 where an origin is one of 16-bit samples."""
@@ -21,6 +24,8 @@ class Found:
 
     parameters: bytes
     planes: tuple[Plane, ...]
+    blocks: tuple[Blocks | None, ...] = ()
+    """Of each plane the coefficients that it was computed from in turn, if some were found."""
 
 
 _STRIP = 1 << 19
