@@ -115,9 +115,9 @@ def coding() -> ctypes.CDLL | None:
             octets, octets, size, size, size, array(np.int16), ctypes.c_int32, indices,
         ]),
         ("blocks_histogram", size, [octets, octets, size, size, size, size, floats]),
-        ("blocks_solve", None, [
-            octets, octets, size, size, sets, size, size, size, number, number, indices, size,
-            array(np.int16), octets,
+        ("blocks_solve", number, [
+            octets, octets, size, size, sets, size, size, size, number, number, *[doubles] * 3,
+            indices, size, array(np.int16), octets,
         ]),
         ("filters_apply", None, [octets, size, size, size, octets, octets]),
         ("filters_choose", None, [octets, size, size, size, octets]),

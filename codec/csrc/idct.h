@@ -65,12 +65,6 @@ static void idct(const int16_t *coefficients, int32_t *samples)
     }
 }
 
-static uint8_t sample_of(int32_t sum)
-{
-    int32_t sample = ((sum + (1 << (LAST_SHIFT - 1))) >> LAST_SHIFT) + 128;
-    return (uint8_t)(sample < 0 ? 0 : sample > 255 ? 255 : sample);
-}
-
 /* Quantised coefficients -> samples as `idct`; by columns or, `transposed`, by rows first. */
 static void inverse(
     const int16_t *coefficients, const uint16_t *steps, int transposed, int32_t *samples)

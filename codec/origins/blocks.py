@@ -148,27 +148,47 @@ def find(plane: Bytes, known: Mask) -> Blocks | None:
     steps = _steps(library, plane, sure, *grid)
     rows, columns = size(plane.shape, *grid)
 
-    def solve(numbers: NDArray[np.int64], transposed: bool, effort: int) -> tuple[Any, Any]:
-        coefficients = np.zeros((len(numbers), 64), np.int16)
-        wrong = np.zeros(len(numbers), np.uint8)
-        library.blocks_solve(
+    def solve(numbers: NDArray[np.int64], transposed: bool, effort: int, *prior: Any) -> Any:
+        if not library.blocks_solve(
             *(plane, sure, *plane.shape, steps, columns, *grid, transposed, effort),
+            *(prior or (None, None, None)),
             *(numbers, len(numbers), coefficients, wrong),
-        )
-        return coefficients, wrong
+        ):
+            raise MemoryError("there is not enough memory to look for an origin")
+        return wrong[numbers]
 
+    coefficients = np.zeros((rows * columns, 64), np.int16)
+    wrong = np.zeros(rows * columns, np.uint8)
     inner = np.arange(rows * columns).reshape(rows, columns)[1:-1, 1:-1].ravel()
     if len(inner) < _FEWEST:
         return None
     some = inner[np.arange(min(_TRIED, len(inner))) * _STRIDE % len(inner)]
-    fits = [(solve(some, turned, _QUICK)[1] == 0).mean() for turned in (False, True)]
+    fits = [(solve(some, turned, _QUICK) == 0).mean() for turned in (False, True)]
     if max(fits) < _LEAST:
         return None
     transposed = bool(fits[1] > fits[0])
-    coefficients, wrong = solve(np.arange(rows * columns), transposed, _EFFORT)
+    solve(np.arange(rows * columns), transposed, _EFFORT)
+    prior = _prior(coefficients[wrong == 0])
+    solve(np.flatnonzero(wrong), transposed, _EFFORT, *prior)
     if (wrong == 0).mean() < _LEAST:
         return None
     return Blocks(steps, coefficients.reshape(rows, columns, 64), *grid, transposed)
+
+
+def _prior(coefficients: NDArray[np.int16]) -> tuple[NDArray[np.float64], ...]:
+    """What a size of each frequency's coefficients costs, (64, 64), and more for each beyond.
+
+    Costs are negative logarithms of probabilities, from coefficients (n, 64).
+    """
+    sizes = np.abs(coefficients.astype(np.int64))
+    mean = sizes.mean(0) + 0.02
+    slopes = np.log1p(1 / mean)
+    capped = np.minimum(sizes, 63) + 64 * np.arange(64)
+    counts = np.bincount(capped.ravel(), minlength=4096).reshape(64, 64)
+    smooth = np.exp(-slopes[:, None] * np.arange(64)) / (1 + mean[:, None])
+    probability = (counts + 20 * smooth) / (len(sizes) + 20)
+    probability[:, 1:] /= 2  # the sign
+    return -np.log(probability), slopes, (sizes**2).mean(0) + 0.05
 
 
 def _grid(library: Any, plane: Bytes, known: Bytes) -> tuple[int, int] | None:
@@ -241,9 +261,7 @@ def _log_gains(levels: int, steps: int) -> NDArray[np.float64]:
     return gains
 
 
-def _samples(
-    coefficients: NDArray[np.int16], steps: NDArray[np.uint16], transposed: bool
-) -> Bytes:
+def _samples(coefficients: NDArray[np.int16], steps: NDArray[np.uint16], transposed: bool) -> Bytes:
     """(n, 64) quantised coefficients -> (n, 8, 8) samples."""
     dequantised = _saturated(coefficients.astype(np.int64) * steps).reshape(-1, 8, 8)
     if transposed:
