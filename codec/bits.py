@@ -6,15 +6,14 @@ loops (`pixelzip.codec.loops.bits` has the same). The same function encodes and 
 both give back the bit; when decoding, the bit that is passed in is not looked at::
 
     @kernel
-    def model(coder, words, mask):
-        contexts = fresh(2)
+    def model(coder, words, contexts, mask):
         previous = 0
         for i in range(len(mask)):
             previous = code_bit(coder, words, contexts, previous, 255, mask[i])
             mask[i] = previous
 
-    data = encode(lambda coder, words: model(coder, words, mask))
-    model(*decoder(data), mask)
+    data = encode(lambda coder, words: model(coder, words, fresh(2), mask))
+    model(*decoder(data), fresh(2), mask)
 
 Everything is integer arithmetic, so every machine finds the same probabilities. Probabilities are
 those of a one. A decoder reads zeros beyond the end of its data, and is never at a loss: any data

@@ -104,44 +104,32 @@ def high_table(
     parameters: NDArray[np.int32], allowed: Allowed | None = None
 ) -> NDArray[np.float32]:
     """Parameters -> (n, 18) frequencies less one of the high nibbles and the guards."""
-    if allowed is not None:
-        return _masked_table(parameters, allowed, None)
-    out = np.empty((len(parameters), SYMBOLS), np.float32)
-    library = native.coding()
-    if library is not None:
-        _library_tables(library, parameters, None, out)
-    elif parameters.ndim == 3:
-        _loops().mixture_high_table(parameters, out)
-    else:
-        _loops().softmax_table(parameters, np.zeros(len(parameters), np.int32), 16, out)
-    return out
+    return _table(parameters, None) if allowed is None else _masked_table(parameters, allowed, None)
 
 
 def low_table(
     parameters: NDArray[np.int32], high: NDArray[np.int32], allowed: Allowed | None = None
 ) -> NDArray[np.float32]:
     """The same of the low nibbles, given the high ones (n,)."""
-    if allowed is not None:
-        return _masked_table(parameters, allowed, high)
-    out = np.empty((len(parameters), SYMBOLS), np.float32)
-    library = native.coding()
-    if library is not None:
-        _library_tables(library, parameters, np.ascontiguousarray(high, np.int32), out)
-    elif parameters.ndim == 3:
-        _loops().mixture_low_table(parameters, high, out)
+    return _table(parameters, high) if allowed is None else _masked_table(parameters, allowed, high)
+
+
+def _table(parameters: NDArray[np.int32], high: NDArray[np.int32] | None) -> NDArray[np.float32]:
+    n, mixture, library = len(parameters), parameters.ndim == 3, native.coding()
+    out = np.empty((n, SYMBOLS), np.float32)
+    parameters = np.ascontiguousarray(parameters, np.int32)
+    high = None if high is None else np.ascontiguousarray(high, np.int32)
+    if library is not None and mixture:
+        library.mixture_tables(parameters, n, parameters.shape[2], high, out)
+    elif library is not None:
+        library.softmax_tables(parameters, n, high, out)
+    elif mixture:
+        _loops().mixture_table(parameters, np.full(n, -1, np.int32) if high is None else high, out)
+    elif high is None:
+        _loops().softmax_table(parameters, np.zeros(n, np.int32), 16, out)
     else:
         _loops().softmax_table(parameters, 16 * high, 1, out)
     return out
-
-
-def _library_tables(
-    library: Any, parameters: NDArray[np.int32], high: NDArray[np.int32] | None, out: Any
-) -> None:
-    parameters = np.ascontiguousarray(parameters, np.int32)
-    if parameters.ndim == 3:
-        library.mixture_tables(parameters, len(out), parameters.shape[2], high, out)
-    else:
-        library.softmax_tables(parameters, len(out), high, out)
 
 
 def _masked_table(

@@ -96,7 +96,6 @@ class Decoder:
             raise FormatError("the compressed data is damaged")
         return nibbles
 
-
     def finish(self) -> None:
         """Raise FormatError unless the payload is what the encoder makes of what was read."""
         check_finished(self.payload, self.state)
@@ -108,9 +107,8 @@ def start(payload: bytes) -> NDArray[np.uint64]:
     if library is not None:
         library.decoder_start(payload, len(payload), state)
     else:
-        from pixelzip.codec.loops import frequencies as loops
-
-        loops.decoder_start(np.frombuffer(payload, np.uint8), state)
+        head = payload[:_STATE_BYTES].ljust(_STATE_BYTES, b"\0")
+        state[:] = int.from_bytes(head, "big"), 2**64 - 1, _STATE_BYTES
     return state
 
 

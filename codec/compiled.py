@@ -1,4 +1,10 @@
-"""Compiling with numba, whose cache is a help and no condition: without it each start compiles."""
+"""Compiling with numba, whose cache is a help and no condition: without it each start compiles.
+
+Somebody waits for what is compiled, so there should be little of it. `kernel` is for functions that
+Python calls, `part` for those that only kernels call. Arrays are best made and filled outside, as
+numba compiles some twenty functions for a `np.full`, and more for the message of an assignment
+whose shapes differ.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +14,7 @@ from typing import Any
 
 import numba
 from numba.core.caching import FunctionCache
+from numba.core.types import unliteral
 
 from pixelzip.codec.errors import UncachedWarning
 
@@ -38,6 +45,19 @@ def kernel(function: Callable[..., Any]) -> Any:
         compiled._cache.enable()
     except (RuntimeError, OSError) as error:  # there is no folder for it
         _warn(error)
+    return compiled
+
+
+def part(function: Callable[..., Any]) -> Any:
+    """The function compiled into the kernels that call it, with no way in from Python."""
+    options: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    compiled: Any = numba.njit(nogil=True, **options)(function)
+    template = compiled.get_call_template
+
+    def of_plain_types(args: Any, kws: Any) -> Any:
+        return template([unliteral(kind) for kind in args], kws)  # type: ignore[no-untyped-call]
+
+    compiled.get_call_template = of_plain_types  # else it is compiled again for each constant
     return compiled
 
 

@@ -23,20 +23,25 @@ def fixed(coder, words, ones, message):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def adaptive(coder, words, order, limit, mixed, message):  # type: ignore[no-untyped-def]
-    """Bits in the context of the bit before, and mixed with that of the ``order`` bits before."""
-    contexts = loops.fresh(2 + (1 << order))
-    weights = loops.mixer(1, 2)
-    chosen = np.zeros(2, np.int64)
+def _adaptive(coder, words, contexts, weights, chosen, order, limit, mixed, message):  # type: ignore[no-untyped-def]
     before = 0
     for i in range(len(message)):
         chosen[0], chosen[1] = before & 1, 2 + before
         if mixed:
-            bit = loops.code_mixed(coder, words, contexts, chosen, limit, weights[0], message[i])
+            bit = loops.code_mixed(coder, words, contexts, chosen, limit, weights, message[i])
         else:
             bit = loops.code_bit(coder, words, contexts, chosen[1], limit, message[i])
         message[i] = bit
         before = (2 * before + bit) & ((1 << order) - 1)
+
+
+def adaptive(  # type: ignore[no-untyped-def]
+    coder, words, order: int, limit: int, mixed: bool, message: NDArray[np.int64]
+) -> None:
+    """Bits in the context of the bit before, and mixed with that of the ``order`` bits before."""
+    contexts, weights = loops.fresh(2 + (1 << order)), loops.mixer(1, 2)[0]
+    chosen = np.zeros(2, np.int64)
+    _adaptive(coder, words, contexts, weights, chosen, order, limit, mixed, message)
 
 
 def encoded(message: NDArray[np.int64], order: int, limit: int, mixed: bool) -> bytes:

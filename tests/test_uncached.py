@@ -1,12 +1,16 @@
-"""numba's loops, which stand in for C, work where their cache cannot be written, and say so."""
+"""numba's loops, which stand in for C: little to compile, and a cache that may fail."""
 
 from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from numba.core.caching import FunctionCache
 
 from pixelzip.codec import compiled
@@ -43,3 +47,35 @@ def test_no_folder_for_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.warns(UncachedWarning, match="no folder can be written"):
         function = compiled.kernel(plus)
     assert function(2, 3) == 5
+
+
+COUNTS = """
+import sys
+from collections import Counter
+from numba.core import event
+from pixelzip.cli import main
+sys.argv[0] = "pixelzip"
+with event.install_recorder("numba:compile") as recorder:
+    try:
+        main()
+    finally:
+        ends = [e.data["dispatcher"].py_func for _, e in recorder.buffer if e.is_end]
+        names = Counter(f"{f.__module__}.{f.__qualname__}" for f in ends)
+        ours = {name for name in names if name.startswith("pixelzip.")}
+        print(len(ours), len(ends), [name for name in ours if names[name] > 1])
+"""
+
+
+def test_first_use_compiles_little(tmp_path: Path) -> None:
+    """No function twice, and hardly any of numba's own, as each takes 20 to 500 ms."""
+    run = subprocess.run(
+        [sys.executable, "-c", COUNTS, "decompress", str(ROOT / "tests/golden/photocd.pxz"),
+         "-o", str(tmp_path / "out.png")],
+        env=dict(os.environ, NUMBA_CACHE_DIR=str(tmp_path / "cache"), PIXELZIP_ISA="none"),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    ours, every, *twice = run.stdout.splitlines()[-1].split(maxsplit=2)
+    assert twice == ["[]"]
+    assert 10 < int(ours) < 45
+    assert int(every) < int(ours) + 15

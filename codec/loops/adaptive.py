@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelzip.codec.compiled import kernel
+from pixelzip.codec.compiled import kernel, part
 from pixelzip.codec.loops.frequencies import UNIT_BITS, decoder_decode, sigmoid, weights
 from pixelzip.codec.tables import (
     INVERSE_SCALE,
@@ -57,11 +57,60 @@ class State(NamedTuple):
     filters: NDArray[np.float32]
     since: NDArray[np.int64]
     weights: NDArray[np.int32]
+    spare: Spare
+
+
+class Spare(NamedTuple):
+    """Room for what is computed of a sub-pixel, made once."""
+
+    features: NDArray[np.float32]
+    x: NDArray[np.float32]
+    near: NDArray[np.float32]
+    matrix: NDArray[np.float32]
+    vector: NDArray[np.float32]
+    solved: NDArray[np.float32]
+    predicted: NDArray[np.int64]
+    scales: NDArray[np.int64]
+    bottom: NDArray[np.int64]
+    middle: NDArray[np.int64]
+    top: NDArray[np.int64]
+    inputs: NDArray[np.int64]
+    chosen: NDArray[np.int64]
+    chances: NDArray[np.int64]
+    contexts: NDArray[np.int64]
+    one: NDArray[np.int64]
+    point: NDArray[np.int64]
+    slope: NDArray[np.int64]
+    table: NDArray[np.float32]
+    read: NDArray[np.int32]
 
 
 def fresh(height: int, width: int, channels: int) -> State:
     """Of a tile of which nothing is known yet."""
     both = channels, _RECURSIVE
+    spare = Spare(
+        features=np.zeros(_FEATURES, np.float32),
+        x=np.zeros(_FEATURES, np.float32),
+        near=np.zeros(_FEATURES, np.float32),
+        matrix=np.zeros((_FEATURES, _FEATURES), np.float32),
+        vector=np.zeros(_FEATURES, np.float32),
+        solved=np.zeros(_FEATURES, np.float32),
+        predicted=np.zeros(_FILTERS, np.int64),
+        scales=np.zeros(_FILTERS, np.int64),
+        bottom=np.zeros(_EXPERTS, np.int64),
+        middle=np.zeros(_EXPERTS, np.int64),
+        top=np.zeros(_EXPERTS, np.int64),
+        inputs=np.zeros(_INPUTS, np.int64),
+        chosen=np.zeros(_SETS, np.int64),
+        chances=np.zeros(_SETS, np.int64),
+        contexts=np.zeros(3, np.int64),
+        one=np.array([1 << 14]),
+        point=np.zeros(1, np.int64),
+        slope=np.zeros(1, np.int64),
+        table=np.zeros((1, 4), np.float32),
+        read=np.zeros(1, np.int32),
+    )
+    spare.inputs[-1] = 19661
     state = State(
         width,
         np.full((height + _ABOVE, width + 2 * _BESIDE, channels), 128, np.uint8),
@@ -73,6 +122,7 @@ def fresh(height: int, width: int, channels: int) -> State:
         np.zeros((*both, _FEATURES), np.float32),
         np.zeros(both, np.int64),
         np.full((channels, _STARTS[-1], _INPUTS), _OTHER_WEIGHT, np.int32),
+        spare,
     )
     state.weights[..., 0], state.weights[..., -1] = _OWN_WEIGHT, 0
     for channel in range(channels):
@@ -81,23 +131,25 @@ def fresh(height: int, width: int, channels: int) -> State:
     return state
 
 
-@kernel
+@part
 def _put(state, row, column, channel, value):  # type: ignore[no-untyped-def]
     """A sample gets known, and with it those outside of the tile that it stands for."""
     samples, width = state.samples, state.width
     r, c = row + _ABOVE, column + _BESIDE
     samples[r, c, channel] = value
     if column == 0 and r + 1 < samples.shape[0]:
-        samples[r + 1, :_BESIDE, channel] = value
+        for beside in range(_BESIDE):
+            samples[r + 1, beside, channel] = value
     if column == width - 1:
-        samples[r, c + 1 :, channel] = value
+        for beside in range(c + 1, samples.shape[1]):
+            samples[r, beside, channel] = value
     if row == 0:
         for up in range(1, _ABOVE + 1):
             if column + up + 2 < width + _BESIDE:
                 samples[r - up, c + up + 2, channel] = value
 
 
-@kernel
+@part
 def _find_features(state, row, column, channel, out):  # type: ignore[no-untyped-def]
     samples, channels = state.samples, state.samples.shape[2]
     r, c, count = row + _ABOVE, column + _BESIDE, 0
@@ -113,11 +165,12 @@ def _find_features(state, row, column, channel, out):  # type: ignore[no-untyped
         for i in range(_OTHER):
             out[count] = samples[r + _NEAR[i, 0], c + _NEAR[i, 1], other]
             count += 1
-    out[count:] = 0
+    for i in range(count, len(out)):
+        out[i] = 0
     return count
 
 
-@kernel
+@part
 def _solve(n, a, b, w):  # type: ignore[no-untyped-def]
     """Solve the symmetric a w = b of n unknowns; only the upper triangle of a counts."""
     for j in range(n):
@@ -134,7 +187,7 @@ def _solve(n, a, b, w):  # type: ignore[no-untyped-def]
             b[m] -= a[m, i] * w[i]
 
 
-@kernel
+@part
 def _filtered(n, w, x):  # type: ignore[no-untyped-def]
     total = _ZERO
     for i in range(n):
@@ -142,14 +195,14 @@ def _filtered(n, w, x):  # type: ignore[no-untyped-def]
     return total
 
 
-@kernel
+@part
 def _rounded(prediction):  # type: ignore[no-untyped-def]
     if not prediction >= _ZERO:
         return 0
     return np.int64(min(prediction, _BYTE) * _UNITS + _HALF)
 
 
-@kernel
+@part
 def _learn_recursive(state, channel, i, n, x, target):  # type: ignore[no-untyped-def]
     a, b = state.products[channel, i], state.targets[channel, i]
     keep = _KEEP[i]
@@ -164,18 +217,23 @@ def _learn_recursive(state, channel, i, n, x, target):  # type: ignore[no-untype
     state.since[channel, i] += 1
     if state.since[channel, i] == _SOLVE_EVERY:
         state.since[channel, i] = 0
-        a, b = a.copy(), b.copy()
+        matrix, vector = state.spare.matrix, state.spare.vector
         for q in range(n):
-            a[q, q] += _HALF
-        b[n - 1] += _HALF
-        _solve(n, a, b, state.filters[channel, i])
+            for m in range(q, n):
+                matrix[q, m] = a[q, m]
+            matrix[q, q] += _HALF
+            vector[q] = b[q]
+        vector[n - 1] += _HALF
+        _solve(n, matrix, vector, state.filters[channel, i])
 
 
-@kernel
+@part
 def _predict_locally(state, row, column, channel, n, here, base):  # type: ignore[no-untyped-def]
-    a = np.zeros((_FEATURES, _FEATURES), np.float32)
-    b, w = np.zeros(_FEATURES, np.float32), np.zeros(_FEATURES, np.float32)
-    x = np.zeros(_FEATURES, np.float32)
+    a, b, w, x = state.spare.matrix, state.spare.vector, state.spare.solved, state.spare.near
+    for q in range(n):
+        for m in range(q, n):
+            a[q, m] = _ZERO
+        b[q] = _ZERO
     total = _ZERO
     for up in range(_RADIUS, -1, -1):
         for right in range(-_RADIUS, _LAST[up] + 1):
@@ -208,32 +266,33 @@ def _predict_locally(state, row, column, channel, n, here, base):  # type: ignor
     return base + _filtered(n, w, x)
 
 
-@kernel
+@part
 def _ln(x, ln):  # type: ignore[no-untyped-def]
     """2^16 ln(x), for x >= 1."""
-    digits = 0
-    for step in (32, 16, 8, 4, 2, 1):
+    digits, step = 0, 32
+    while step:
         if x >> (digits + step):
             digits += step
+        step >>= 1
     y = (x >> (digits - 22) if digits >= 22 else x << (22 - digits)) - (1 << 22)
     at = y >> 12
     more = ((ln[at + 1] - ln[at]) * (y & 4095)) >> 12 if y & 4095 else 0
     return digits * _LN_2 + ln[at] + more
 
 
-@kernel
+@part
 def _clamp(x, lowest, highest):  # type: ignore[no-untyped-def]
     return min(max(x, lowest), highest)
 
 
-@kernel
+@part
 def _note(state, row, column, channel, which):  # type: ignore[no-untyped-def]
     if row < 0 or column < 0 or column >= state.width:
         return np.int64(0)
     return np.int64(state.notes[row, column % _NOTED, channel, which])
 
 
-@kernel
+@part
 def _scale(state, r, c, k, i):  # type: ignore[no-untyped-def]
     """How wide a filter's logistic is, from the errors that it made nearby."""
     near = 4 * (_note(state, r, c - 1, k, i) + _note(state, r - 1, c, k, i))
@@ -245,12 +304,17 @@ def _scale(state, r, c, k, i):  # type: ignore[no-untyped-def]
     return scale
 
 
-@kernel
+@part
+def _near(state, r, c, k, which):  # type: ignore[no-untyped-def]
+    near = 2 * (_note(state, r, c - 1, k, which) + _note(state, r - 1, c, k, which))
+    return near + _note(state, r - 1, c - 1, k, which) + _note(state, r - 1, c + 1, k, which)
+
+
+@part
 def _look_around(state, r, c, k, mean, spread, predicted, ln, contexts):  # type: ignore[no-untyped-def]
     missed = promised = np.int64(16)
-    for row, column, factor in ((r, c - 1, 2), (r - 1, c, 2), (r - 1, c - 1, 1), (r - 1, c + 1, 1)):
-        missed += factor * _note(state, row, column, k, _MISSED)
-        promised += factor * _note(state, row, column, k, _WIDE)
+    missed += _near(state, r, c, k, _MISSED)
+    promised += _near(state, r, c, k, _WIDE)
     far = 0
     if k > 0:
         before, wide = _note(state, r, c, k - 1, _MISSED), _note(state, r, c, k - 1, _WIDE)
@@ -265,7 +329,7 @@ def _look_around(state, r, c, k, mean, spread, predicted, ln, contexts):  # type
     contexts[2] = dispute + (_DISPUTES // 2 if apart < 0 else 0)
 
 
-@kernel
+@part
 def _cdf(edge, weight, mean, inverse):  # type: ignore[no-untyped-def]
     """C at an edge from 1 to 255."""
     total = np.int64(0)
@@ -284,15 +348,13 @@ def code(  # type: ignore[no-untyped-def]
     starts = _STARTS
     weight, mean = np.empty(components, np.int64), np.empty(components, np.int64)
     inverse, moved = np.empty(components, np.int64), np.empty(components, np.int64)
-    one, point, slope = np.array([1 << 14]), np.empty(1, np.int64), np.empty(1, np.int64)
-    features, x = np.zeros(_FEATURES, np.float32), np.zeros(_FEATURES, np.float32)
-    predicted, scales = np.empty(_FILTERS, np.int64), np.empty(_FILTERS, np.int64)
-    bottom, middle = np.empty(_EXPERTS, np.int64), np.empty(_EXPERTS, np.int64)
-    top, inputs = np.empty(_EXPERTS, np.int64), np.empty(_INPUTS, np.int64)
-    chosen, chances = np.empty(_SETS, np.int64), np.empty(_SETS, np.int64)
-    contexts, table = np.empty(3, np.int64), np.empty((1, 4), np.float32)
-    read = np.empty(1, np.int32)
-    inputs[_INPUTS - 1] = 19661
+    spare = state.spare
+    features, x = spare.features, spare.x
+    predicted, scales, contexts = spare.predicted, spare.scales, spare.contexts
+    bottom, middle, top = spare.bottom, spare.middle, spare.top
+    inputs, chosen, chances = spare.inputs, spare.chosen, spare.chances
+    one, point, slope = spare.one, spare.point, spare.slope
+    table, read = spare.table, spare.read
     sets = state.weights[channel]
     for number in range(len(rows)):
         row, column = np.int64(rows[number]), np.int64(columns[number])
@@ -330,8 +392,8 @@ def code(  # type: ignore[no-untyped-def]
         _look_around(
             state, row, column, channel, centre, spread, predicted[_FILTERS - 1], ln, contexts
         )
-        bottom[:] = 0
-        top[:] = _UNIT
+        for i in range(_EXPERTS):
+            bottom[i], top[i] = 0, _UNIT
         node = 1
         for depth in range(8):
             edge = ((2 * node + 1) << (7 - depth)) & 255
@@ -397,7 +459,8 @@ def code(  # type: ignore[no-untyped-def]
             note[i] = abs(256 * value - predicted[i])
         note[_MISSED] = abs(256 * value - centre)
         note[_WIDE] = spread
-        state.features[row, column % _KEPT, channel] = features
+        for i in range(_FEATURES):
+            state.features[row, column % _KEPT, channel, i] = features[i]
         state.values[row, column % _KEPT, channel] = value
         for i in range(_RECURSIVE):
             _learn_recursive(state, channel, i, n, x, np.float32(value) - base)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pixelzip.codec.bits import LOGIT, PRECISION
-from pixelzip.codec.compiled import kernel
+from pixelzip.codec.bits import LOGIT, PRECISION, Coder, Words
+from pixelzip.codec.compiled import kernel, part
 from pixelzip.codec.tables import SIGMOID
 
 _WIDTH, _LOWER, _DONE, _ENCODING = range(4)  # of a `pixelzip.codec.bits.Coder`
@@ -16,15 +17,15 @@ _WEIGHT_BITS = 16
 _RATE_BITS = 28  # a mixer's weights learn at a rate of 2^(22 + 14 - 16 - 28), 1/256
 _SIGMOID_BITS = 22
 
-@kernel
-def fresh(contexts):  # type: ignore[no-untyped-def]
-    """So many contexts that have seen nothing: (contexts, 2) int64."""
+
+def fresh(contexts: int) -> NDArray[np.int64]:
+    """So many contexts that have seen nothing: (contexts, 2)."""
     out = np.zeros((contexts, 2), np.int64)
-    out[:, 0] = np.int64(1) << (_LEARNT_BITS - 1)
+    out[:, 0] = 1 << (_LEARNT_BITS - 1)
     return out
 
 
-@kernel
+@part
 def learn(contexts, context, limit, bit):  # type: ignore[no-untyped-def]
     """Let a context see a bit."""
     target = np.int64(bit) << _LEARNT_BITS
@@ -34,7 +35,7 @@ def learn(contexts, context, limit, bit):  # type: ignore[no-untyped-def]
         contexts[context, 1] = seen + 1
 
 
-@kernel
+@part
 def code(coder, words, one, bit):  # type: ignore[no-untyped-def]
     """Code a bit that is 1 with a probability of about ``one`` / 2^20; returns it."""
     one = min(max(np.int64(one), 1), (1 << PRECISION) - 1)
@@ -67,7 +68,7 @@ def code(coder, words, one, bit):  # type: ignore[no-untyped-def]
     return np.int64(bit)
 
 
-@kernel
+@part
 def _carry(words, done):  # type: ignore[no-untyped-def]
     """Add one to the words written so far, as one large number."""
     done = min(done, len(words))
@@ -78,7 +79,7 @@ def _carry(words, done):  # type: ignore[no-untyped-def]
             break
 
 
-@kernel
+@part
 def code_bit(coder, words, contexts, context, limit, bit):  # type: ignore[no-untyped-def]
     """Code a bit with what one context believes, and let it see the bit; returns the bit."""
     one = contexts[context, 0] >> (_LEARNT_BITS - PRECISION)
@@ -87,13 +88,12 @@ def code_bit(coder, words, contexts, context, limit, bit):  # type: ignore[no-un
     return bit
 
 
-@kernel
-def mixer(sets, inputs):  # type: ignore[no-untyped-def]
-    """So many sets of weights for so many contexts each, (sets, inputs) int64."""
-    return np.full((sets, inputs), (np.int64(1) << _WEIGHT_BITS) * 3 // (2 * inputs + 1), np.int64)
+def mixer(sets: int, inputs: int) -> NDArray[np.int64]:
+    """So many sets of weights for so many contexts each: (sets, inputs)."""
+    return np.full((sets, inputs), (1 << _WEIGHT_BITS) * 3 // (2 * inputs + 1), np.int64)
 
 
-@kernel
+@part
 def code_mixed(coder, words, contexts, chosen, limit, weights, bit):  # type: ignore[no-untyped-def]
     """Code a bit with what the ``chosen`` contexts believe together; returns the bit.
 
@@ -113,7 +113,7 @@ def code_mixed(coder, words, contexts, chosen, limit, weights, bit):  # type: ig
     return bit
 
 
-@kernel
+@part
 def _sigmoid(logit):  # type: ignore[no-untyped-def]
     """The logistic function of a logit in units of 2^-14, in units of 2^-22."""
     limit = np.int64(16) << _UNIT_BITS
@@ -130,16 +130,18 @@ _HISTORIES = (2, 5, 9, 13)
 """Flags are coded in four contexts together: what this many flags before them were."""
 
 
+def flags(coder: Coder, words: Words, given: NDArray[np.bool_]) -> None:
+    contexts, weights = fresh(1 << (_HISTORIES[-1] + 1)), mixer(1, len(_HISTORIES))[0]
+    _flags(coder, words, given, contexts, weights, np.zeros(len(_HISTORIES), np.int64))
+
+
 @kernel
-def flags(coder, words, given):  # type: ignore[no-untyped-def]
-    contexts = fresh(1 << (_HISTORIES[-1] + 1))
-    weights = mixer(1, len(_HISTORIES))
-    chosen = np.zeros(len(_HISTORIES), np.int64)
+def _flags(coder, words, given, contexts, weights, chosen):  # type: ignore[no-untyped-def]
     before = np.int64(0)
     for i in range(len(given)):
         for k in range(len(_HISTORIES)):
             size = np.int64(1) << _HISTORIES[k]
             chosen[k] = size + (before & (size - 1))
-        bit = code_mixed(coder, words, contexts, chosen, 255, weights[0], np.int64(given[i]))
+        bit = code_mixed(coder, words, contexts, chosen, 255, weights, np.int64(given[i]))
         given[i] = bit != 0
         before = 2 * before + bit & (1 << _HISTORIES[-1]) - 1

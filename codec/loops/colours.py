@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelzip.codec.compiled import kernel
+from pixelzip.codec.bits import Coder, Words
+from pixelzip.codec.compiled import kernel, part
 from pixelzip.codec.loops.bits import code_bit, code_mixed, fresh, mixer
 
 _BLOCK = 8
@@ -34,17 +35,27 @@ _BLOCKS_BEFORE = np.array([(0, 0, -1), (0, -1, 0), (-1, 0, 0), (-1, -1, -1), (-1
                            (-1, 0, 1), (0, -1, 1), (-1, 1, 0), (-1, 1, 1)])  # fmt: skip
 
 
-@kernel
-def code(coder, words, blue, most):  # type: ignore[no-untyped-def]
+def code(coder: Coder, words: Words, blue: NDArray[np.uint16], most: int) -> bool:
     """Encode the set ``blue``, or decode it into zeros. False if it is impossible.
 
     What is decoded has at most ``most`` colours, and so bounds the work.
     """
-    cube = np.zeros(_SIDE * _SIDE * _SIDE, np.uint8)
-    filled = np.zeros((_BLOCKS + 2, _BLOCKS + 2, _BLOCKS + 2), np.uint8)
-    block_contexts = fresh(1 << len(_BLOCKS_BEFORE))
-    contexts = fresh((1 << len(_NEAR)) + (1 << len(_IN_LINE)) + (1 << len(_DIAGONAL)) + 21)
-    weights = mixer(32, 4)
+    found: bool = _code(
+        coder, words, blue, most,
+        cube=np.zeros(_SIDE * _SIDE * _SIDE, np.uint8),
+        filled=np.zeros((_BLOCKS + 2, _BLOCKS + 2, _BLOCKS + 2), np.uint8),
+        block_contexts=fresh(1 << len(_BLOCKS_BEFORE)),
+        contexts=fresh((1 << len(_NEAR)) + (1 << len(_IN_LINE)) + (1 << len(_DIAGONAL)) + 21),
+        weights=mixer(32, 4),
+        chosen=np.zeros(4, np.int64),
+    )  # fmt: skip
+    return found
+
+
+@kernel
+def _code(  # type: ignore[no-untyped-def]
+    coder, words, blue, most, cube, filled, block_contexts, contexts, weights, chosen
+):
     total = 0
     for red in range(_BLOCKS):
         for green in range(_BLOCKS):
@@ -58,14 +69,14 @@ def code(coder, words, blue, most):  # type: ignore[no-untyped-def]
                 there = code_bit(coder, words, block_contexts, near, _LIMIT, there)
                 filled[red + 1, green + 1, blue_block + 1] = there
                 if there:
-                    found = _code_block(coder, words, blue, cube, corner, contexts, weights)
+                    found = _code_block(coder, words, blue, cube, corner, contexts, weights, chosen)
                     total += found
                     if found == 0 or total > most:
                         return False
     return total > 0
 
 
-@kernel
+@part
 def _any(blue, corner):  # type: ignore[no-untyped-def]
     """Whether a block has any colours."""
     red, green, first = corner
@@ -76,11 +87,10 @@ def _any(blue, corner):  # type: ignore[no-untyped-def]
     return np.int64(found != 0)
 
 
-@kernel
-def _code_block(coder, words, blue, cube, corner, contexts, weights):  # type: ignore[no-untyped-def]
+@part
+def _code_block(coder, words, blue, cube, corner, contexts, weights, chosen):  # type: ignore[no-untyped-def]
     """Code the colours of a block that has some; returns how many there are."""
     red, green, first = corner
-    chosen = np.zeros(4, np.int64)
     found = 0
     for r in range(red, red + _BLOCK):
         for g in range(green, green + _BLOCK):
@@ -106,7 +116,7 @@ def _code_block(coder, words, blue, cube, corner, contexts, weights):  # type: i
     return found
 
 
-@kernel
+@part
 def _pattern(cube, at, before):  # type: ignore[no-untyped-def]
     """Which of some colours are there, as a number."""
     pattern = np.int64(0)
@@ -115,7 +125,7 @@ def _pattern(cube, at, before):  # type: ignore[no-untyped-def]
     return pattern
 
 
-@kernel
+@part
 def _number(cube, at, before):  # type: ignore[no-untyped-def]
     """How many of some colours are there."""
     number = np.int64(0)

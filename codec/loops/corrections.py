@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pixelzip.codec.compiled import kernel
+from pixelzip.codec.bits import Coder, Words
+from pixelzip.codec.compiled import kernel, part
 from pixelzip.codec.loops.bits import code_bit, fresh
+
+Pixels = NDArray[np.uint8]
 
 _SAME, _LEFT, _ABOVE, _AGAIN, _RENDERED, _PREDICTED = range(6)
 """A pixel that does not differ, and the five kinds of those that do."""
@@ -24,17 +28,27 @@ _FIELDS = 4
 """Channels that have contexts of their own; those from the fourth on share them."""
 
 
-@kernel
-def code(coder, words, rendered, pixels):  # type: ignore[no-untyped-def]
+def code(coder: Coder, words: Words, rendered: Pixels, pixels: Pixels) -> None:
     """Encode ``pixels``, or decode them over what they hold, which is what is rendered."""
     height, width, channels = pixels.shape
-    kinds = np.zeros((height + 2, width + 4), np.uint8)
-    mask_contexts = fresh(2 * (1 << 10) + 2 * _GAPS)
-    kind_contexts = fresh(6 * 6 * 4)
-    size_contexts = fresh(2 * _FIELDS * _STORIES * (_SIZES + 1) * _SIZES)
-    sign_contexts = fresh(2 * _FIELDS * 3)
-    rest_contexts = fresh(2 * _SIZES * _SIZES)
-    again = np.full(channels, 255, np.uint8)
+    _code(
+        coder, words, rendered, pixels,
+        kinds=np.zeros((height + 2, width + 4), np.uint8),
+        again=np.full(channels, 255, np.uint8),
+        mask_contexts=fresh(2 * (1 << 10) + 2 * _GAPS),
+        kind_contexts=fresh(6 * 6 * 4),
+        size_contexts=fresh(2 * _FIELDS * _STORIES * (_SIZES + 1) * _SIZES),
+        sign_contexts=fresh(2 * _FIELDS * 3),
+        rest_contexts=fresh(2 * _SIZES * _SIZES),
+    )  # fmt: skip
+
+
+@kernel
+def _code(  # type: ignore[no-untyped-def]
+    coder, words, rendered, pixels, kinds, again,
+    mask_contexts, kind_contexts, size_contexts, sign_contexts, rest_contexts,
+):  # fmt: skip
+    height, width, channels = pixels.shape
     gap = 0
     for y in range(height):
         for x in range(width):
@@ -55,11 +69,12 @@ def code(coder, words, rendered, pixels):  # type: ignore[no-untyped-def]
             kind = _code_kind(coder, words, kind_contexts, around, kind)
             kinds[y + 2, x + 2] = kind
             if kind == _AGAIN:
-                pixels[y, x] = again
-            elif kind in (_LEFT, _ABOVE):
                 for channel in range(channels):
-                    pixels[y, x, channel] = _beside(pixels, y, x, channel, kind)
-                again[:] = pixels[y, x]
+                    pixels[y, x, channel] = again[channel]
+            elif kind <= _ABOVE:  # or _LEFT
+                for channel in range(channels):
+                    again[channel] = _beside(pixels, y, x, channel, kind)
+                    pixels[y, x, channel] = again[channel]
             else:
                 _code_channels(
                     coder, words, rendered, pixels, y, x, kind,
@@ -67,7 +82,7 @@ def code(coder, words, rendered, pixels):  # type: ignore[no-untyped-def]
                 )  # fmt: skip
 
 
-@kernel
+@part
 def _neighbours(kinds, y, x):  # type: ignore[no-untyped-def]
     """Which of ten pixels around (y, x) differ, as a number. ``kinds`` has a margin of two."""
     near = np.int64(0)
@@ -80,7 +95,7 @@ def _neighbours(kinds, y, x):  # type: ignore[no-untyped-def]
     return near
 
 
-@kernel
+@part
 def _clipped(rendered, y, x):  # type: ignore[no-untyped-def]
     """Whether a channel is as dark or as bright as it can be."""
     for channel in range(rendered.shape[2]):
@@ -89,7 +104,7 @@ def _clipped(rendered, y, x):  # type: ignore[no-untyped-def]
     return 0
 
 
-@kernel
+@part
 def _size(number):  # type: ignore[no-untyped-def]
     """The number of bits of a number, which is at least 0."""
     size = 0
@@ -102,7 +117,7 @@ def _size(number):  # type: ignore[no-untyped-def]
 # Kinds.
 
 
-@kernel
+@part
 def _kind(pixels, rendered, again, y, x):  # type: ignore[no-untyped-def]
     """What to code of a pixel. (Of no meaning when decoding.)"""
     channels = pixels.shape[2]
@@ -138,7 +153,7 @@ def _kind(pixels, rendered, again, y, x):  # type: ignore[no-untyped-def]
     return _PREDICTED if gain > 0 else _RENDERED
 
 
-@kernel
+@part
 def _code_kind(coder, words, contexts, context, kind):  # type: ignore[no-untyped-def]
     """A kind but _SAME: is it _LEFT? If not, _ABOVE? And so on."""
     for tried in range(_LEFT, _PREDICTED):
@@ -147,7 +162,7 @@ def _code_kind(coder, words, contexts, context, kind):  # type: ignore[no-untype
     return _PREDICTED
 
 
-@kernel
+@part
 def _beside(pixels, y, x, channel, kind):  # type: ignore[no-untyped-def]
     """A channel of the pixel to the left or above, 0 outside of the picture."""
     if kind == _LEFT:
@@ -158,7 +173,7 @@ def _beside(pixels, y, x, channel, kind):  # type: ignore[no-untyped-def]
 # Channels, as differences.
 
 
-@kernel
+@part
 def _code_channels(coder, words, rendered, pixels, y, x, kind, sizes, signs, rests):  # type: ignore[no-untyped-def]
     """The channels of a pixel as differences from its rendering, or from what is predicted."""
     predicts = np.int64(kind == _PREDICTED)
@@ -178,7 +193,7 @@ def _code_channels(coder, words, rendered, pixels, y, x, kind, sizes, signs, res
         story = _story(channel, story, before)
 
 
-@kernel
+@part
 def _code_difference(coder, words, sizes, size_context, signs, sign, rests, predicts, wanted):  # type: ignore[no-untyped-def]
     """A difference of -128 to 127: its size in unary, then its sign, then its lower bits."""
     target = _size(abs(wanted))
@@ -198,13 +213,13 @@ def _code_difference(coder, words, sizes, size_context, signs, sign, rests, pred
     return -magnitude if negative else magnitude
 
 
-@kernel
+@part
 def _signed(difference):  # type: ignore[no-untyped-def]
     """Modulo 256, from -128 to 127."""
     return ((np.int64(difference) + 128) & 255) - 128
 
 
-@kernel
+@part
 def _story(channel, story, difference):  # type: ignore[no-untyped-def]
     """What the differences were like up to this channel: 0 of nothing; 1: all zero; else by size.
 
@@ -215,7 +230,7 @@ def _story(channel, story, difference):  # type: ignore[no-untyped-def]
     return 2 + min(_size(abs(difference)), 2)
 
 
-@kernel
+@part
 def _base(pixels, rendered, y, x, channel, kind, before):  # type: ignore[no-untyped-def]
     """What a channel is likely to be, the channel before it being off by ``before``.
 
@@ -229,14 +244,14 @@ def _base(pixels, rendered, y, x, channel, kind, before):  # type: ignore[no-unt
     return min(max(guess + before, 0), 255)
 
 
-@kernel
+@part
 def _activity(pixels, y, x, channel):  # type: ignore[no-untyped-def]
     """How much the pixels around differ: 0 to 9."""
     left, above, corner = _around(pixels, y, x, channel)
     return _size(abs(left - corner) + abs(above - corner))
 
 
-@kernel
+@part
 def _around(pixels, y, x, channel):  # type: ignore[no-untyped-def]
     corner = np.int64(pixels[y - 1, x - 1, channel]) if x > 0 and y > 0 else np.int64(0)
     left = _beside(pixels, y, x, channel, _LEFT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pixelzip.codec.compiled import kernel
+from pixelzip.codec.compiled import kernel, part
 from pixelzip.codec.tables import (
     EXP,
     EXP_RANGE,
@@ -30,7 +30,7 @@ _ARGUMENT_BITS = STEP_BITS + _FRACTION_BITS
 SLOPE = np.append(np.diff(SIGMOID), 0)
 
 
-@kernel
+@part
 def weights(logits, weight):  # type: ignore[no-untyped-def]
     """Softmax in integers; the weights add up to 2^14 exactly."""
     components = logits.shape[0]
@@ -50,12 +50,12 @@ def weights(logits, weight):  # type: ignore[no-untyped-def]
     weight[top] += rest
 
 
-@kernel
+@part
 def _clamp(x, lowest, highest):  # type: ignore[no-untyped-def]
     return min(max(x, lowest), highest)
 
 
-@kernel
+@part
 def _line(edge, step, parameters, k):  # type: ignore[no-untyped-def]
     """The sigmoid's argument at ``edge``, and how much ``step`` more edges add to it.
 
@@ -67,7 +67,7 @@ def _line(edge, step, parameters, k):  # type: ignore[no-untyped-def]
     return (edge * MEAN_UNIT - MEAN_UNIT // 2 - mean) * inverse, step * MEAN_UNIT * inverse
 
 
-@kernel
+@part
 def sigmoid(z):  # type: ignore[no-untyped-def]
     """The logistic function of z / 2^28 in units of 2^-22, on straight lines between steps."""
     limit = np.int64(REACH) << _ARGUMENT_BITS
@@ -77,7 +77,7 @@ def sigmoid(z):  # type: ignore[no-untyped-def]
     return SIGMOID[at] + ((SLOPE[at] * fraction) >> _FRACTION_BITS)
 
 
-@kernel
+@part
 def cdf(edge, weight, parameters):  # type: ignore[no-untyped-def]
     """C(edge) in units of 2^-36, for an edge from 0 to 256."""
     if edge == 0:
@@ -92,7 +92,7 @@ def cdf(edge, weight, parameters):  # type: ignore[no-untyped-def]
     return total
 
 
-@kernel
+@part
 def cdfs(first, step, weight, parameters, out):  # type: ignore[no-untyped-def]
     """C at the sixteen edges first, first + step, ...; the last one is of no meaning."""
     out[:] = 0
@@ -103,13 +103,13 @@ def cdfs(first, step, weight, parameters, out):  # type: ignore[no-untyped-def]
                 out[i] += weight[k] * sigmoid(z + i * stride)
 
 
-@kernel
+@part
 def _high(c):  # type: ignore[no-untyped-def]
     """The cumulative frequency that a CDF value stands for among the high nibbles."""
     return (c * SPREAD) >> UNIT_BITS
 
 
-@kernel
+@part
 def _low(c, bottom, top, nibble):  # type: ignore[no-untyped-def]
     """The same among the low nibbles of a high nibble that spans bottom to top."""
     if top == bottom:
@@ -117,7 +117,7 @@ def _low(c, bottom, top, nibble):  # type: ignore[no-untyped-def]
     return ((c - bottom) * SPREAD) // (top - bottom)
 
 
-@kernel
+@part
 def fill_interval(symbol, start, end, out):  # type: ignore[no-untyped-def]
     """A nibble's interval, from what its two edges stand for: below, the symbol, above."""
     # Below: a guard and one for each lower symbol. The interval itself has its own one.
@@ -128,7 +128,7 @@ def fill_interval(symbol, start, end, out):  # type: ignore[no-untyped-def]
     out[2] = (1 << TOTAL_BITS) - below - frequency - 1
 
 
-@kernel
+@part
 def fill_table(ends, out):  # type: ignore[no-untyped-def]
     """A nibble's table, from what the upper edges of its first 15 symbols stand for."""
     out[0] = 0
@@ -160,27 +160,22 @@ def mixture_intervals(parameters, values, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def mixture_high_table(parameters, out):  # type: ignore[no-untyped-def]
+def mixture_table(parameters, highs, out):  # type: ignore[no-untyped-def]
+    """Of the low nibbles of ``highs`` (n,), or of the high nibbles where that is negative."""
     weight, c = np.empty(parameters.shape[2], np.int64), np.empty(16, np.int64)
     for i in range(parameters.shape[0]):
         weights(parameters[i, 0], weight)
-        cdfs(16, 16, weight, parameters[i], c)
-        for symbol in range(15):
-            c[symbol] = _high(c[symbol])
-        fill_table(c, out[i])
-
-
-@kernel
-def mixture_low_table(parameters, high, out):  # type: ignore[no-untyped-def]
-    weight, c = np.empty(parameters.shape[2], np.int64), np.empty(16, np.int64)
-    for i in range(parameters.shape[0]):
-        weights(parameters[i, 0], weight)
-        edge = 16 * np.int64(high[i])
-        bottom = cdf(edge, weight, parameters[i])
-        top = cdf(edge + 16, weight, parameters[i])
-        cdfs(edge + 1, 1, weight, parameters[i], c)
-        for symbol in range(15):
-            c[symbol] = _low(c[symbol], bottom, top, symbol + 1)
+        high = np.int64(highs[i])
+        if high < 0:
+            cdfs(16, 16, weight, parameters[i], c)
+            for symbol in range(15):
+                c[symbol] = _high(c[symbol])
+        else:
+            bottom = cdf(16 * high, weight, parameters[i])
+            top = cdf(16 * high + 16, weight, parameters[i])
+            cdfs(16 * high + 1, 1, weight, parameters[i], c)
+            for symbol in range(15):
+                c[symbol] = _low(c[symbol], bottom, top, symbol + 1)
         fill_table(c, out[i])
 
 
@@ -188,7 +183,7 @@ def mixture_low_table(parameters, high, out):  # type: ignore[no-untyped-def]
 # nibbles is that of the high ones.
 
 
-@kernel
+@part
 def largest(logits):  # type: ignore[no-untyped-def]
     top = logits[0]
     for value in range(1, 256):
@@ -196,7 +191,7 @@ def largest(logits):  # type: ignore[no-untyped-def]
     return np.int64(top)
 
 
-@kernel
+@part
 def _sums(logits, top, first, step, out):  # type: ignore[no-untyped-def]
     """What C grows by, up to the edges ``first + step``, ``first + 2 * step``, ... of ``out``."""
     total = np.int64(0)
@@ -241,7 +236,7 @@ def softmax_table(logits, first, step, out):  # type: ignore[no-untyped-def]
 # --- The range coder -----------------------------------------------------------------------------
 
 
-@kernel
+@part
 def _next_word(payload, state):  # type: ignore[no-untyped-def]
     word = np.uint64(0)
     for i in range(4):
@@ -250,13 +245,6 @@ def _next_word(payload, state):  # type: ignore[no-untyped-def]
         word = (word << np.uint64(8)) | np.uint64(byte)
     state[2] += np.uint64(4)
     return word
-
-
-@kernel
-def decoder_start(payload, state):  # type: ignore[no-untyped-def]
-    state[1], state[2] = np.uint64(0xFFFFFFFFFFFFFFFF), 0
-    first = _next_word(payload, state)
-    state[0] = (first << np.uint64(32)) | _next_word(payload, state)
 
 
 @kernel

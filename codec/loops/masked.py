@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pixelzip.codec.compiled import kernel
+from pixelzip.codec.compiled import kernel, part
 from pixelzip.codec.loops.frequencies import (
     SPREAD,
     UNIT_BITS,
@@ -22,7 +22,7 @@ from pixelzip.codec.loops.frequencies import (
 from pixelzip.codec.tables import EXP, EXP_RANGE
 
 
-@kernel
+@part
 def _count(word):  # type: ignore[no-untyped-def]
     """The number of ones in sixteen bits."""
     word = np.int64(word)
@@ -32,7 +32,7 @@ def _count(word):  # type: ignore[no-untyped-def]
     return (word & 31) + (word >> 8)
 
 
-@kernel
+@part
 def _settle(mass, allowed, high):  # type: ignore[no-untyped-def]
     """The total of the masses, once there is some where there was none.
 
@@ -48,7 +48,7 @@ def _settle(mass, allowed, high):  # type: ignore[no-untyped-def]
     return mass.sum()
 
 
-@kernel
+@part
 def _members(allowed, high, symbol):  # type: ignore[no-untyped-def]
     """How many allowed values a low nibble of ``high`` has, or a high one if that is negative."""
     if high < 0:
@@ -56,7 +56,7 @@ def _members(allowed, high, symbol):  # type: ignore[no-untyped-def]
     return np.int64(allowed[high]) >> symbol & 1
 
 
-@kernel
+@part
 def _only_symbol(allowed, high, mass):  # type: ignore[no-untyped-def]
     """Whether no more than one symbol has allowed values: then its mass is whatever it is."""
     if high < 0:
@@ -73,7 +73,7 @@ def _only_symbol(allowed, high, mass):  # type: ignore[no-untyped-def]
     return only
 
 
-@kernel
+@part
 def _mixture_high_mass(weight, parameters, allowed, spare, mass):  # type: ignore[no-untyped-def]
     """What C grows by over the allowed values of each high nibble."""
     if _only_symbol(allowed, -1, mass):
@@ -91,7 +91,7 @@ def _mixture_high_mass(weight, parameters, allowed, spare, mass):  # type: ignor
             mass[symbol] = spare.sum()
 
 
-@kernel
+@part
 def _each_mass(weight, parameters, word, high, mass):  # type: ignore[no-untyped-def]
     """What C grows by over each value of a high nibble, if allowed."""
     cdfs(16 * high + 1, 1, weight, parameters, mass)
@@ -101,14 +101,14 @@ def _each_mass(weight, parameters, word, high, mass):  # type: ignore[no-untyped
         before, mass[symbol] = mass[symbol], (mass[symbol] - before) * (word >> symbol & 1)
 
 
-@kernel
+@part
 def _mixture_low_mass(weight, parameters, allowed, high, mass):  # type: ignore[no-untyped-def]
     """The same, whatever it is where only one value is allowed."""
     if not _only_symbol(allowed, high, mass):
         _each_mass(weight, parameters, np.int64(allowed[high]), high, mass)
 
 
-@kernel
+@part
 def _softmax_mass(logits, top, allowed, high, mass):  # type: ignore[no-untyped-def]
     """The same of a softmax: of the low nibbles of ``high``, or of the high ones if negative."""
     if _only_symbol(allowed, high, mass):
@@ -120,7 +120,7 @@ def _softmax_mass(logits, top, allowed, high, mass):  # type: ignore[no-untyped-
             mass[value >> 4 if high < 0 else value & 15] += EXP[np.uint64(below)]
 
 
-@kernel
+@part
 def _share_interval(symbol, mass, total, out):  # type: ignore[no-untyped-def]
     """A nibble's interval, from the masses of all the symbols and their total."""
     below = np.int64(0)
@@ -130,7 +130,7 @@ def _share_interval(symbol, mass, total, out):  # type: ignore[no-untyped-def]
     fill_interval(symbol, start, end, out)
 
 
-@kernel
+@part
 def _share_table(mass, total, out):  # type: ignore[no-untyped-def]
     """A nibble's table, from the masses of all the symbols and their total."""
     below, end = np.int64(0), np.int64(0)

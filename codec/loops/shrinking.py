@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pixelzip.codec.compiled import kernel
+from pixelzip.codec.compiled import kernel, part
+
+Ints = NDArray[np.int32]
 
 _LONGEST = 4  # side of a block of samples
 _WINDOW = 2 * _LONGEST + 2
+_MOST_COST = np.int64(2**63 - 1)
 
 
-@kernel
+@part
 def _is_wrong(excess, known, most, plane, y, x):  # type: ignore[no-untyped-def]
     return known[y, x] and (excess[plane, y, x] < 0 or excess[plane, y, x] > most)
 
 
-@kernel
-def _wrong_pixels(excess, known, most):  # type: ignore[no-untyped-def]
-    count = 0
-    for plane in range(2):
-        for y in range(known.shape[0]):
-            for x in range(known.shape[1]):
-                count += _is_wrong(excess, known, most, plane, y, x)
-    return count
-
-
-@kernel
+@part
 def _weigh(stretch, start, length, count, weights):  # type: ignore[no-untyped-def]
     """Weights of so many samples from ``start`` on in the pixels about them; how many those are."""
     window = length if stretch[0] == 1 else 2 * length + 2
@@ -42,7 +36,7 @@ def _weigh(stretch, start, length, count, weights):  # type: ignore[no-untyped-d
     return window
 
 
-@kernel
+@part
 def _chance(random):  # type: ignore[no-untyped-def]
     """About exponentially distributed, 1.5 in 256ths on average."""
     state = random[0]
@@ -58,13 +52,12 @@ def _chance(random):  # type: ignore[no-untyped-def]
     return 256 * zeros + np.int64(number >> np.uint64(56))
 
 
-@kernel
+@part
 def _improve(  # type: ignore[no-untyped-def]
     samples, excess, known, margin, down, across, most, plane, i, j, moves, rows, columns, noise,
-    random, spare,
+    random, vertical, horizontal, change, moved,
 ):  # fmt: skip
     """Make the best of some moves of a block of samples."""
-    vertical, horizontal, change, moved = spare
     height = _weigh(down, i, rows, samples.shape[1], vertical)
     width = _weigh(across, j, columns, samples.shape[2], horizontal)
     top = margin + down[0] * i - (1 if down[0] > 1 else 0)
@@ -74,7 +67,7 @@ def _improve(  # type: ignore[no-untyped-def]
         for r in range(height):
             for c in range(width):
                 change[k, r, c] = vertical[k // columns, r] * horizontal[k % columns, c]
-    best, least = 0, np.int64(np.iinfo(np.int64).max)
+    best, least = 0, _MOST_COST
     for move in range(moves.shape[0]):
         cost = np.int64(0)
         for r in range(height):
@@ -103,7 +96,7 @@ def _improve(  # type: ignore[no-untyped-def]
                 excess[plane, top + r, left + c] += step * change[k, r, c]
 
 
-@kernel
+@part
 def _starts(stretch, at, length, count, found):  # type: ignore[no-untyped-def]
     """Where the blocks begin that are tried for a pixel of an axis; how many those are."""
     found[:] = at
@@ -115,32 +108,37 @@ def _starts(stretch, at, length, count, found):  # type: ignore[no-untyped-def]
     return 2 if stretch[0] == 2 and length == 1 else 1
 
 
-@kernel
-def sweep(  # type: ignore[no-untyped-def]
-    samples, excess, known, margin, limit, down, across, most, moves, rows, columns, noise, random,
-):  # fmt: skip
+def sweep(
+    samples: Ints, excess: Ints, known: NDArray[np.bool_], margin: int, limit: int, down: Ints,
+    across: Ints, most: int, moves: NDArray[np.int8], rows: int, columns: int, noise: int,
+    random: NDArray[np.uint64],
+) -> int:  # fmt: skip
     """Try all moves of a block of samples at each wrong pixel; how many those were, see the C."""
-    wrong = _wrong_pixels(excess, known, most)
-    if not 0 < wrong <= limit or samples.shape[1] < rows or samples.shape[2] < columns:
-        return wrong
-    spare = (
-        np.zeros((_LONGEST, _WINDOW), np.int64),
-        np.zeros((_LONGEST, _WINDOW), np.int64),
-        np.zeros((_LONGEST, _WINDOW, _WINDOW), np.int64),
-        np.zeros((_WINDOW, _WINDOW), np.int64),
-    )
-    tops, lefts = np.zeros(2, np.int64), np.zeros(2, np.int64)
+    wrong = int(np.count_nonzero(known & ((excess < 0) | (excess > most))))
+    if 0 < wrong <= limit and samples.shape[1] >= rows and samples.shape[2] >= columns:
+        shapes = [(_LONGEST, _WINDOW)] * 2 + [(_LONGEST, _WINDOW, _WINDOW), (_WINDOW, _WINDOW)]
+        _sweep(
+            samples, excess, known, margin, down, across, most, moves, rows, columns, noise,
+            random, *(np.zeros(shape, np.int64) for shape in ((2,), (2,), *shapes)),
+        )  # fmt: skip
+    return wrong
+
+
+@kernel
+def _sweep(  # type: ignore[no-untyped-def]
+    samples, excess, known, margin, down, across, most, moves, rows, columns, noise, random,
+    tops, lefts, vertical, horizontal, change, moved,
+):  # fmt: skip
     for plane in range(2):
         for y in range(margin, known.shape[0] - margin):
             for x in range(margin, known.shape[1] - margin):
                 if not _is_wrong(excess, known, most, plane, y, x):
                     continue
-                vertical = _starts(down, y - margin, rows, samples.shape[1], tops)
-                horizontal = _starts(across, x - margin, columns, samples.shape[2], lefts)
-                for k in range(vertical * horizontal):
+                options = _starts(across, x - margin, columns, samples.shape[2], lefts)
+                for k in range(_starts(down, y - margin, rows, samples.shape[1], tops) * options):
                     if not _is_wrong(excess, known, most, plane, y, x):
                         break
-                    i, j = tops[k // horizontal], lefts[k % horizontal]
+                    i, j = tops[k // options], lefts[k % options]
                     _improve(samples, excess, known, margin, down, across, most, plane, i, j,
-                             moves, rows, columns, noise, random, spare)  # fmt: skip
-    return wrong
+                             moves, rows, columns, noise, random,
+                             vertical, horizontal, change, moved)  # fmt: skip

@@ -324,11 +324,10 @@ class _Search:
         if library is None:
             from pixelzip.codec.loops import shrinking  # slow to load
 
-            found = shrinking.sweep(
+            return shrinking.sweep(
                 self.samples, self.excess, self.known, _MARGIN, limit, weights[:5], weights[5:],
                 self.most, moves, *block, noise, self.random,
             )  # fmt: skip
-            return int(found)
         sizes = np.array([*self.samples.shape[1:], *self.known.shape, _MARGIN, limit])
         count: int = library.shrinking_sweep(
             self.samples, self.excess, self.known.view(np.uint8), sizes,

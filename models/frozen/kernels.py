@@ -1,11 +1,11 @@
-"""A backend in numpy arrays and loops that numba compiles: for where there is no compiled engine.
+"""A backend in numpy arrays, its inner loops compiled by numba: where there is no compiled engine.
 
 Each function has a twin of the same name and meaning in `pixelzip.models.gpu.photo`, in plain
 torch, which is what runs on a GPU; a test holds each pair to the same bytes. Products are of 32-bit
 integers. Rounding is to nearest, ties to even, of a single float32 product: one conversion, one
 multiplication and one rounding, each defined to the last bit by IEEE 754 and never fused.
 
-What `gather`, `first` and `activate` return lies in memory that they use again when the same thread
+What `gather` and `activate` return lies in memory that they use again when the same thread
 calls them next (`gather`, for a store as wide): to ask the system for fresh pages each time would
 cost more than the arithmetic.
 """
@@ -72,25 +72,15 @@ def product(weight, largest):  # type: ignore[no-untyped-def]
     return multiply
 
 
-@kernel
-def _positions(base, row, column, height, width, pitch, mask, offsets, out):  # type: ignore[no-untyped-def]
-    for i in range(out.shape[0]):
-        for j in range(out.shape[1]):
-            r = row[i] + offsets[j, 0]
-            c = column[i] + offsets[j, 1]
-            inside = 0 <= r < height[i] and 0 <= c < width[i]
-            out[i, j] = base[i] + r * pitch[i] + (c & mask) if inside else 0
-
-
 def positions(base, row, column, height, width, pitch, mask, offsets):  # type: ignore[no-untyped-def]
     """(n, J) int32: where each pixel's J neighbours lie in a store, or 0 outside the tile.
 
     Neighbour (r, c) of a tile lies at ``base + r * pitch + (c & mask)``; entry 0 of a store holds
     what is outside.
     """
-    out = np.empty((len(row), len(offsets)), np.int32)
-    _positions(base, row, column, height, width, pitch, mask, offsets, out)
-    return out
+    r, c = row[:, None] + offsets[:, 0], column[:, None] + offsets[:, 1]
+    inside = (r >= 0) & (r < height[:, None]) & (c >= 0) & (c < width[:, None])
+    return np.where(inside, base[:, None] + r * pitch[:, None] + (c & mask), 0)
 
 
 def gather(store, at):  # type: ignore[no-untyped-def]
@@ -105,45 +95,26 @@ def scatter(store, at, values):  # type: ignore[no-untyped-def]
     store[at] = values
 
 
-@kernel
-def _first(product, bias, scale, table, predictor_bias, shift, out, predicted):  # type: ignore[no-untyped-def]
-    channels, half = bias.shape[0], product.shape[1] // 2
-    reach = (table.shape[0] - 1) // 2
-    for i in range(out.shape[0]):
-        for c in range(channels):
-            total = 256 * product[i, c] + product[i, half + c] + bias[c]
-            x = np.rint(np.float32(total) * scale[c])
-            x = min(max(x, np.float32(-reach)), np.float32(reach))
-            out[i, c] = table[np.uint32(np.int32(x) + reach)]
-        for c in range(predictor_bias.shape[0]):
-            j = channels + c
-            total = 256 * product[i, j] + product[i, half + j] + predictor_bias[c]
-            predicted[i, c] = (total + (1 << (shift - 1))) >> shift
-
-
 def first(product, bias, scale, table, predictor_bias, shift):  # type: ignore[no-untyped-def]
     """The first layer after its product (n, 2 N), whose halves are high and low bytes' sums.
 
     Returns the companded contrasts (n, C) int8, looked up in ``table``, and the linear predictor
     (n, S) int32.
     """
-    out = _room("first", (len(product), len(bias)), np.int8)
-    predicted = np.empty((len(product), len(predictor_bias)), np.int32)
-    _first(product, bias, scale, table, predictor_bias, shift, out, predicted)
-    return out, predicted
-
-
-@kernel
-def _rescaled(total, scale):  # type: ignore[no-untyped-def]
-    x = np.rint(np.float32(total) * scale)
-    return np.int32(min(max(x, np.float32(-LIMIT)), np.float32(LIMIT)))
+    half, channels, reach = product.shape[1] // 2, len(bias), len(table) // 2
+    total = 256 * product[:, :half] + product[:, half:]
+    x = np.rint((total[:, :channels] + bias).astype(np.float32) * scale)
+    predicted = total[:, channels : channels + len(predictor_bias)] + predictor_bias
+    at = np.clip(x, -reach, reach).astype(np.int32) + reach
+    return table[at], (predicted + (1 << (shift - 1))) >> shift
 
 
 @kernel
 def _rescale(product, bias, scale, out):  # type: ignore[no-untyped-def]
     for i in range(out.shape[0]):
         for c in range(out.shape[1]):
-            out[i, c] = _rescaled(product[i, c] + bias[c], scale[c])
+            x = np.rint(np.float32(product[i, c] + bias[c]) * scale[c])
+            out[i, c] = np.int32(min(max(x, np.float32(-LIMIT)), np.float32(LIMIT)))
 
 
 def rescale(product, bias, scale):  # type: ignore[no-untyped-def]
@@ -153,16 +124,9 @@ def rescale(product, bias, scale):  # type: ignore[no-untyped-def]
     return out
 
 
-@kernel
-def _add(stream, product, bias, scale):  # type: ignore[no-untyped-def]
-    for i in range(stream.shape[0]):
-        for c in range(stream.shape[1]):
-            stream[i, c] += _rescaled(product[i, c] + bias[c], scale[c])
-
-
 def add(stream, product, bias, scale):  # type: ignore[no-untyped-def]
     """Add ``rescale`` of the product to the residual stream, in place."""
-    _add(stream, product, bias, scale)
+    stream += rescale(product, bias, scale)  # type: ignore[no-untyped-call]
 
 
 @kernel
@@ -180,22 +144,10 @@ def activate(x, bias, scale):  # type: ignore[no-untyped-def]
     return out
 
 
-@kernel
-def _spell(residual, bins, code, hidden):  # type: ignore[no-untyped-def]
-    last = bins.shape[0] - 1
-    for i in range(hidden.shape[0]):
-        size = min(abs(residual[i]) >> 4, last)
-        index = np.int32(bins[size])
-        if residual[i] < 0:
-            index = -index
-        row = code.shape[0] // 2 + index
-        for c in range(hidden.shape[1]):
-            hidden[i, c] += code[row, c]
-
-
 def spell(residual, bins, code, hidden):  # type: ignore[no-untyped-def]
     """Add to ``hidden`` (n, H), in place, the row of ``code`` that a residual (n,) falls in."""
-    _spell(residual, bins, code, hidden)
+    index = np.sign(residual) * bins[np.minimum(abs(residual) >> 4, len(bins) - 1)]
+    hidden += code[len(code) // 2 + index]
 
 
 def side_by_side(one, other):  # type: ignore[no-untyped-def]
@@ -208,66 +160,28 @@ def columns(x, first, last):  # type: ignore[no-untyped-def]
     return np.ascontiguousarray(x[:, first:last])
 
 
-@kernel
-def _mixture(product, bias, scale, components, bits, contrast, predicted, residuals, out, centre):  # type: ignore[no-untyped-def]
-    k, j = components, contrast.shape[1]
-    half = np.int64(1) << (bits - 1)
-    value = np.empty(bias.shape[0], np.int32)
-    for i in range(out.shape[0]):
-        for c in range(bias.shape[0]):
-            value[c] = _rescaled(product[i, c] + bias[c], scale[c])
-        total = np.int64(0)
-        for c in range(j):
-            total += np.int64(value[3 * k + c]) * np.int64(contrast[i, c])
-        for c in range(residuals.shape[1]):
-            total += np.int64(value[3 * k + j + c]) * np.int64(residuals[i, c])
-        middle = predicted[i] + ((total + half) >> bits)
-        middle = min(max(middle, np.int64(-LIMIT)), np.int64(LIMIT))
-        centre[i] = middle
-        for c in range(k):
-            out[i, 0, c] = value[c]
-            out[i, 1, c] = value[k + c] + middle
-            out[i, 2, c] = value[2 * k + c]
-
-
 def mixture(product, bias, scale, components, bits, contrast, predicted, residuals):  # type: ignore[no-untyped-def]
     """A head's outputs -> (n, 3, K) mixture parameters, and the centre (n,) that they lie about.
 
     Weighs ``contrast`` (n, J) and the earlier sub-pixels' ``residuals`` (n, c) with the head's
     filter, in units of 2^-``bits``, and adds the sum to ``predicted`` (n,).
     """
-    out = np.empty((len(product), 3, components), np.int32)
-    centre = np.empty(len(product), np.int32)
-    _mixture(product, bias, scale, components, bits, contrast, predicted, residuals, out, centre)
+    k, j = components, contrast.shape[1]
+    value = rescale(product, bias, scale)  # type: ignore[no-untyped-call]
+    weights = value.astype(np.int64)
+    total = (weights[:, 3 * k : 3 * k + j] * contrast).sum(1)
+    total += (weights[:, 3 * k + j :] * residuals).sum(1)
+    middle = predicted + ((total + (1 << (bits - 1))) >> bits)
+    centre = np.clip(middle, -LIMIT, LIMIT).astype(np.int32)
+    out = np.ascontiguousarray(value[:, : 3 * k]).reshape(-1, 3, k)
+    out[:, 1] += centre[:, None]
     return out, centre
-
-
-@kernel
-def _contrasts(store, at, predicted, shift, out):  # type: ignore[no-untyped-def]
-    colours = predicted.shape[1]
-    for i in range(at.shape[0]):
-        for j in range(at.shape[1]):
-            for c in range(colours):
-                near = np.int32(store[at[i, j], c]) << shift
-                out[i, colours * j + c] = near - predicted[i, c]
 
 
 def contrasts(store, at, predicted, shift):  # type: ignore[no-untyped-def]
     """(n, J * S) int32: the neighbours' colours, in units of 2^-shift, less the prediction."""
-    out = np.empty((len(at), predicted.shape[1] * at.shape[1]), np.int32)
-    _contrasts(store, at, predicted, shift, out)
-    return out
-
-
-@kernel
-def _look_contrasts(store, at, here, out):  # type: ignore[no-untyped-def]
-    for i in range(at.shape[0]):
-        for j in range(at.shape[1]):
-            luma = np.int32(0)
-            for k in range(4):
-                luma += np.int32(store[at[i, j], k]) - np.int32(store[here[i], k])
-            out[i, 2 * j] = 64 * luma
-            out[i, 2 * j + 1] = 256 * (np.int32(store[at[i, j], 5]) - np.int32(store[here[i], 5]))
+    near = store[at][..., : predicted.shape[1]].astype(np.int32) << shift
+    return (near - predicted[:, None]).reshape(len(at), -1)
 
 
 def look_contrasts(store, at, here):  # type: ignore[no-untyped-def]
@@ -275,6 +189,5 @@ def look_contrasts(store, at, here):  # type: ignore[no-untyped-def]
 
     In 1/256 of a pixel value; the luma is the mean of its four samples.
     """
-    out = np.empty((len(at), 2 * at.shape[1]), np.int32)
-    _look_contrasts(store, at, here, out)
-    return out
+    seen = store[at].astype(np.int32) - store[here].astype(np.int32)[:, None]
+    return np.stack([64 * seen[..., :4].sum(2), 256 * seen[..., 5]], 2).reshape(len(at), -1)
