@@ -39,7 +39,7 @@ from pixelzip.codec.container import (
 from pixelzip.codec.errors import LimitError
 from pixelzip.codec.methods import MAX_ADAPTIVE_SIDE, MAX_NETWORK_SIDE, Method, Tile
 from pixelzip.codec.origins.blocks import Blocks, render
-from pixelzip.codec.origins.origin import Found
+from pixelzip.codec.origins.origin import Found, Origin
 from pixelzip.codec.picture import MODES, Box, Bytes, Picture, Plane, is_deep
 from pixelzip.codec.progress import Progress, share
 from pixelzip.codec.transforms import Form, Transform
@@ -466,8 +466,9 @@ def _look(picture: Picture, carried: tuple[int, ...], with_origins: bool) -> _Ch
     choice: _Choice = [as_they_are]
     trivial = all(plane.whole.best for one in as_they_are for plane in one.planes)
     grey = as_they_are[0].form.transform == Transform.GREY and not is_deep(picture.mode)
-    if with_origins and not trivial and not grey:
-        choice += [[candidate] for candidate in _origins(picture, carried)]
+    if with_origins and not trivial:
+        tried = (origins.tone,) if grey else origins.ALL
+        choice += [[candidate] for candidate in _origins(picture, carried, tried)]
     return _unless_clear(choice)
 
 
@@ -492,14 +493,16 @@ def _as_it_is(picture: Picture, position: int) -> _Candidate:
     return _Candidate(position, form, [_Plane(plane, [])])
 
 
-def _origins(picture: Picture, carried: tuple[int, ...]) -> Iterator[_Candidate]:
+def _origins(
+    picture: Picture, carried: tuple[int, ...], tried: Sequence[Origin]
+) -> Iterator[_Candidate]:
     """Components as what they may have been computed from."""
     if not transforms.is_possible(picture.mode, carried[0], Transform.ORIGIN):
         return
     deep = is_deep(picture.mode)
     parts = [picture.planes[position] for position in carried]
     samples = transforms.samples_of(*parts) if deep else parts[0]
-    for origin in origins.ALL:
+    for origin in tried:
         found = origin.find(samples)
         if found is None:
             continue

@@ -708,6 +708,17 @@ class LumaAndChroma:
         return np.array(ycc.rendered(parameters, y, c1, c2), np.uint8)
 
 
+class OneTone:
+    """Origin number 2."""
+
+    def layout(self, parameters: bytes, shape: tuple[int, int]) -> list[Plane]:
+        assert parameters in (b"\1", b"\3")
+        return [Plane(*shape, 1, "luma")]
+
+    def render(self, parameters: bytes, planes: list[Array], shape: tuple[int, int]) -> Array:
+        return np.repeat(planes[0], parameters[0], axis=2)
+
+
 class Levels:
     """Origin number 3."""
 
@@ -721,7 +732,7 @@ class Levels:
         return np.array(rendered, np.uint16 if parameters[0] & 4 else np.uint8)
 
 
-ORIGINS: Origins = {1: LumaAndChroma(), 3: Levels()}
+ORIGINS: Origins = {1: LumaAndChroma(), 2: OneTone(), 3: Levels()}
 
 
 # Packed payloads.

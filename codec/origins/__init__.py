@@ -8,10 +8,10 @@ the encoder compares, and corrects the others. `pixelzip.codec.origins.origin` i
 from __future__ import annotations
 
 from pixelzip.codec.errors import FormatError
-from pixelzip.codec.origins import levels, ycc
+from pixelzip.codec.origins import levels, tone, ycc
 from pixelzip.codec.origins.origin import Origin
 
-ALL: tuple[Origin, ...] = (ycc, levels)
+ALL: tuple[Origin, ...] = (ycc, tone, levels)
 """In the order in which the encoder looks for them."""
 
 

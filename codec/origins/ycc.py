@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from pixelzip.codec import native
 from pixelzip.codec.errors import FormatError
-from pixelzip.codec.origins import conversions, downsampling
+from pixelzip.codec.origins import blocks, conversions, downsampling
+from pixelzip.codec.origins.blocks import Blocks
 from pixelzip.codec.origins.conversions import Conversion
 from pixelzip.codec.origins.downsampling import Floats, Mask, fill
 from pixelzip.codec.origins.origin import Found, Samples, strips
@@ -31,9 +32,6 @@ _LEAST_COLOURS = 24
 
 _COVERED = 0.85
 """The least share of them that a conversion has to explain. By chance it is 0.1 to 0.25."""
-
-_FEW, _HOPELESS = 48, 0.4
-"""If less than this share of so few of them is explained, there is nothing to find."""
 
 _MOVES = 40
 """So many moves of a sample are tried where pixels are clipped."""
@@ -69,12 +67,14 @@ def find(pixels: Samples) -> Found | None:
         parts = [plane[part] for plane in stretched]
         luma[part] = _luma(conversion, pixels[part], luma[part], known[part], parts)
     step, phase = RULES[rule].steps, (rows.before, columns.before)
+    certain = _certain(known, choice)
     return Found(
         bytes((number, rule, _pack(rows, columns))),
         (
             Plane(luma[..., None], "luma"),
             *(Plane(s[..., None], "chroma", step, phase) for s in samples),
         ),
+        _blocks((luma, known), *((plane, certain) for plane in samples)),
     )
 
 
@@ -179,6 +179,27 @@ def _shrink(
     return list(samples), stretched, fits
 
 
+def _certain(known: Mask, choice: tuple[int, Extent, Extent]) -> Mask:
+    """The chroma samples that are the nearest ones of known pixels, and of no others."""
+    rule, *overhangs = choice
+    for axis, (before, after) in enumerate(overhangs):
+        step = RULES[rule].steps[axis]
+        pairs = np.pad(known.swapaxes(0, axis), ((before % 2, after % 2), (0, 0)), "edge")
+        pairs = np.all(pairs.reshape(-1, step, pairs.shape[1]), axis=1)
+        # Samples beyond an edge are the nearest ones of no pixel.
+        known = np.pad(pairs, ((before // 2, after // 2), (0, 0))).swapaxes(0, axis)
+    return np.ascontiguousarray(known)
+
+
+def _blocks(luma: tuple[Bytes, Mask], *chroma: tuple[Bytes, Mask]) -> tuple[Blocks | None, ...]:
+    """The coefficients that planes were computed from, where they are known; of none without luma.
+
+    Without compiled code there is nothing to code them with.
+    """
+    found = None if native.coding() is None else blocks.find(*luma)
+    return (found, *(None if found is None else blocks.find(*one) for one in chroma))
+
+
 def _pack(rows: Extent, columns: Extent) -> int:
     return rows.before | rows.after << 2 | columns.before << 4 | columns.after << 6
 
@@ -212,9 +233,9 @@ def _conversion_of(pixels: Bytes) -> int | None:
         some = some[np.unique(code, return_index=True)[1]]
         if len(some) < _LEAST_COLOURS:
             return None
-        if conversions.shares(some[:: max(1, len(some) // _FEW)]).max() < _HOPELESS:
-            return None
-        shares = conversions.shares(some)
+        shares = [
+            conversions.conversion(n).invert(some)[1].mean() for n in range(conversions.COUNT)
+        ]
         best = int(np.argmax(shares))
         if shares[best] < (_COVERED if count == 2048 else _COVERED - 0.15):
             return None
