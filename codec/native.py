@@ -114,7 +114,7 @@ def coding() -> ctypes.CDLL | None:
         ("blocks_offsets", size, [
             octets, octets, size, size, size, array(np.int16), ctypes.c_int32, indices,
         ]),
-        ("blocks_histogram", size, [octets, octets, size, size, size, size, floats]),
+        ("blocks_histogram", size, [*[octets] * 2, *[size] * 4, number, floats]),
         ("blocks_solve", number, [
             octets, octets, size, size, sets, size, size, size, number, number, *[doubles] * 3,
             indices, size, array(np.int16), octets,

@@ -19,6 +19,7 @@ enum {
     DOUBTFUL = 384, /* a coefficient that is farther from a multiple of its step is not that one */
     GREEDY = 8, /* moves before the first restart, and after each ... */
     AGAIN = 5,
+    MOSTLY = 48, /* samples of a block that have to be known where nothing helps to guess the others */
     REST = 3, /* moves for which a coefficient that was moved stays as it is */
 };
 
@@ -30,6 +31,7 @@ struct block {
     int16_t *coefficients;
     const uint16_t *steps;
     int transposed;
+    int known, bounded; /* samples that say anything, and those that are bounded on both sides */
 };
 
 /* A coefficient that may be one more, or less. */
@@ -221,7 +223,7 @@ static int guess(struct block *block, int effort)
 
 enum { BEAM = 64, KEPT = 24, CHILDREN = 8, SIZES = 64 };
 
-#define NOISE 0.25 /* standard deviation of what is known of a sum */
+#define NOISE 0.22 /* standard deviation of what is known of a sum */
 #define GAP 12.0 /* a choice that is less likely than the best one by more than that is none */
 
 /* What a coefficient costs, as a negative logarithm, by its size; and its mean square. */
@@ -539,7 +541,7 @@ static int solve_any(
     for (int k = 0; k < 64; k++)
         for (int i = 0; i < 64; i++)
             waves[k][i] = (double)WAVES[k >> 3][i >> 3] * WAVES[k & 7][i & 7] * block->steps[k] / (1 << 29);
-    for (int turn = 0; turn < 4 && least; turn++) {
+    for (int turn = 0; turn < 8 && least; turn++) {
         lattice->count = 64;
         for (int k = 0; k < 64; k++) {
             double weighted[64];
@@ -568,8 +570,8 @@ static int solve_any(
         memcpy(block->coefficients, solutions[0].numbers, sizeof best);
         compare(block);
         for (int i = 0; i < 64; i++)
-            if (!weights[i] && (block->residuals[i] < block->low[i] || block->residuals[i] > block->high[i])) {
-                weights[i] = rough;
+            if (weights[i] < exact && (block->residuals[i] < block->low[i] || block->residuals[i] > block->high[i])) {
+                weights[i] = weights[i] ? exact : rough;
                 added++;
             }
         if (!added)
@@ -592,10 +594,9 @@ static int solve_any(
     return least;
 }
 
-/* Cut a block out of a plane. Returns whether all of its samples bound it on both sides. */
-static int cut(const struct plane *plane, int64_t top, int64_t left, struct block *block)
+static void cut(const struct plane *plane, int64_t top, int64_t left, struct block *block)
 {
-    int whole = 1;
+    block->known = block->bounded = 0;
     for (int i = 0; i < 64; i++) {
         int64_t y = top + (i >> 3), x = left + (i & 7);
         int inside = y >= 0 && x >= 0 && y < plane->height && x < plane->width;
@@ -606,14 +607,14 @@ static int cut(const struct plane *plane, int64_t top, int64_t left, struct bloc
         block->samples[i] = (int16_t)(sample - 128);
         block->low[i] = known && sample > 0 ? -128 : -OPEN;
         block->high[i] = known && sample < 255 ? 127 : OPEN;
-        whole &= known && sample > 0 && sample < 255;
+        block->known += known;
+        block->bounded += known && sample > 0 && sample < 255;
     }
-    return whole;
 }
 
 /* The coefficients of the blocks of a grid with these numbers; the grid has so many columns. `wrong` is
- * how many samples of each do not fit. Without a prior only blocks of which all is known are
- * solved, `wrong` is 64 for the others. Returns 0 where there is no memory. */
+ * how many samples of each do not fit. Without a prior only blocks are solved of which most is
+ * known, `wrong` is 255 for the others. Returns 0 where there is no memory. */
 EXPORT int blocks_solve(const uint8_t *samples, const uint8_t *known, int64_t height, int64_t width,
     const uint16_t *steps, int64_t columns, int64_t top, int64_t left, int transposed, int effort,
     const double *costs, const double *slopes, const double *squares, const int64_t *numbers,
@@ -627,15 +628,16 @@ EXPORT int blocks_solve(const uint8_t *samples, const uint8_t *known, int64_t he
     for (int64_t i = 0; i < count; i++) {
         struct block block;
         int64_t number = numbers[i], by = 1, rows;
-        int whole = cut(&plane, 8 * (number / columns) - top, 8 * (number % columns) - left, &block);
-        int places[8], misfits = 64;
+        int places[8], misfits = 255;
+        cut(&plane, 8 * (number / columns) - top, 8 * (number % columns) - left, &block);
         block.coefficients = coefficients + 64 * number;
         block.steps = steps;
         block.transposed = transposed;
         if (!costs) {
-            if (whole)
-                misfits = solve(&block, effort);
+            if (block.known >= MOSTLY)
+                misfits = block.bounded == 64 ? solve(&block, effort) : guess(&block, effort);
         } else {
+            int whole = block.bounded == 64;
             rows = whole ? 0 : whole_rows(&block, by, places);
             if (!whole && !rows)
                 rows = whole_rows(&block, by = 8, places);

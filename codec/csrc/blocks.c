@@ -33,6 +33,7 @@ enum {
     STEPS = 48,
     LEVELS = 512, /* of coefficients, in eighths */
     FLAT = 8, /* the rounding of smoother samples is no noise */
+    GUESSES = WINDOW * WINDOW / 8,
     STRIDE = 1000003, /* a prime, so that counting by it visits all of a number of windows */
 };
 
@@ -41,19 +42,21 @@ struct plane {
     int64_t height, width;
 };
 
-/* Whether a square of samples is known, not clamped, and not flat. */
-static int says_something(const struct plane *plane, int64_t top, int64_t left, int side)
+/* Whether a square of samples is known, but for some, not clamped, and not flat. */
+static int says_something(const struct plane *plane, int64_t top, int64_t left, int side,
+    int guesses)
 {
     int least = 255, most = 0;
     for (int64_t y = top; y < top + side; y++)
         for (int64_t at = y * plane->width + left; at < y * plane->width + left + side; at++) {
             int sample = plane->samples[at];
-            if (!plane->known[at] || sample == 0 || sample == 255)
+            guesses -= !plane->known[at];
+            if (sample == 0 || sample == 255)
                 return 0;
             least = sample < least ? sample : least;
             most = sample > most ? sample : most;
         }
-    return most - least >= FLAT;
+    return most - least >= FLAT && guesses >= 0;
 }
 
 /* The magnitudes of a block's coefficients, in eighths. */
@@ -83,7 +86,7 @@ EXPORT int64_t blocks_offsets(const uint8_t *samples, const uint8_t *known, int6
         int64_t at = i * STRIDE % count;
         tops[found] = at / columns * 8;
         lefts[found] = at % columns * 8;
-        found += says_something(&plane, tops[found], lefts[found], WINDOW);
+        found += says_something(&plane, tops[found], lefts[found], WINDOW, GUESSES);
     }
     for (int offset = 0; offset < 64; offset++) {
         int32_t sums[64][STEPS] = {{0}};
@@ -106,17 +109,17 @@ EXPORT int64_t blocks_offsets(const uint8_t *samples, const uint8_t *known, int6
     return found;
 }
 
-/* How often each magnitude, in eighths, occurs among the coefficients of each frequency in whole
- * blocks of a grid: counts (64, 8192). Returns how many blocks there are. */
+/* How often each magnitude, in eighths, occurs among the coefficients of each frequency in blocks of a
+ * grid with at most so many guesses: counts (64, 8192). Returns how many blocks there are. */
 EXPORT int64_t blocks_histogram(const uint8_t *samples, const uint8_t *known, int64_t height,
-    int64_t width, int64_t top, int64_t left, float *counts)
+    int64_t width, int64_t top, int64_t left, int guesses, float *counts)
 {
     struct plane plane = {samples, known, height, width};
     int64_t found = 0;
     for (int64_t y = -top & 7; y + 8 <= height; y += 8)
         for (int64_t x = -left & 7; x + 8 <= width; x += 8) {
             int32_t levels[64];
-            if (!says_something(&plane, y, x, 8))
+            if (!says_something(&plane, y, x, 8, guesses))
                 continue;
             found++;
             magnitudes(&plane, y, x, levels);
