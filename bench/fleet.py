@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -44,7 +45,7 @@ def measure(folder: Path) -> Batch:
     with tempfile.TemporaryDirectory() as made:
         compress, totals = _run("compress", str(folder), made, "out")
         decompress, _ = _run("decompress", f"{made}/out", made, "back")
-    count = totals["done"]
+    count = totals["verdicts"]["done"]
     return Batch(
         folder.name,
         count,
@@ -56,7 +57,7 @@ def measure(folder: Path) -> Batch:
     )
 
 
-def _run(command: str, source: str, folder: str, output: str) -> tuple[float, dict[str, int]]:
+def _run(command: str, source: str, folder: str, output: str) -> tuple[float, dict[str, Any]]:
     """CPU seconds of a command and of its workers, and what its manifest adds up to."""
     manifest = f"{folder}/{command}.jsonl"
     pixelzip = [sys.executable, "-m", "pixelzip"]
@@ -65,7 +66,7 @@ def _run(command: str, source: str, folder: str, output: str) -> tuple[float, di
     subprocess.run([*pixelzip, command, source, *options], check=True, stdout=subprocess.DEVNULL)
     seconds = _cpu_seconds() - before
     said = subprocess.check_output([*pixelzip, "manifest", "--json", manifest])
-    totals: dict[str, int] = json.loads(said)
+    totals: dict[str, Any] = json.loads(said)
     return seconds, totals
 
 

@@ -15,7 +15,7 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -145,10 +145,11 @@ class Work(ABC):
     """What makes one output of one input, or several of several."""
 
     @abstractmethod
-    def some(self, jobs: Sequence[Job], progress: Fraction | None = None) -> list[Done]:
+    def some(self, jobs: Iterable[Job], progress: Fraction | None = None) -> list[Done]:
         """What became of the first of the jobs, one or as many as go together.
 
-        ``progress`` is called with how many of them are done, in fractions of a file.
+        No more of ``jobs`` than these are taken from an iterator. ``progress`` is called with how
+        many of them are done, in fractions of a file.
         """
 
     def __call__(self, job: Job, progress: Fraction | None = None) -> Done:
@@ -163,9 +164,10 @@ class Alone(Work):
     def __init__(self, make: Callable[[Job, Fraction | None], Done]) -> None:
         self.make = make
 
-    def some(self, jobs: Sequence[Job], progress: Fraction | None = None) -> list[Done]:
+    def some(self, jobs: Iterable[Job], progress: Fraction | None = None) -> list[Done]:
+        job = next(iter(jobs))
         with _noting() as notes:
-            done = _guarded(lambda: self.make(jobs[0], progress), jobs[0])
+            done = _guarded(lambda: self.make(job, progress), job)
         return [replace(done, notes=[*done.notes, *notes])]
 
 
@@ -210,24 +212,23 @@ class Together(Work, Generic[Taken, Coded]):
     def __init__(self, steps: Steps[Taken, Coded]) -> None:
         self.steps = steps
 
-    def some(self, jobs: Sequence[Job], progress: Fraction | None = None) -> list[Done]:
+    def some(self, jobs: Iterable[Job], progress: Fraction | None = None) -> list[Done]:
         start = time.perf_counter()
-        became: list[Taken | Done] = []
+        became: list[Done | tuple[Job, Taken]] = []
         pixels = 0
         with _noting() as notes:
             for job in jobs:
                 item = _guarded(partial(self.steps.take, job), job)
-                became.append(item)
+                became.append(item if isinstance(item, Done) else (job, item))
                 pixels += 0 if isinstance(item, Done) else item.pixels
                 if pixels >= TOGETHER:
                     break
-            taken = [(job, item) for job, item in zip(jobs, became, strict=False)
-                     if not isinstance(item, Done)]  # fmt: skip
+            taken = [one for one in became if not isinstance(one, Done)]
             coded = iter(self._code(taken, progress) if taken else ())
             each = (time.perf_counter() - start) / max(1, pixels)  # seconds a pixel
             done = [
-                item if isinstance(item, Done) else self._finish(job, item, next(coded), each)
-                for job, item in zip(jobs, became, strict=False)
+                one if isinstance(one, Done) else self._finish(*one, next(coded), each)
+                for one in became
             ]
         done[0] = replace(done[0], notes=[*done[0].notes, *notes])
         return done
@@ -290,11 +291,9 @@ def os_sentence(error: OSError, known: str) -> str:
 
 def read(job: Job) -> bytes:
     """What is in a job's source. Raises OSError."""
-    if job.data is not None:
-        return job.data
     if job.source == STANDARD:
         return sys.stdin.buffer.read()
-    return files.read(job.source)
+    return files.content(job, job.source)
 
 
 def line(report: Report) -> str:

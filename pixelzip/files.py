@@ -7,7 +7,7 @@ import os
 import select
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import IO
@@ -53,10 +53,10 @@ class Job:
     """Whether the target's folder is made if it is not there."""
     refusal: Refusal | None = None
     """Why there is nothing to make of it."""
-    data: bytes | None = None
-    """What is in the source, where it has been read already."""
     original: str | None = None
     """The file that the source is to be compared with."""
+    held: Mapping[str, bytes] | None = None
+    """What is in its files that are there, by path, where they have been read already."""
 
 
 def find(sources: Sequence[str], judge: Judge, *, recursive: bool) -> list[Job]:
@@ -95,11 +95,9 @@ def plan(
     prune = output if to_folder or (several and output is not None) else None
     found = [place for source in sources for place in _find(source, judge, recursive, prune)]
     for source in listed:
-        kept = os.path.normpath(source).lstrip(os.sep)
-        folder = "" if kept.startswith(os.pardir + os.sep) else os.path.dirname(kept)
         found += [
-            replace(place, name=os.path.join(folder, place.name))
-            for place in _find(source, judge, recursive, prune)
+            replace(one, name=os.path.join(place(source), one.name))
+            for one in _find(source, judge, recursive, prune)
         ]
     found = _once(found)
     if output == STANDARD or (output is None and [*sources, *listed] == [STANDARD]):
@@ -118,6 +116,13 @@ def plan(
             raise PlanError(f"{output} is a file; several inputs need a folder to go to")
         return _named(found, suffix, judge, output)
     return [replace(place.job, target=output) for place in found]
+
+
+def place(listed: str) -> str:
+    """The folder below that of the outputs where what becomes of a listed file goes."""
+    _, _, path = listed.rpartition("://")
+    kept = os.path.normpath(path).lstrip(os.sep)
+    return "" if kept.startswith(os.pardir + os.sep) else os.path.dirname(kept)
 
 
 @dataclass(frozen=True)
@@ -151,14 +156,12 @@ def _named(
 ) -> list[Job]:
     """Jobs with targets in a folder, or each beside its source; no two have the same."""
 
-    def short(name: str, suffix: str) -> str:
-        stem, ending = os.path.splitext(name)
-        stem = stem if judge(ending.lower()) is None else name
-        return stem if stem.lower().endswith(suffix.lower()) else stem + suffix
-
     ending_of = suffix if callable(suffix) else lambda _source: suffix
     suffixes = [ending_of(place.job.source) if place.is_to_do else "" for place in places]
-    names = [short(place.name, ending) for place, ending in zip(places, suffixes, strict=True)]
+    names = [
+        suffixed(stem(place.name, judge), ending)
+        for place, ending in zip(places, suffixes, strict=True)
+    ]
     wanted = Counter(n for n, place in zip(names, places, strict=True) if place.is_to_do)
     jobs: list[Job] = []
     taken: dict[str, str] = {}  # target -> source
@@ -178,6 +181,17 @@ def _named(
                 job = replace(job, error=error)
         jobs.append(job)
     return jobs
+
+
+def stem(name: str, judge: Judge) -> str:
+    """A name without the suffix of what ``judge`` takes."""
+    shorter, ending = os.path.splitext(name)
+    return shorter if judge(ending.lower()) is None else name
+
+
+def suffixed(stem: str, suffix: str) -> str:
+    """A name with a suffix, which it may have already."""
+    return stem if stem.lower().endswith(suffix.lower()) else stem + suffix
 
 
 def _find(source: str, judge: Judge, recursive: bool, output: str | None) -> Iterator[_Place]:
@@ -279,11 +293,18 @@ def size(source: str) -> int:
         return 0
 
 
+def content(job: Job, path: str) -> bytes:
+    """What is in one of a job's files. Raises OSError."""
+    return read(path) if job.held is None else job.held[path]
+
+
 def existing(job: Job) -> bytes | None:
     """What lies where a job's output is to be, if anything does. Raises OSError."""
-    if job.target in (None, STANDARD) or not os.path.isfile(job.target):
+    if job.target in (None, STANDARD):
         return None
-    return read(job.target)
+    if job.held is not None:
+        return job.held.get(job.target)
+    return read(job.target) if os.path.isfile(job.target) else None
 
 
 def start(source: str, count: int) -> bytes:

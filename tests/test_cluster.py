@@ -112,7 +112,7 @@ def test_everything_is_killed_once(
     # And back again, the others ways.
     with started(head, "verify", "-r", "s3://bucket/out", "--manifest", manifest + "-v") as driver:
         intact, errors = driver.communicate()
-    assert (driver.returncode, len(intact.splitlines())) == (0, COUNT), errors
+    assert (driver.returncode, len(intact.splitlines())) == (0, COUNT + 1), errors  # and totals
     back = [str(COMMAND), "decompress", "-r", "s3://bucket/out", "-o", "back"]
     subprocess.run(back, cwd=tmp_path, env=head.environment, check=True)
     for name, path in files.items():

@@ -15,6 +15,7 @@ from pixelzip.commands import options, running
 from pixelzip.commands.many import Many
 from pixelzip.commands.many import options as many_options
 from pixelzip.files import STANDARD, Job, Refusal
+from pixelzip.fleet.plan import Rule
 
 if TYPE_CHECKING:
     from pixelzip.contents import Content
@@ -137,12 +138,12 @@ def compress(
         threads=running.threads(threads, jobs),
         device=device,
     )
-    if many.is_asked_for(output, *sources):
-        many.run(steps, judge, ".pxz")
-        return
     listed = running.listed(sources, listing, zero)
-    todo = running.plan(sources, output, ".pxz", judge, recursive, listed)
     rules = Rules(force=force, checks_existing=skip_existing, alike=True, removes=removes)
+    if many.is_asked_for(output, *sources, *listed):
+        many.run(steps, Rule(judge, ".pxz"), rules, listed=listed)
+        return
+    todo = running.plan(sources, output, ".pxz", judge, recursive, listed)
     running.run(todo, Together(steps), rules, jobs=jobs, quiet=quiet, as_json=as_json)
 
 

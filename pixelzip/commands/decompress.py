@@ -16,6 +16,7 @@ from pixelzip.commands import options, running
 from pixelzip.commands.many import Many
 from pixelzip.commands.many import options as many_options
 from pixelzip.files import STANDARD, Job, Refusal
+from pixelzip.fleet.plan import Rule
 
 if TYPE_CHECKING:
     from pixelzip.api import Info
@@ -94,13 +95,14 @@ def decompress(
         threads=running.threads(threads, jobs),
         device=device,
     )
-    if many.is_asked_for(output, *sources):
-        many.run(steps, judge, ending or ".png", None if ending else ending_of)
-        return
     listed = running.listed(sources, listing, zero)
+    rules = Rules(force=force, checks_existing=skip_existing, alike=True, removes=removes)
+    if many.is_asked_for(output, *sources, *listed):
+        rule = Rule(judge, ending) if ending else Rule(judge, ".png", ending_of)
+        many.run(steps, rule, rules, listed=listed)
+        return
     named = (lambda _source: ending) if ending else suffix_of
     todo = running.plan(sources, output, named, judge, recursive, listed)
-    rules = Rules(force=force, checks_existing=skip_existing, alike=True, removes=removes)
     running.run(todo, Together(steps), rules, jobs=jobs, quiet=quiet, as_json=as_json)
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from typing import Any
 
 import click
 
-from pixelzip.commands import many, options, running
+from pixelzip.commands import options, running
 
 MOST_REASONS = 10
 
@@ -36,12 +35,12 @@ def manifest(file: str, failed: bool, as_json: bool) -> None:
 def _manifest(file: str, failed: bool, as_json: bool) -> None:
     from pixelzip.fleet.manifest import Past, read
 
-    networks, skipped = Counter[str](), Counter[str]()
-    past = Past(_counted(read(file), networks, skipped))
+    networks = Counter[str]()
+    past = Past(_counted(read(file), networks))
     reasons = Counter(record.error or "" for record in past.failures.values())
     if as_json:
-        about = {"runs": past.runs, "unfinished": past.unfinished, **asdict(past.totals)}
-        counts = {"networks": networks, "reasons": reasons, "reasons_skipped": skipped}
+        about = {"runs": past.runs, "unfinished": past.unfinished, **running.counted(past.totals)}
+        counts = {"networks": networks, "reasons": reasons}
         files = {"failures": {name: r.error for name, r in past.failures.items()}} if failed else {}
         click.echo(json.dumps(about | counts | files))
     elif failed:
@@ -52,24 +51,24 @@ def _manifest(file: str, failed: bool, as_json: bool) -> None:
             places = " -> ".join(str(run[key]) for key in ("input", "output") if run.get(key))
             times = running.count(len(past.runs), "time")
             click.echo(f"{run.get('command')} {places}, started {times}")
-        click.echo(many.summary(past.totals))
         totals = past.totals
-        click.echo(f"{totals.pixels / 1e6:,.1f} megapixels in {totals.seconds:,.1f} s of workers")
+        click.echo(running.summary(totals))
+        seconds = f"{totals.worker_seconds:,.1f} s of workers"
+        click.echo(f"{totals.pixels / 1e6:,.1f} megapixels in {seconds}")
         if past.unfinished:
             click.echo(f"{running.count(past.unfinished, 'file')} under way, now or when it ended")
         if networks:
             click.echo("networks: " + ", ".join(f"{n} {c:,}" for n, c in networks.most_common()))
-        for title, counted in (("failed", reasons), ("skipped", skipped)):
-            for reason, number in counted.most_common(MOST_REASONS):
-                click.echo(f"{title}: {number:,} x {reason}")
+        for reason, number in reasons.most_common(MOST_REASONS):
+            click.echo(f"failed: {number:,} x {reason}")
+        for line in running.details(totals):
+            click.echo(line)
 
 
 def _counted(
-    lines: Iterable[dict[str, Any]], networks: Counter[str], skipped: Counter[str]
+    lines: Iterable[dict[str, Any]], networks: Counter[str]
 ) -> Iterator[dict[str, Any]]:
     """The same lines, counted on the way."""
     for line in lines:
         networks.update(line.get("networks", ()))
-        if line.get("status") == "skipped":
-            skipped[line.get("error", "")] += 1
         yield line

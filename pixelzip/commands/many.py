@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from functools import wraps
@@ -17,22 +17,16 @@ import click
 from click.core import ParameterSource
 
 from pixelzip import files
-from pixelzip.batch import Steps, Together
+from pixelzip.batch import Rules, Steps, Together
 from pixelzip.codec.errors import PixelzipError
 from pixelzip.commands import running
-from pixelzip.files import Judge
 from pixelzip.fleet import storage
+from pixelzip.fleet.plan import Item, Root, Rule
 
 if TYPE_CHECKING:
     from pixelzip.fleet.crew import Crew, Do
     from pixelzip.fleet.manifest import Record, Totals
 
-NOT_IN_RUNS = {
-    "skip_existing": "--skip-existing",
-    "removes": "--rm",
-    "listing": "--files-from",
-    "against": "--against",
-}
 ON_TERMINAL, IN_LOGS = 1.0, 60.0
 """Seconds between reports of how far a run is."""
 
@@ -53,18 +47,20 @@ class Many:
     def run(
         self,
         steps: Steps[Any, Any],
-        judge: Judge,
-        suffix: str | None = None,
-        ending: Callable[[bytes], str] | None = None,
+        rule: Rule,
+        rules: Rules = Rules(),  # noqa: B008 (it is frozen)
+        *,
+        listed: Sequence[str] = (),
+        against: tuple[str, Rule] | None = None,
     ) -> None:
         """Begin a run of the command that click is at, or go on where it stopped.
 
-        ``steps`` do the files; their fields are all that has a say in that. ``judge`` says which
-        files to take, and ``suffix`` is that of those that are made, if any are; ``ending`` says
-        it, by what is in a file, where it is not the same for all.
+        ``steps`` do the files; their fields are all that has a say in that. ``listed`` files are
+        inputs, too. Files can be compared with those of a place that stands in ``against``, of
+        which they would be made by that rule.
         """
         context = click.get_current_context()
-        running.sentences(lambda: _run(self, context, steps, judge, suffix, ending))
+        running.sentences(lambda: _run(self, context, steps, rule, rules, listed, against))
 
 
 def options(command: Callable[..., None]) -> Callable[..., None]:
@@ -97,63 +93,114 @@ def _run(
     many: Many,
     context: click.Context,
     steps: Steps[Any, Any],
-    judge: Judge,
-    suffix: str | None,
-    ending: Callable[[bytes], str] | None,
+    rule: Rule,
+    rules: Rules,
+    listed: Sequence[str],
+    against: tuple[str, Rule] | None,
 ) -> None:
     import pixelzip
-    from pixelzip.fleet import plan
     from pixelzip.fleet.manifest import Manifest
     from pixelzip.fleet.run import run
     from pixelzip.fleet.work import Task
 
     given = context.params
-    for name, option in NOT_IN_RUNS.items():
-        if given.get(name):
-            raise click.UsageError(f"{option} is not for runs with a manifest")
     quiet, as_json = given["quiet"], given["as_json"]
-    source, output = _places(given["sources"], given.get("output"), suffix)
-    there = plan.look(source)
-    if there is None:
-        raise PixelzipError(f"there is no {source}")
-    if there.is_folder and not given["recursive"]:
-        raise click.UsageError(f"{source} is a folder; add --recursive")
-    if output is not None:
-        plan.look(output)  # so that a place that cannot be reached is an error at once
-    settings = {k: v for k, v in asdict(steps).items() if k not in ("threads", "device")}
-    about = {"command": context.info_name, "input": source, "output": output, **settings}
+    roots = _roots(given["sources"], listed, given.get("output"))
+    output = _output(given.get("output"), rule)
+    about: dict[str, Any] = {"command": context.info_name, **_about(given), "output": output}
+    about |= {k: v for k, v in asdict(steps).items() if k not in ("threads", "device")}
+    if against is not None:
+        about["against"] = _absolute(against[0])
+    found = _Found(_items(roots, output, rule, against, recursive=given["recursive"]))
     path = many.manifest or _default_name(about)
-    reports = sys.stdout
-    threads = given["threads"] or 1
-    task = Task(Together(replace(steps, threads=threads)), ending)
+    reports, start = sys.stdout, time.perf_counter()
+    task = Task(Together(replace(steps, threads=given["threads"] or 1)), rules, rule.ending)
     with Manifest(path, about, pixelzip.__version__) as manifest:
         totals = manifest.past.totals
         news = _News(totals, reports, quiet=quiet, as_json=as_json)
+        places = [output, *(root.path for root in roots)]
         # Ray prints what it notices of its cluster, and not where errors belong.
-        with redirect_stdout(sys.stderr), _crew(many, context, [source, output], task) as on:
-            items = plan.find(source, output, suffix, lambda ending: judge(ending) is None)
-            force, again = given.get("force", False), many.retry_failed
-            run(items, manifest, on, seen=news.see, force=force, retry_failed=again)
+        with redirect_stdout(sys.stderr), _crew(many, context, places, task) as on:
+            again = many.retry_failed
+            run(found, manifest, on, seen=news.see, kept=news.keep, retry_failed=again)
+    seconds = time.perf_counter() - start
+    running.print_totals(totals, seconds, reports, quiet=quiet, as_json=as_json)
     if not quiet:
-        click.echo(f"{summary(totals)}; all of it stands in {path}", err=as_json)
-    left_out = totals.skipped and suffix is not None
-    if totals.failed or left_out:
-        raise click.exceptions.Exit(1 if totals.failed else 3)
+        click.echo(f"all of it stands in {path}", err=as_json)
+    if roots and not (found.any_to_do or totals.verdicts["done"]):
+        raise PixelzipError(f"{roots[0].path}: there is nothing to do in this folder")
+    if totals.status:
+        raise click.exceptions.Exit(totals.status)
 
 
-def _places(
-    sources: Sequence[str], output: str | None, suffix: str | None
-) -> tuple[str, str | None]:
-    """Input and output, by names that mean the same everywhere."""
-    if len(sources) != 1:
-        raise click.UsageError("a run has one input: a file, a folder or a URL")
-    if files.STANDARD in (*sources, output):
+def _roots(sources: Sequence[str], listed: Sequence[str], output: str | None) -> list[Root]:
+    """Where to look, by names that mean the same everywhere."""
+    if files.STANDARD in (*sources, *listed, output):
         raise click.UsageError("a run reads and writes files, not standard input or output")
-    if suffix is None:
-        return _absolute(sources[0]), None
+    named = [Root(_absolute(source)) for source in sources]
+    return named + [Root(_absolute(name), files.place(name)) for name in listed]
+
+
+def _output(output: str | None, rule: Rule) -> str | None:
+    if rule.suffix is None:
+        return None
     if output is None:
         raise click.UsageError("a run needs a place for what it makes: -o FOLDER or -o URL")
-    return _absolute(sources[0]), _absolute(output)
+    return _absolute(output)
+
+
+def _about(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells a run from others, beside its settings: where its files come from."""
+    sources = [_absolute(source) for source in given["sources"]]
+    about: dict[str, Any] = {"input": sources[0] if len(sources) == 1 else sources}
+    if given["listing"] is not None:
+        name = given["listing"].name
+        about["listing"] = files.STANDARD if name == "<stdin>" else _absolute(name)
+    return about
+
+
+def _items(
+    roots: Sequence[Root],
+    output: str | None,
+    rule: Rule,
+    against: tuple[str, Rule] | None,
+    *,
+    recursive: bool,
+) -> Iterator[Item]:
+    """The files of a run. Raises what makes it impossible before any work is done."""
+    from pixelzip.fleet import plan
+
+    if output is not None:
+        plan.look(output)  # so that a place that cannot be reached is an error at once
+    if len(roots) == 1:
+        (root,) = roots
+        there = plan.look(root.path)
+        if there is None:
+            raise PixelzipError(f"there is no {root.path}")
+        if there.is_folder and not recursive:
+            raise click.UsageError(f"{root.path} is a folder; add --recursive")
+    if against is None:
+        return plan.find(roots, output, rule, recursive=recursive)
+    path = _absolute(against[0])
+    original = plan.look(path)
+    if original is None:
+        raise PixelzipError(f"there is no {path}")
+    if len(roots) != 1 or there is None or there.is_folder != original.is_folder:
+        raise click.UsageError("--against compares one file with its original, or two folders")
+    return plan.pairs(root.path, path, rule, against[1])
+
+
+class _Found:
+    """Items, and whether there are any to do."""
+
+    def __init__(self, items: Iterator[Item]) -> None:
+        self._items = items
+        self.any_to_do = False
+
+    def __iter__(self) -> Iterator[Item]:
+        for item in self._items:
+            self.any_to_do = self.any_to_do or item.refusal is None
+            yield item
 
 
 def _absolute(path: str) -> str:
@@ -206,25 +253,23 @@ class _News:
 
         if self._as_json:
             click.echo(json.dumps(without_defaults(record)), file=self._reports)
-        elif record.error and (record.status == "failed" or not self._quiet):
-            kind = "error" if record.status == "failed" else "note"
-            click.echo(f"{record.input}: {kind}: {record.error}", err=True)
+        else:
+            for note in () if self._quiet else record.notes:
+                click.echo(f"{record.input}: note: {note}", err=True)
+            if record.error:
+                click.echo(f"{record.input}: error: {record.error}", err=True)
+            elif record.status == "skipped" and not self._quiet:
+                click.echo(f"{record.input}: skipped: {record.reason}", err=True)
         if not self._quiet and time.monotonic() - self._last > self._every:
             self._last = time.monotonic()
-            line = f"so far: {summary(self._totals)}"
+            line = f"so far: {running.summary(self._totals)}"
             click.echo(
                 f"{line}\r" if self._on_terminal else line, nl=not self._on_terminal, err=True
             )
 
-
-def summary(totals: Totals) -> str:
-    """A manifest's sums in a line."""
-    parts = [f"{totals.done:,} file{'' if totals.done == 1 else 's'} done"]
-    if totals.bytes_out:
-        ratio = totals.bytes_out / max(1, totals.bytes_in)
-        parts[0] += f": {totals.bytes_in:,} -> {totals.bytes_out:,} bytes ({ratio:.1%})"
-    if totals.failed:
-        parts.append(f"{totals.failed:,} failed")
-    if totals.skipped:
-        parts.append(f"{totals.skipped:,} skipped")
-    return "; ".join(parts)
+    def keep(self, source: str, why: str) -> None:
+        """A file that was to be removed stays."""
+        if self._as_json:
+            click.echo(json.dumps({"kept": {source: why}}), file=self._reports)
+        elif not self._quiet:
+            click.echo(f"{source}: note: not removed: {why}", err=True)

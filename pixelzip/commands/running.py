@@ -97,8 +97,8 @@ def run(
                 with meter.hidden():
                     _print(job, done, reports, quiet=quiet, as_json=as_json)
                 meter.next()
-    if with_totals:
-        _print_totals(totals, time.perf_counter() - start, reports, quiet=quiet, as_json=as_json)
+    if with_totals and (as_json or totals.files > 1):
+        print_totals(totals, time.perf_counter() - start, reports, quiet=quiet, as_json=as_json)
     if totals.status:
         raise click.exceptions.Exit(totals.status)
 
@@ -128,25 +128,41 @@ def _as_json(job: Job, done: Done) -> dict[str, Any]:
     return told | done.more
 
 
-def _print_totals(
+def print_totals(
     totals: Totals, seconds: float, reports: IO[str], *, quiet: bool, as_json: bool
 ) -> None:
+    """What became of all files, for people or as JSON."""
     if as_json:
-        counted = {k: dict(v) if isinstance(v, Counter) else v for k, v in vars(totals).items()}
-        told = counted | {"ratio": totals.ratio, "seconds": round(seconds, 3)}
+        told = counted(totals) | {"seconds": round(seconds, 3)}
         click.echo(json.dumps({"totals": told}), file=reports)
-    elif not quiet and totals.files > 1:
-        for line in _lines(totals, seconds):
+    elif not quiet:
+        click.echo(summary(totals, seconds), file=reports)
+        for line in details(totals):
             click.echo(line, file=reports)
 
 
-def _lines(totals: Totals, seconds: float) -> list[str]:
-    """The totals for people."""
-    verdicts = ", ".join(f"{number:,} {verdict}" for verdict, number in totals.verdicts.items())
-    sizes = f"{totals.bytes_in:,} bytes, " if totals.bytes_in else ""
+def counted(totals: Totals) -> dict[str, Any]:
+    """The totals for JSON."""
+    plain = {k: dict(v) if isinstance(v, Counter) else v for k, v in vars(totals).items()}
+    return plain | {"ratio": totals.ratio}
+
+
+def summary(totals: Totals, seconds: float | None = None) -> str:
+    """The totals in a line."""
+    verdicts = ", ".join(f"{totals.verdicts[name]:,} {name}" for name in sorted(totals.verdicts))
+    parts = [f"{totals.bytes_in:,} bytes"] if totals.bytes_in else []
     if totals.ratio is not None:
-        sizes = f"{totals.bytes_in:,} -> {totals.bytes_out:,} bytes ({totals.ratio:.1%}), "
-    lines = [f"{totals.files:,} files: {verdicts}; {sizes}{seconds:.2f} s"]
+        parts = [f"{totals.bytes_in:,} -> {totals.bytes_out:,} bytes ({totals.ratio:.1%})"]
+    if seconds is not None:
+        parts.append(f"{seconds:.2f} s")
+    named = count(totals.files, "file")
+    said = f"{named}: {verdicts}" if verdicts else named
+    return f"{said}; {', '.join(parts)}" if parts else said
+
+
+def details(totals: Totals) -> list[str]:
+    """What was left out of all, and why."""
+    lines = []
     for what, reasons in (
         ("skipped", totals.skipped),
         ("unneeded", totals.unneeded),
@@ -173,4 +189,4 @@ def sentences(work: Callable[[], Result]) -> Result:
 
 
 def count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -18,6 +18,7 @@ from pixelzip.commands.decompress import Decoding, Packed
 from pixelzip.commands.many import Many
 from pixelzip.commands.many import options as many_options
 from pixelzip.files import Job
+from pixelzip.fleet.plan import Rule
 
 if TYPE_CHECKING:
     from pixelzip.contents import Content
@@ -81,10 +82,12 @@ def verify(
         device=device,
         compares=against is not None,
     )
-    if many.is_asked_for(*sources):
-        many.run(steps, running.packed_only)
+    listed = running.listed(sources, listing, zero)
+    if many.is_asked_for(against, *sources, *listed):
+        partners = None if against is None else (against, Rule(judge, ".pxz"))
+        many.run(steps, Rule(running.packed_only), listed=listed, against=partners)
         return
-    named = [*sources, *running.listed(sources, listing, zero)]
+    named = [*sources, *listed]
     todo = files.find(named, running.packed_only, recursive=recursive)
     if against is not None:
         todo = _paired(todo, named, against)
@@ -107,8 +110,8 @@ def _paired(todo: list[Job], sources: Sequence[str], against: str) -> list[Job]:
         for target, source in originals.items()
         if target not in there
     ]
-    refused = [job for job in planned if job.refusal is not None]
-    return [replace(job, original=originals.get(job.source)) for job in todo] + lone + refused
+    others = [job for job in planned if job.target is None]  # refused, or unreadable
+    return [replace(job, original=originals.get(job.source)) for job in todo] + lone + others
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ class Verification(Decoding):
             return Done(report, line)
         try:
             pixels = not isinstance(coded, contents.Jpeg)
-            original = contents.take(files.read(against), pixels=pixels)
+            original = contents.take(files.content(job, against), pixels=pixels)
         except PixelzipError as error:
             return Done(error=f"{against}: {error}")
         difference = coded.compare(original)

@@ -9,9 +9,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Protocol, Self
 
@@ -26,6 +26,12 @@ class Outcome:
     batch: Batch
     records: tuple[Record, ...] = ()
     """Of those of its files that are finished."""
+    rest: Batch = ()
+    """Those that are not begun: the others were work enough."""
+    removed: tuple[str, ...] = ()
+    """Sources that are no more."""
+    kept: Mapping[str, str] = field(default_factory=dict)
+    """Sources that were to be removed and are not, and why."""
     death: str = ""
     """How the worker ended, if it did not live to tell."""
     stop: str = ""

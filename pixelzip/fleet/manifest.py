@@ -1,21 +1,25 @@
 """The manifest: a run's journal, from which it goes on wherever it stopped.
 
-A text file of JSON lines, each of one of three kinds::
+A text file of JSON lines, each of one of these kinds::
 
     {"run": {"command": "compress", "input": "s3://b/in", ...}, "version": "1.0.0", "at": ...}
     {"begun": ["s3://b/in/1.png", "s3://b/in/2.png"]}
     {"input": "s3://b/in/1.png", "status": "done", "output": "s3://b/out/1.pxz", ...}
+    {"removed": ["s3://b/in/1.png"]}
+    {"kept": {"s3://b/in/2.png": "it has changed"}}
 
 A line of the first kind each time that the run is started, of the second before a batch is handed
-out, of the third (`Record`) when a file is finished. Of several for a file the last one counts.
-Lines are appended whole and are on the disk before the run goes on; a last line that a pulled plug
-has torn is taken away when the run starts again.
+out, of the third (`Record`) when a file is finished. Of several for a file the last one counts. One
+of the last two kinds follows if a file's record says that it may be removed. Lines are appended
+whole and are on the disk before the run goes on; a last line that a pulled plug has torn is taken
+away when the run starts again.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -25,10 +29,11 @@ from typing import Any, Self
 
 import numpy as np
 
+from pixelzip import batch
 from pixelzip.codec.errors import PixelzipError
 
 _START = b'{"run":'
-DONE, FAILED, SKIPPED = "done", "failed", "skipped"
+DONE, FAILED, SKIPPED, UNNEEDED = "done", "failed", "skipped", "unneeded"
 
 
 class ManifestError(PixelzipError):
@@ -41,7 +46,7 @@ class Record:
 
     input: str
     status: str
-    """``done``, ``failed``, or ``skipped``: no file that the command takes."""
+    """A `pixelzip.batch.Done.verdict`."""
     output: str | None = None
     bytes_in: int | None = None
     bytes_out: int | None = None
@@ -55,7 +60,15 @@ class Record:
     seconds: float | None = None
     """Of one worker, reading and writing included."""
     notes: Sequence[str] = ()
+    not_kept: Sequence[str] = ()
+    """What the file held besides, and its output does not."""
     error: str | None = None
+    reason: str | None = None
+    """Why it was skipped, or needs nothing."""
+    is_larger: bool = False
+    """Whether a compressed file is larger than what it was made of."""
+    may_remove: bool = False
+    """Whether it is proven that all of it comes back, and it is to be removed therefore."""
     may_exist: bool = False
     """Whether an output may be there although the file failed: writing it had begun."""
     worker: str | None = None
@@ -66,13 +79,15 @@ class Record:
 
 _RUN: dict[str, Any] = {"run": dict}
 _BEGUN: dict[str, Any] = {"begun": list}
+_REMOVED: dict[str, Any] = {"removed": list}
+_KEPT: dict[str, Any] = {"kept": dict}
 _TYPES: dict[str, Any] = {
-    **dict.fromkeys(("input", "status", "output", "mode", "error", "worker", "at"), str),
+    **dict.fromkeys(("input", "status", "output", "mode", "error", "reason", "worker", "at"), str),
     **dict.fromkeys(("sha256_in", "sha256_out"), str),
     **dict.fromkeys(("bytes_in", "bytes_out", "width", "height", "attempts"), int),
-    **dict.fromkeys(("networks", "notes"), list),
+    **dict.fromkeys(("networks", "notes", "not_kept"), list),
     "seconds": int | float,
-    "may_exist": bool,
+    **dict.fromkeys(("is_larger", "may_remove", "may_exist"), bool),
 }
 """Of a record's values in a line; those that are None are left out."""
 
@@ -83,27 +98,35 @@ def now() -> str:
 
 
 @dataclass
-class Totals:
+class Totals(batch.Totals):
     """Sums over a manifest's files."""
 
-    done: int = 0
-    failed: int = 0
-    skipped: int = 0
-    bytes_in: int = 0
-    """Of the files that are done, as are the other sums."""
-    bytes_out: int = 0
     pixels: int = 0
-    seconds: float = 0.0
+    worker_seconds: float = 0.0
     """Of all workers together."""
 
-    def add(self, record: Record) -> None:
+    def count(self, record: Record) -> None:
         """Count a file in."""
-        setattr(self, record.status, getattr(self, record.status) + 1)
-        if record.status == DONE:
-            self.bytes_in += record.bytes_in or 0
-            self.bytes_out += record.bytes_out or 0
-            self.pixels += (record.width or 0) * (record.height or 0)
-            self.seconds += record.seconds or 0.0
+        self.files += 1
+        self.verdicts[record.status] += 1
+        match record.status:
+            case "skipped":
+                self.skipped[record.reason or ""] += 1
+            case "unneeded":
+                self.unneeded[record.reason or ""] += 1
+            case "done":
+                self.not_kept.update(record.not_kept)
+                self.larger += record.is_larger
+                self.bytes_in += record.bytes_in or 0
+                self.bytes_out += record.bytes_out or 0
+                self.pixels += (record.width or 0) * (record.height or 0)
+                self.worker_seconds += record.seconds or 0.0
+
+    def uncount_failure(self) -> None:
+        """A file that had failed is no more counted as such."""
+        self.files -= 1
+        self.verdicts[FAILED] -= 1
+        self.verdicts += Counter()  # without zeros
 
 
 class Past:
@@ -112,6 +135,8 @@ class Past:
     def __init__(self, lines: Iterable[Mapping[str, Any]] = ()) -> None:
         self.totals = Totals()
         self.failures: dict[str, Record] = {}
+        self.to_remove: dict[str, Record] = {}
+        """Those whose source is to be removed, and nothing says yet that it is."""
         self.runs: list[Mapping[str, Any]] = []
         self._started: set[str] = set()  # and not finished, or failed with a target that may exist
         settled = bytearray()
@@ -120,6 +145,10 @@ class Past:
                 self.runs.append(line["run"])
             elif "begun" in line:
                 self._started.update(line["begun"])
+            elif "removed" in line:
+                self.removed(line["removed"])
+            elif "kept" in line:
+                self.kept(line["kept"])
             else:
                 record = Record(**line)
                 self.add(record)
@@ -130,12 +159,24 @@ class Past:
     def add(self, record: Record) -> None:
         """Count one more file in, or in another way."""
         if self.failures.pop(record.input, None) is not None:
-            self.totals.failed -= 1
-        self.totals.add(record)
+            self.totals.uncount_failure()
+        self.totals.count(record)
         if record.status == FAILED:
             self.failures[record.input] = record
+        if record.may_remove:
+            self.to_remove[record.input] = record
         if not record.may_exist:
             self._started.discard(record.input)
+
+    def removed(self, sources: Iterable[str]) -> None:
+        """Count files as removed."""
+        for source in sources:
+            self.totals.removed += self.to_remove.pop(source, None) is not None
+
+    def kept(self, sources: Iterable[str]) -> None:
+        """Files that were to be removed, and are not."""
+        for source in sources:
+            self.to_remove.pop(source, None)
 
     @property
     def unfinished(self) -> int:
@@ -143,7 +184,7 @@ class Past:
         return len(self._started - self.failures.keys())
 
     def is_settled(self, source: str) -> bool:
-        """Whether the file is done, or was none to do."""
+        """Whether the file is done, or there was nothing to do."""
         digest = _digest(source)
         place = int(np.searchsorted(self._settled, np.bytes_(digest)))
         # numpy drops zeros at the end, in both.
@@ -174,7 +215,7 @@ def _parse(line: bytes, place: str) -> dict[str, Any]:
         parsed = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise ManifestError(f"{place} is not a manifest's") from error
-    kinds = (_RUN, _BEGUN, _TYPES)
+    kinds = (_RUN, _BEGUN, _REMOVED, _KEPT, _TYPES)
     for kind in kinds if isinstance(parsed, dict) else ():
         known = {key: parsed[key] for key in parsed.keys() & kind.keys()}
         if known and _is_sound(known, kind):
@@ -185,8 +226,9 @@ def _parse(line: bytes, place: str) -> dict[str, Any]:
 def _is_sound(line: Mapping[str, Any], kind: Mapping[str, Any]) -> bool:
     if not all(isinstance(value, kind[key]) for key, value in line.items()):
         return False
-    texts = [text for key in ("begun", "networks", "notes") for text in line.get(key, ())]
-    states = (DONE, FAILED, SKIPPED)
+    lists = ("begun", "removed", "kept", "networks", "notes", "not_kept")
+    texts = [text for key in lists for text in line.get(key, ())]
+    states = (DONE, FAILED, SKIPPED, UNNEEDED)
     whole = kind is not _TYPES or ("input" in line and line.get("status") in states)
     return whole and all(isinstance(text, str) for text in texts)
 
@@ -233,6 +275,18 @@ class Manifest:
         self._append([without_defaults(record) for record in records])
         for record in records:
             self.past.add(record)
+
+    def removed(self, sources: Sequence[str]) -> None:
+        """Note that these are no more."""
+        if sources:
+            self._append([{"removed": list(sources)}])
+            self.past.removed(sources)
+
+    def kept(self, reasons: Mapping[str, str]) -> None:
+        """Note that these stay, and why."""
+        if reasons:
+            self._append([{"kept": dict(reasons)}])
+            self.past.kept(reasons)
 
     def _append(self, lines: Sequence[Mapping[str, Any]]) -> None:
         if not lines:

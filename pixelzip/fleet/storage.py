@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 from pixelzip import files
 from pixelzip.codec.errors import PixelzipError
+from pixelzip.files import Refusal
 
 Result = TypeVar("Result")
 
@@ -59,6 +60,8 @@ class Entry:
     size: int | None = None
     error: str = ""
     """Why it cannot be read, if that is known already."""
+    refusal: Refusal | None = None
+    """Why it is none to read."""
 
 
 class Storage(Protocol):
@@ -73,8 +76,17 @@ class Storage(Protocol):
 
     def read(self, path: str) -> bytes: ...
 
-    def write(self, path: str, data: bytes) -> None:
-        """Make a file, and the folders above it; one that is there is replaced."""
+    def start(self, path: str, count: int) -> bytes:
+        """A file's first bytes."""
+
+    def write(self, path: str, data: bytes, like: str | None = None) -> None:
+        """Make a file, and the folders above it; one that is there is replaced.
+
+        Between folders of this machine it gets the mode and the time of the file ``like``.
+        """
+
+    def remove(self, path: str) -> None:
+        """Take a file away."""
 
 
 class Disk:
@@ -94,8 +106,8 @@ class Disk:
     def _entry(found: os.DirEntry[str]) -> Entry:
         if found.is_dir():
             # As for `os.walk`: a link to a folder could lead round in circles.
-            link = "it is a link to a folder; name it to go into it" if found.is_symlink() else ""
-            return Entry(found.name, not link, error=link)
+            is_link = found.is_symlink()
+            return Entry(found.name, not is_link, refusal=files.LINK if is_link else None)
         try:
             size = found.stat().st_size
         except OSError as error:
@@ -109,8 +121,15 @@ class Disk:
     def read(self, path: str) -> bytes:
         return files.read(path)
 
-    def write(self, path: str, data: bytes) -> None:
-        files.write(path, data, force=True, makes_folder=True)
+    def start(self, path: str, count: int) -> bytes:
+        return files.start(path, count)
+
+    def write(self, path: str, data: bytes, like: str | None = None) -> None:
+        like = None if like is None or is_url(like) else like
+        files.write(path, data, force=True, makes_folder=True, like=like)
+
+    def remove(self, path: str) -> None:
+        os.unlink(path)
 
 
 _DISK = Disk()
@@ -149,7 +168,11 @@ class Remote:
         data: bytes = self._fs.cat_file(path)
         return data
 
-    def write(self, path: str, data: bytes) -> None:
+    def start(self, path: str, count: int) -> bytes:
+        data: bytes = self._fs.cat_file(path, start=0, end=count)
+        return data
+
+    def write(self, path: str, data: bytes, like: str | None = None) -> None:
         if self._whole_at_once:
             self._fs.pipe_file(path, data)
             return
@@ -165,6 +188,9 @@ class Remote:
             if self.exists(partial):
                 self._fs.rm_file(partial)
             raise
+
+    def remove(self, path: str) -> None:
+        self._fs.rm_file(path)
 
     def _strip(self, path: str) -> str:
         stripped: str = self._fs._strip_protocol(path)
