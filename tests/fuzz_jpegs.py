@@ -58,7 +58,8 @@ def seeds(photo: Path) -> list[bytes]:
         head = jpegs.headers(41, 35, sampling)
         script = [((0, 1, 2), 0, 63, 0, 0)]
         found.append(jpegs.build(head, script, len(found), pads=None, odd=0.3)[0])
-    return found
+    small = jpegs.segment(0xE1, b"Exif\0\0" + found[0])
+    return [*found, found[1][:2] + small + found[1][2:] + found[0]]
 
 
 def damaged(data: bytes, donor: bytes, random: Random) -> bytes:

@@ -10,6 +10,7 @@ import lzma
 import math
 from bisect import bisect
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 WORD = 2**32 - 1
 Block = list[int]
@@ -495,3 +496,60 @@ def _set_contexts(
     ]
     coder.distance, coder.final = 64, 24 * (colour > 0)
     coder.refined = (kind, 8192 + 64 * big_n + big_i)
+
+
+@dataclass
+class Within:
+    """A JPEG file within another, or that itself."""
+
+    place: int
+    removed: int
+    notes: int
+    bands: list[bytes]
+
+
+@dataclass
+class Body:
+    """Of the form MODEL."""
+
+    segments: int
+    text: bytes
+    own: Within
+    inner: list[Within]
+    late: int
+
+
+def body_of(file: bytes) -> Body:
+    """What is where in a .pxz file that holds a JPEG file in the form MODEL."""
+    at = 4 + file[3]  # magic, head, ending
+
+    def varint() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            value |= (file[at] & 127) << shift
+            shift, at = shift + 7, at + 1
+            if file[at - 1] < 128:
+                return value
+
+    varint()  # length
+    assert file[at + 4] == 2
+    at += 5
+    segments, notes, text, counts = (varint() for _ in range(4))
+    late, early = counts >> 5 & 31, counts >> 10
+    numbers = [[varint() for _ in range(4)] for _ in range(late + early)]
+    counted = [counts & 31, *(one[3] for one in numbers)]
+    lengths = [varint() for _ in range(sum(counted) - 1)]
+    stored = file[at : at + (text >> 2)]
+    at += text >> 2
+    bands = []
+    for length in [*lengths, len(file)]:
+        bands.append(file[at : min(at + length, len(file) - 4)])
+        at += length
+    own = Within(0, 0, notes, bands[: counted[0]])
+    bands = bands[counted[0] :]
+    inner: list[Within] = []
+    for place, removed, length, count in numbers:
+        inner.append(Within(place, removed, length, bands[:count]))
+        bands = bands[count:]
+    return Body(segments, stored, own, inner, late)

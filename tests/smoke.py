@@ -24,13 +24,16 @@ from pixelzip.codec import native
 places = [Path(module.__file__) for module in (pixelzip, native)]
 assert all(Path(sys.prefix) in place.parents for place in places), places
 y, x = np.mgrid[:120, :200]
-pixels = np.stack([x + y, 2 * y + 9 * np.sin(x / 9), 255 - x], axis=2).astype(np.uint8)
+pixels = np.stack([x + y // 2, y + 9 * np.sin(x / 9) + 20, 255 - x], axis=2)
+grain = np.random.default_rng(0).normal(0, 3, pixels.shape)
+pixels = np.clip(pixels + grain, 0, 255).astype(np.uint8)
 Image.fromarray(pixels).save("ramp.png")
 Image.fromarray(pixels).save("ramp.jpg", quality=85)
-for effort in pixelzip.api.EFFORTS:
+for effort in ("photo", "max"):
     data = pixelzip.compress("ramp.png", network="photo", effort=effort)
     assert np.array_equal(pixelzip.decompress(data), pixels)
-    print(effort, len(data), "bytes;", pixelzip.info(data).networks)
+    assert "photo" in pixelzip.info(data).networks
+    print(effort, len(data), "bytes")
 Image.fromarray(pixels).save("saved.pxz")
 assert np.array_equal(Image.open("saved.pxz"), pixels)
 jpeg = pixelzip.compress("ramp.jpg")

@@ -246,10 +246,94 @@ def test_pillow_opens_them(photo_path: Path, mode: str) -> None:
 
 
 @compiled
-def test_golden_file() -> None:
-    """It decodes to what it was made of, and is what is made of that: a new format would differ."""
-    coded = (Path(__file__).parent / "golden" / "jpeg" / "progressive.pxz").read_bytes()
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("progressive", "633065c53bb74e83c4027f9858b133f8ba7bc7b5fb621564c82f5d3f1601caa3"),
+        ("inner", "96495f4d6fc100297500b9e223ce46f57b22d0e7a312ee36cbf2c42787054c3f"),
+    ],
+)
+def test_golden_files(name: str, wanted: str) -> None:
+    """They decode to what they were made of, which makes them again: a new format would differ."""
+    coded = (Path(__file__).parent / "golden" / "jpeg" / f"{name}.pxz").read_bytes()
     data = file.decode(coded)
-    wanted = "633065c53bb74e83c4027f9858b133f8ba7bc7b5fb621564c82f5d3f1601caa3"
     assert hashlib.sha256(data).hexdigest() == wanted
-    assert file.encode(data) == coded
+    assert file.encode(data, ending=file.ending(coded)) == coded
+
+
+def with_thumbnail(data: bytes, *thumbnails: bytes, behind: bytes = b"") -> bytes:
+    """A JPEG with others in segments at its beginning, and bytes behind its end."""
+    body = b"".join(jpegs.segment(0xE1, b"Exif\0\0" + one + b"\0 more") for one in thumbnails)
+    return data[:2] + body + data[2:] + behind
+
+
+@compiled
+def test_thumbnails_are_coded_as_jpegs(photo_path: Path, jpeg: bytes) -> None:
+    small = jpegs.photo(photo_path, (160, 120), quality=80)
+    plain, with_one = back(jpeg), back(with_thumbnail(jpeg, small))
+    assert len(with_one) - len(plain) < 0.85 * len(small)
+    two = back(with_thumbnail(jpeg, small, small))
+    assert len(two) - len(with_one) < 0.05 * len(small)  # the same again costs little
+    about = file.describe(with_one)
+    assert not about.trouble
+    assert about.coefficients == file.describe(plain).coefficients
+    assert about.segments > file.describe(plain).segments + 0.5 * len(small)
+    with Image.open(io.BytesIO(file.beginning(with_one))) as image:
+        assert (image.size, image.info["exif"][6:]) == ((360, 240), small + b"\0 more")
+    stored = file.model_form(with_one)
+    assert not stored.late
+    with Image.open(io.BytesIO(with_one)) as image:
+        assert image.size == (360, 240)
+
+
+@compiled
+def test_pictures_behind_the_end_are_coded_as_jpegs(photo_path: Path, jpeg: bytes) -> None:
+    """With thumbnails of their own, as the second image of an MPO has one."""
+    small = jpegs.photo(photo_path, (80, 60), quality=80)
+    second = with_thumbnail(jpegs.photo(photo_path, (300, 200), quality=70), small)
+    data = with_thumbnail(jpeg, small, behind=b"\0" * 99 + second + b"and" + second[:900])
+    coded = back(data, threads=2)
+    assert not file.describe(coded).trouble
+    alone = [len(back(one)) for one in (jpeg, second, small)]
+    assert len(coded) < sum(alone) + 900
+    late = file.model_form(coded).late
+    assert len(late) == 2  # the second and its thumbnail
+    assert file.beginning(coded).startswith(data[: 2 + 4 + 6 + len(small)])
+    with pytest.raises(LimitError):
+        file.decode(coded, max_pixels=360 * 240 + 300 * 200)
+    assert file.decode(coded, max_pixels=360 * 240 + 300 * 200 + 80 * 60) == data
+
+
+@compiled
+def test_what_only_looks_like_a_jpeg_within_stays(photo_path: Path, jpeg: bytes) -> None:
+    small = jpegs.photo(photo_path, (160, 120), quality=80)
+    stretch = with_thumbnail(jpeg, small)
+    at = stretch.index(small)
+    cases = {
+        "cut": with_thumbnail(jpeg, small[: len(small) // 2]),
+        "without an end": with_thumbnail(jpeg, small[:-2]),
+        "none": with_thumbnail(jpeg, b"\xff\xd8\xff" * 400),
+        "arithmetic": with_thumbnail(jpeg, small.replace(b"\xff\xc0", b"\xff\xc9")),
+        "too short a segment": stretch[: at - 8] + b"\0\x20" + stretch[at - 6 :],
+    }
+    for data in cases.values():
+        coded = back(data)
+        if file.describe(coded).form == Form.MODEL:
+            assert not file.model_form(coded).late
+    many = with_thumbnail(jpeg, *[small] * 20)
+    assert len(back(many)) < len(back(with_thumbnail(jpeg, small))) + 6 * len(small)
+
+
+@compiled
+def test_damaged_inner_files(photo_path: Path, jpeg: bytes) -> None:
+    """Their numbers are few bytes near the beginning: change each of them to whatever it can be."""
+    small = jpegs.photo(photo_path, (48, 32), quality=80)
+    coded = back(with_thumbnail(jpegs.photo(photo_path, (40, 27)), small, behind=small))
+    for at in range(3, 40):
+        for value in range(0, 256, 5):
+            data = coded[:at] + bytes([value]) + coded[at + 1 : -4]
+            for read in (file.decode, file.describe, file.beginning):
+                try:
+                    read(seal(data))
+                except PixelzipError:
+                    continue

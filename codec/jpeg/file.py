@@ -7,7 +7,8 @@
 
 *Ending* is that of the file's name, *length* and *check* (CRC-32) are those of its bytes. In the
 *general* form all its bytes are kept, compressed or not. In the *model* form there are its segments
-and notes, and the coefficients: see `pixelzip.codec.jpeg.parts` and `pixelzip.codec.jpeg.model`.
+and notes, and the coefficients: see `pixelzip.codec.jpeg.parts` and `pixelzip.codec.jpeg.model`;
+and so there are of JPEG files within it, such as thumbnails (`pixelzip.codec.jpeg.inner`).
 
 The general form is for what has no model (arithmetic coding, 12 bits, lossless JPEG, damage at the
 very beginning), and for machines without the compiled library. A file is decoded again before it is
@@ -16,7 +17,7 @@ given out, so what comes out comes back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from zlib import crc32
 
@@ -26,8 +27,9 @@ from numpy.typing import NDArray
 from pixelzip.codec import raw_lzma
 from pixelzip.codec.container import MAGIC, MAX_PIXELS, VERSION, check_whole, seal
 from pixelzip.codec.errors import FormatError, LimitError, MissingLibraryError
-from pixelzip.codec.jpeg import model, parts
-from pixelzip.codec.jpeg.headers import SOI, Frame, Headers
+from pixelzip.codec.jpeg import inner, model, parts
+from pixelzip.codec.jpeg.headers import MAX_BLOCKS, SOI, Frame, Headers
+from pixelzip.codec.jpeg.inner import Inner
 from pixelzip.codec.numbers import Reader, varint
 
 HEAD = 15 | VERSION << 4
@@ -49,6 +51,7 @@ _MISSING = (
 ENDING = ".jpg"
 """Of the name of a JPEG file, unless another one is given."""
 _MAX_ENDING = 8
+_LATE, _EARLY = 5, 10  # bits that come before the numbers of inner files
 
 
 class Form(IntEnum):
@@ -121,8 +124,10 @@ def decode(data: bytes, threads: int = 1, max_pixels: int = MAX_PIXELS) -> bytes
     elif stored.form == Form.MODEL:
         coded = _read_model(stored)
         frame = _checked_frame(coded.headers, max_pixels)
+        room = max_pixels - frame.width * frame.height
+        segments = inner.put_back(coded.segments, coded.late, MAX_BLOCKS, room, threads)
         blocks, _ = model.decode_blocks(frame, coded.headers.model_steps(), coded.bands, threads)
-        out = parts.put_together(coded.segments, coded.notes, blocks, stored.length)
+        out = parts.put_together(segments, coded.notes, blocks, stored.length)
     if len(out) != stored.length or crc32(out) != stored.check:
         raise FormatError("the file is damaged: its JPEG file does not match its checksum")
     return out
@@ -147,9 +152,8 @@ def _describe(data: bytes) -> Description:
     whole = parts.is_whole(coded.segments, coded.notes)
     trouble = "" if whole else "it is damaged or truncated"
     frame, sizes = coded.headers.frame, tuple(map(len, coded.bands))
-    return Description(
-        stored.form, stored.ending, stored.length, frame, trouble, len(coded.text), sizes
-    )
+    others = coded.inner_bytes + len(coded.text)
+    return Description(stored.form, stored.ending, stored.length, frame, trouble, others, sizes)
 
 
 def beginning(data: bytes) -> bytes:
@@ -211,12 +215,16 @@ class Coded:
     """What the model form has besides coefficients."""
 
     segments: bytes
+    """Without the scans of late inner files."""
     notes: bytes
     headers: Headers
     """As they are before the first scan."""
     bands: list[bytes]
     text: bytes
-    """Segments and notes as they are stored."""
+    """Segments and notes as they are stored, those of inner files too."""
+    late: list[Inner]
+    inner_bytes: int
+    """What the coefficients of all inner files take."""
 
 
 def _encode_model(data: bytes, threads: int) -> bytes:
@@ -232,10 +240,18 @@ def _encode_model(data: bytes, threads: int) -> bytes:
         bands = model.encode_blocks(headers.frame, steps, found.blocks, len(data) + 64, threads)
     except model.NoRoomError:
         return b""
-    text = found.segments + found.notes
+    segments, late, early = inner.take_out(found.segments, found.notes, threads)
+    within = [*late, *early]
+    own = [() if one.is_like(before) else (one.notes, *one.bands)
+           for one, before in zip(within, [None, *within], strict=False)]  # fmt: skip
+    text = segments + found.notes + b"".join(one[0] for one in own if one)
     method, stored = min(_stored(text), key=lambda one: len(one[1]))
-    out = varint(len(found.segments)) + varint(len(found.notes))
-    out += varint(len(stored) << 2 | method) + varint(len(bands))
+    out = varint(len(segments)) + varint(len(found.notes)) + varint(len(stored) << 2 | method)
+    out += varint(len(bands) | len(late) << _LATE | len(early) << _EARLY)
+    for one, its in zip(within, own, strict=True):
+        numbers = (one.place, one.removed, len(its[0]) if its else 0, max(0, len(its) - 1))
+        out += b"".join(map(varint, numbers))
+    bands += [band for its in own for band in its[1:]]
     out += b"".join(varint(len(band)) for band in bands[:-1])
     return out + stored + b"".join(bands)
 
@@ -255,18 +271,35 @@ def _read_model(stored: _Stored) -> Coded:
     if model.library() is None:
         raise MissingLibraryError(_MISSING)
     reader = Reader(stored.body)
-    segments, notes, packed, count = (reader.varint() for _ in range(4))
-    if segments + notes > 2 * stored.length + 64 or not 1 <= count <= model.MAX_BANDS:
+    segments, notes, packed, counts = (reader.varint() for _ in range(4))
+    count, late, early = counts & 31, counts >> _LATE & 31, counts >> _EARLY
+    if max(late, early) > inner.MOST:
         raise _damaged()
-    lengths = [reader.varint() for _ in range(count - 1)]
+    within = [[reader.varint() for _ in range(4)] for _ in range(late + early)]
+    total = segments + notes + sum(one[2] for one in within)
+    each = [count, *(one[3] for one in within)]
+    if total > 2 * stored.length + 64 or not count or max(each) > model.MAX_BANDS:
+        raise _damaged()
+    lengths = [reader.varint() for _ in range(sum(each) - 1)]
     given = reader.take(packed >> 2)
-    text = _text(packed & 3, given, segments + notes)
+    text = Reader(_text(packed & 3, given, total))
     bands = [reader.take(length) for length in lengths]
     bands.append(reader.take(reader.remaining))
-    headers = parts.first_headers(text[:segments])
+    mine, own = text.take(segments), text.take(notes)
+    found: list[Inner] = []
+    rest = bands[count:]
+    for place, removed, length, its in within:
+        if max(place, removed) > stored.length or not (its or found):
+            raise _damaged()
+        same = found[-1] if not its else Inner(place, removed, text.take(length), rest[:its])
+        found.append(replace(same, place=place, removed=removed))
+        rest = rest[its:]
+    mine = inner.put_back(mine, found[late:], inner.EARLY_BLOCKS, MAX_FRAME, 1)
+    headers = parts.first_headers(mine)
     if headers.frame is None:
         raise _damaged()
-    return Coded(text[:segments], text[segments:], headers, bands, given)
+    size = sum(map(len, bands[count:]))
+    return Coded(mine, own, headers, bands[:count], given, found[:late], size)
 
 
 def _text(method: int, stored: bytes, length: int) -> bytes:

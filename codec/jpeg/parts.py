@@ -86,14 +86,25 @@ def first_headers(segments: bytes) -> Headers:
 
 def is_whole(segments: bytes, notes: bytes) -> bool:
     """Whether all scans have been read to their ends, and the end marker follows."""
-    headers, reader, position, missing = Headers(), Reader(notes), 0, 0
+    headers, (_, position), missing = _walk(segments, notes)
+    return not missing and headers.next(segments, position) is None and headers.ended
+
+
+def scan_ends(segments: bytes, notes: bytes) -> tuple[int, int]:
+    """Where the headers of the first and of the last scan end."""
+    return _walk(segments, notes)[1]
+
+
+def _walk(segments: bytes, notes: bytes) -> tuple[Headers, tuple[int, int], int]:
+    """Headers after the last scan, where the first and the last one end, and units missing."""
+    headers, reader, first, last, missing = Headers(), Reader(notes), 0, 0, 0
     while reader.remaining:
-        scan = headers.next(segments, position)
+        scan = headers.next(segments, last)
         if scan is None:
             raise _damaged()
         missing += scan.units - _read_note(reader, scan).units
-        position = scan.start
-    return not missing and headers.next(segments, position) is None and headers.ended
+        first, last = first or scan.start, scan.start
+    return headers, (first, last), missing
 
 
 def _note(scan: Scan, stretch: Stretch) -> bytes:
