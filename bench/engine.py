@@ -68,7 +68,7 @@ def product(number: int) -> float:
 
 def backends(path: Path) -> dict[str, tuple[Frozen, float]]:
     """Each backend on the CPU, and what its products do in a second, 0 if that is not known."""
-    tensors, config = file.read(path)
+    tensors, config, _ = file.read(path)
     found: dict[str, tuple[Frozen, float]] = {}
     for number, isa in enumerate(native.instruction_sets()):
         found[isa] = native.Native(path.stem, tensors, config, isa), product(number)

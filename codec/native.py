@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -49,6 +50,21 @@ def array(dtype: type[np.generic]) -> Any:
         return ctypes.c_void_p(given.__array_interface__["data"][0])
 
     return type("Array", (), {"from_param": classmethod(from_param)})
+
+
+def names(name_of: Callable[[int], bytes | None]) -> list[str]:
+    """Of the instruction sets that a library knows and this machine has, fastest first."""
+    found: list[str] = []
+    while (name := name_of(len(found))) is not None:
+        found.append(name.decode())
+    return found
+
+
+def proven(
+    name_of: Callable[[int], bytes | None], is_exact: Callable[[int], bool]
+) -> tuple[str, ...]:
+    """Those of `names` whose products are exact, by their number."""
+    return tuple(name for number, name in enumerate(names(name_of)) if is_exact(number))
 
 
 def fill_tables(function: Any) -> None:

@@ -72,7 +72,7 @@ def test_tiles_come_back(network: Any, crops: Crops, channels: int) -> None:
     payloads = tiles.encode_adaptively(network, together, threads=2)
     assert payloads == [tiles.encode_adaptively(network, [tile])[0] for tile in together]
     full = [payload for payload in payloads if payload is not None]
-    for threads in (1, 2):
+    for threads in (1, 2, 7):
         decoded = tiles.decode_tiles(
             network, full, shapes, channels, adaptive=True, threads=threads
         )

@@ -1,12 +1,14 @@
-"""The compiled engine on processors that are not here, in an emulator: ARM, and an old x86-64.
+"""The compiled engines on processors that are not here, in an emulator: ARM, and an old x86-64.
 
-It is built as an install would build it, with a small program around it (`foreign/replay.c`), and
-has to give the very sums, intervals and pixels that come out here. Wants qemu's user emulation and,
+They are built as an install would build them, with small programs around them (`foreign/replay.c`,
+`foreign/replay_programs.c`), and have to give the very sums, intervals and pixels that come out
+here. Wants qemu's user emulation and,
 for ARM, a cross compiler: on Debian, qemu-user-static and gcc-aarch64-linux-gnu.
 """
 
 from __future__ import annotations
 
+import ctypes
 import shutil
 import subprocess
 import tomllib
@@ -18,13 +20,17 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+from architectures import frozen
 from conftest import ROOT
 from numpy.typing import NDArray
 
-from pixelzip.codec import coder, tables
+from pixelzip.codec import coder, tables, tiles
 from pixelzip.models import zoo
 from pixelzip.models.frozen import file, native
 from pixelzip.models.frozen.architecture import GIVEN
+from pixelzip.models.programs import heads, integers
+from pixelzip.models.programs import tables as functions
+from pixelzip.models.programs.engine import image
 
 MACHINES = {
     "ARM": ("aarch64-linux-gnu-gcc", "qemu-aarch64-static", "max", ["dotprod", "neon", "portable"]),
@@ -61,13 +67,12 @@ class Machine:
         return answered.read_bytes()
 
 
-@pytest.fixture(scope="module", params=MACHINES)
-def machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    compiler, emulator, processor, sets = MACHINES[request.param]
+def built(name: str, source: str, folder: Path) -> tuple[list[str], str]:
+    """The command that is ``source`` on a machine of that name, and what it says of its sets."""
+    compiler, emulator, processor, _ = MACHINES[name]
     for program in (compiler, emulator):
         if shutil.which(program) is None:
             pytest.skip(f"there is no {program}")
-    folder = tmp_path_factory.mktemp("foreign")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     (module,) = [
         one for one in project["tool"]["setuptools"]["ext-modules"] if "_engine" in one["name"]
@@ -75,14 +80,20 @@ def machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     folders = [*module["include-dirs"], str(Path(module["sources"][0]).parent)]
     subprocess.run(
         [compiler, "-static", *module["extra-compile-args"], *(f"-I{path}" for path in folders),
-         Path(__file__).with_name("foreign") / "replay.c", "-lm", "-o", folder / "replay"],
+         Path(__file__).with_name("foreign") / source, "-lm", "-o", folder / "replay"],
         cwd=ROOT, check=True,
     )  # fmt: skip
     command = [emulator, "-cpu", processor, str(folder / "replay")]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return command, subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="module", params=MACHINES)
+def machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    folder = tmp_path_factory.mktemp("foreign")
+    command, said = built(request.param, "replay.c", folder)
     lines = [line.split() for line in said.splitlines()]
     found = Machine(command, [(name, *map(int, numbers)) for name, *numbers in lines], folder)
-    assert [name for name, *_ in found.sets] == sets
+    assert [name for name, *_ in found.sets] == MACHINES[request.param][-1]
     return found
 
 
@@ -136,7 +147,7 @@ def test_tiles(machine: Machine, name: str, crops: dict[str, Bytes]) -> None:
         tensors, config = tiny.wild(1, **NETWORKS[name])
         shapes = [(1, 1), (7, 2), (5, 40), (13, 17)]
     else:
-        tensors, config = file.read(Path(zoo.__file__).with_name(f"{name}.safetensors"))
+        tensors, config, _ = file.read(Path(zoo.__file__).with_name(f"{name}.safetensors"))
         shapes = [(16, 20)]
     here = native.Native("n", tensors, config, native.instruction_sets()[0])
     rng = np.random.default_rng(0)
@@ -164,4 +175,75 @@ def test_tiles(machine: Machine, name: str, crops: dict[str, Bytes]) -> None:
             answer = answer[len(pixels) :]
             coder.check_finished(payload, np.frombuffer(answer[:size], np.uint64))
             answer = answer[size:]
+        assert not answer
+
+
+# --- The papers' networks ------------------------------------------------------------------------
+
+PROGRAMS = ["diagonal-bilstm", "row-lstm", "pixelcnn++-classes", "small-11x5-autoregressive"]
+
+
+@pytest.fixture(scope="module", params=["ARM", "plain x86-64"])
+def interpreter(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Machine:
+    folder = tmp_path_factory.mktemp("foreign")
+    command, said = built(request.param, "replay_programs.c", folder)
+    assert said.split() == {"ARM": ["neon", "portable"]}.get(request.param, ["sse2", "portable"])
+    return Machine(command, [(name, 0, 0, 0) for name in said.split()], folder)
+
+
+def pieces(kept: list[Any]) -> list[bytes]:
+    """All that is laid out, with its addresses."""
+    found = [number(len(kept))]
+    for piece in kept:
+        structures = isinstance(piece, ctypes.Array)
+        address = ctypes.addressof(piece) if structures else piece.ctypes.data
+        content = bytes(piece) if structures else piece.tobytes()
+        found += [number(address), number(structures), number(len(content)), content]
+    return found
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs(interpreter: Machine, name: str, bits: int) -> None:
+    """Products that saturate, and tiles: each instruction set gives what this machine does."""
+    rng, end = np.random.default_rng(0), 1 << bits - 1
+    x = rng.choice([-end, end - 1, 0, 1], (5, 611))
+    weight = rng.choice([-end, end - 1, -end + 1, 1], (611, 83))
+    x[0], x[1], weight[:, 0], weight[:, 1] = end - 1, -end, end - 1, -end
+    made = integers.make(name, frozen(name, bits))
+    assert isinstance(made, integers.Native)
+    network, colours = made.networks[0], made.program.colours
+    layout = network._layout
+    matrix = layout.matrix(weight, np.zeros((1, 83)), np.ones(83))
+    rows = np.zeros((len(x), 2 * matrix.pairs), np.int16)
+    rows[:, : x.shape[1]] = x
+    log_sigmoid, _, width, _ = heads.log_tables()
+    decay = functions.EXP.astype(np.int64)
+    every = tables.EXP, tables.INVERSE_SCALE, tables.SIGMOID, decay, log_sigmoid, width
+    asked = [number(bits), number(len(x)), rows.tobytes(), bytes(network.structure), number(2)]
+    expected = []
+    for shape in ((9, 11), (1, 7)):
+        pixels = rng.integers(0, 256, (*shape, colours), np.uint8)
+        label = 1 if made.classes else 0
+        found = np.concatenate(list(made.parallel(pixels, label)))
+        (payload,) = tiles.encode_tiles(made, [pixels], label=label if made.classes else None)
+        payload = payload[made.classes > 0 :]
+        asked += [*map(number, (*shape, colours, label))]
+        asked += [image(pixels, made.program).astype(np.int16).tobytes(), pixels.tobytes()]
+        asked += [number(len(payload)), payload, coder.start(payload).tobytes()]
+        expected.append((found.tobytes() + pixels.tobytes(), payload))
+    for isa in range(len(interpreter.sets)):
+        request = [*map(array, every), number(isa), *pieces(layout.kept), bytes(matrix), *asked]
+        answer = interpreter.answer(request)
+        size = len(x) * matrix.outputs * 8
+        sums = np.frombuffer(answer[:size]).reshape(len(x), -1)
+        np.testing.assert_array_equal(sums[:, :83], x @ weight)
+        answer = answer[size:]
+        for start, payload in expected:
+            assert answer.startswith(start)
+            state = np.frombuffer(answer[len(start) : len(start) + 24], np.uint64)
+            coder.check_finished(payload, state)
+            answer = answer[len(start) + 24 :]
         assert not answer

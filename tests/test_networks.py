@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,12 +22,13 @@ from pixelzip.codec import cdf, tiles
 from pixelzip.codec.errors import NetworkFileError, UnknownNetworkError
 from pixelzip.models import zoo
 from pixelzip.models.freezing import freeze
-from pixelzip.models.frozen import backends
+from pixelzip.models.frozen import backends, shell
 from pixelzip.models.frozen import file as frozen
 from pixelzip.models.frozen.architecture import LAG, NEIGHBOURS, WINDOW, PhotoConfig
 from pixelzip.models.frozen.network import Frozen
 from pixelzip.models.networks import photo
 from pixelzip.models.networks.photo import Photo
+from pixelzip.models.programs import integers
 from pixelzip.models.training import train
 from pixelzip.models.training.photographs import Album, Crops, Photograph
 
@@ -242,7 +244,7 @@ def test_weights_beyond_integers_do_not_freeze(calibration: torch.Tensor, bias: 
 
 
 def test_a_file_comes_back(path: Path, tensors: Tensors) -> None:
-    read, config = frozen.read(path)
+    read, config, _ = frozen.read(path)
     assert config == tiny.CONFIG
     assert set(read) == set(tensors)
     for name, tensor in tensors.items():
@@ -251,6 +253,20 @@ def test_a_file_comes_back(path: Path, tensors: Tensors) -> None:
     fingerprint = frozen.fingerprint(freeze.arrays(tensors), tiny.CONFIG)
     assert zoo.load(str(path)).fingerprint == fingerprint
     assert zoo.load(str(path)).name == "tiny"
+
+
+def test_a_file_is_hashed_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed = []
+
+    def counted(*what: Any) -> bytes:
+        hashed.append(what)
+        return shell.fingerprint_of(*what)
+
+    for module in (frozen, integers):
+        monkeypatch.setattr(module, "fingerprint_of", counted)
+    for some in (path, Path(zoo.__file__).with_name("mnist.safetensors")):
+        zoo._load.__wrapped__(some, None, "cpu")
+    assert len(hashed) == 2
 
 
 def test_a_fingerprint_names_every_integer(tensors: Tensors) -> None:
@@ -485,7 +501,7 @@ def test_fuzz(path: Path) -> None:
                 damaged = damaged[:where]
         path.write_bytes(damaged)
         try:
-            tensors, config = frozen.read(path)
+            tensors, config, _ = frozen.read(path)
         except NetworkFileError:
             refused += 1
         else:

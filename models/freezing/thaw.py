@@ -37,7 +37,7 @@ def thaw(path: Path, network: nn.Module) -> None:
 
     Raises NetworkFileError for a file that is none, ValueError if it is of another size or kind.
     """
-    arrays, config = file.read(path)
+    arrays, config, _ = file.read(path)
     if not isinstance(network, Photo) or not _continues(config, network.config):
         raise ValueError(f"{path} holds a network of another size or kind")
     weights = _floats({n: torch.from_numpy(a) for n, a in arrays.items()}, config)

@@ -13,6 +13,7 @@ def make(
     name: str,
     tensors: Tensors,
     config: PhotoConfig,
+    sound: bytes | None = None,
     *,
     device: str = "cpu",
     carrier: str | None = None,
@@ -21,18 +22,18 @@ def make(
 
     On the CPU that is compiled C, or loops that numba compiles where there is none; elsewhere it is
     torch. ``carrier`` asks for torch's products in a number format (see
-    `pixelzip.models.gpu.carriers`). Raises NetworkFileError if its integers are not sound,
-    DeviceError if there is no such device.
+    `pixelzip.models.gpu.carriers`), ``sound`` is as `Frozen` takes it. Raises NetworkFileError if
+    its integers are not sound, DeviceError if there is no such device.
     """
     if device == "cpu" and carrier is None:
         isa = native.asked_for() or (*native.instruction_sets(), NONE)[0]
         if isa != NONE:
-            return native.Native(name, tensors, config, isa)
+            return native.Native(name, tensors, config, isa, sound)
         from pixelzip.models.frozen import kernels
         from pixelzip.models.frozen.walk import Walked
 
-        return Walked(name, tensors, config, kernels)
+        return Walked(name, tensors, config, kernels, sound)
     from pixelzip.models.frozen.walk import Walked
     from pixelzip.models.gpu.photo import Twins
 
-    return Walked(name, tensors, config, Twins(device, carrier))
+    return Walked(name, tensors, config, Twins(device, carrier), sound)

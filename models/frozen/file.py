@@ -120,17 +120,20 @@ def _check_code(bins: NDArray[np.int16], rows: NDArray[np.int32]) -> None:
         raise NetworkFileError("code.rows holds numbers that are too large")
 
 
-def read(path: Path) -> tuple[dict[str, NDArray[Any]], PhotoConfig]:
-    """The tensors and the architecture of a frozen network's file; never unpickles.
+def read(path: Path) -> tuple[dict[str, NDArray[Any]], PhotoConfig, bytes]:
+    """The tensors, the architecture and the fingerprint of a frozen network's file.
+
+    It never unpickles.
 
     Raises NetworkFileError for a file that is damaged, hostile or not a frozen network.
     """
     with opened(path, FORMAT) as (metadata, tensors):
         config = _architecture(json.loads(metadata["architecture"]))
         check(tensors, config)
-        if fingerprint(tensors, config).hex() != metadata.get("fingerprint"):
+        sound = fingerprint(tensors, config)
+        if sound.hex() != metadata.get("fingerprint"):
             raise NetworkFileError("its integers do not match its fingerprint")
-    return tensors, config
+    return tensors, config, sound
 
 
 def _architecture(members: dict[str, Any]) -> PhotoConfig:

@@ -190,4 +190,5 @@ def look_contrasts(store, at, here):  # type: ignore[no-untyped-def]
     In 1/256 of a pixel value; the luma is the mean of its four samples.
     """
     seen = store[at].astype(np.int32) - store[here].astype(np.int32)[:, None]
-    return np.stack([64 * seen[..., :4].sum(2), 256 * seen[..., 5]], 2).reshape(len(at), -1)
+    luma = seen[..., :4].sum(2, dtype=np.int32)
+    return np.stack([64 * luma, 256 * seen[..., 5]], 2).reshape(len(at), -1)

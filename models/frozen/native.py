@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -97,15 +97,7 @@ def instruction_sets() -> tuple[str, ...]:
     engine = library()
     if engine is None:
         return ()
-    return tuple(n for number, n in enumerate(_names(engine)) if _is_exact(engine, number))
-
-
-def _names(engine: ctypes.CDLL) -> list[str]:
-    """Of all instruction sets that are here, exact or not."""
-    found: list[str] = []
-    while (name := engine.engine_name(len(found))) is not None:
-        found.append(name.decode())
-    return found
+    return native.proven(engine.engine_name, partial(_is_exact, engine))
 
 
 def _is_exact(engine: ctypes.CDLL, number: int) -> bool:
@@ -274,12 +266,19 @@ class _Packer:
 class Native(Frozen):
     """A frozen network in compiled code, for an instruction set."""
 
-    def __init__(self, name: str, tensors: Tensors, config: PhotoConfig, isa: str) -> None:
-        super().__init__(name, tensors, config)
+    def __init__(
+        self,
+        name: str,
+        tensors: Tensors,
+        config: PhotoConfig,
+        isa: str,
+        sound: bytes | None = None,
+    ) -> None:
+        super().__init__(name, tensors, config, sound)
         engine = library()
         assert engine is not None, "there is none without a library"
         self.engine, self.isa = engine, isa
-        self.number = _names(engine).index(isa)
+        self.number = native.names(engine.engine_name).index(isa)
         self._packer = _Packer(engine, self.number)
         self.network = self._packer.network(tensors, config)
 

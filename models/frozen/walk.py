@@ -79,9 +79,14 @@ class Walked(network.Frozen):
     """A frozen network whose arithmetic is a backend's functions."""
 
     def __init__(
-        self, name: str, tensors: Tensors, config: PhotoConfig, functions: Functions
+        self,
+        name: str,
+        tensors: Tensors,
+        config: PhotoConfig,
+        functions: Functions,
+        sound: bytes | None = None,
     ) -> None:
-        super().__init__(name, tensors, config)
+        super().__init__(name, tensors, config, sound)
         self.functions = functions
         array, product = functions.array, functions.product
 

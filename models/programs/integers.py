@@ -36,7 +36,7 @@ from pixelzip.models.programs.program import Part, Program
 
 FORMAT = zoo.PROGRAMS
 
-_OLDER = {"avxvnni": "avx2"}
+_OLDER = {"avxvnni": "avx2", "dotprod": "neon"}
 """Instruction sets whose products of 16 bits are those of an older one."""
 _MOST_MATRIX = 1 << 24  # numbers in one
 
@@ -396,22 +396,30 @@ class MultiScaleSteps:
 
 
 def make(
-    name: str, parts: Sequence[Part], *, carrier: str | None = None, device: str = "cpu"
+    name: str,
+    parts: Sequence[Part],
+    sound: bytes | None = None,
+    *,
+    carrier: str | None = None,
+    device: str = "cpu",
 ) -> Integers:
     """The frozen network of these parts, on a torch device, in the fastest way there is.
 
     On the CPU that is compiled C, or loops that numba compiles where there is none; elsewhere it is
     torch. ``carrier`` asks for torch's products in a number format (see
-    `pixelzip.models.gpu.carriers`). Raises NetworkFileError if the parts are not sound, DeviceError
-    if there is no such device.
+    `pixelzip.models.gpu.carriers`). ``sound`` is the fingerprint of parts that `read` has seen to;
+    others are looked at here. Raises NetworkFileError if they are not sound, DeviceError if there
+    is no such device.
     """
-    check(parts)
-    name_of, whole = fingerprint(parts), len(parts) == 3
+    if sound is None:
+        check(parts)
+        sound = fingerprint(parts)
+    whole = len(parts) == 3
     if device == "cpu" and carrier is None:
         isa = _instruction_set()
         if isa != NONE:
             kind = NativeMultiScale if whole else Native
-            return kind(name, name_of, [native.Network(*part, isa) for part in parts])
+            return kind(name, sound, [native.Network(*part, isa) for part in parts])
         from pixelzip.models.programs.loops import Compiled
 
         networks = [engine.Network(*part, Compiled(part[0])) for part in parts]
@@ -419,7 +427,7 @@ def make(
         from pixelzip.models.gpu.programs import Plain
 
         networks = [engine.Network(*part, Plain(part[0], carrier, device)) for part in parts]
-    return (MultiScale if whole else Integers)(name, name_of, networks)
+    return (MultiScale if whole else Integers)(name, sound, networks)
 
 
 def _instruction_set() -> str:
@@ -429,8 +437,8 @@ def _instruction_set() -> str:
     return asked if asked in here else (*here, NONE)[0]
 
 
-def read(path: Path) -> list[Part]:
-    """The programs and tensors of a frozen network's file; never unpickles.
+def read(path: Path) -> tuple[list[Part], bytes]:
+    """The programs and tensors of a frozen network's file, and its fingerprint; never unpickles.
 
     Raises NetworkFileError for a file that is damaged, hostile or not a frozen network.
     """
@@ -443,9 +451,10 @@ def read(path: Path) -> list[Part]:
         if sum(len(own) for _, own in parts) != len(tensors):
             raise NetworkFileError("it holds tensors of no program")
         check(parts)
-        if fingerprint(parts).hex() != metadata.get("fingerprint"):
+        sound = fingerprint(parts)
+        if sound.hex() != metadata.get("fingerprint"):
             raise NetworkFileError("its integers do not match its fingerprint")
-    return parts
+    return parts, sound
 
 
 _: type[Conditional] = Integers

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -132,15 +132,7 @@ def instruction_sets() -> tuple[str, ...]:
     engine = library()
     if engine is None:
         return ()
-    return tuple(name for number, name in enumerate(names(engine)) if _is_exact(engine, number))
-
-
-def names(engine: ctypes.CDLL) -> list[str]:
-    """Of all instruction sets that are here, exact or not."""
-    found: list[str] = []
-    while (name := engine.program_isa(len(found))) is not None:
-        found.append(name.decode())
-    return found
+    return native.proven(engine.program_isa, partial(_is_exact, engine))
 
 
 def _is_exact(engine: ctypes.CDLL, number: int) -> bool:
@@ -221,7 +213,8 @@ class Network:
     def __init__(self, program: Program, tensors: Tensors, isa: str) -> None:
         engine = library()
         assert engine is not None, "there is none without a library"
-        self.engine, self.program, self.number = engine, program, names(engine).index(isa)
+        self.engine, self.program = engine, program
+        self.number = native.names(engine.program_isa).index(isa)
         if program.output == "mixture" and program.colours > 1:
             _fill_logarithms(engine)
         self.plan = plan = Plan(program)

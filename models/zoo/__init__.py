@@ -154,11 +154,10 @@ def _load(path: Path, carrier: str | None, device: str) -> Frozen | Integers:
     if _header(path).get("__metadata__", {}).get("format") == PROGRAMS:
         from pixelzip.models.programs import integers
 
-        return integers.make(path.stem, integers.read(path), carrier=carrier, device=device)
+        return integers.make(path.stem, *integers.read(path), carrier=carrier, device=device)
     from pixelzip.models.frozen import backends, file
 
-    tensors, config = file.read(path)
-    return backends.make(path.stem, tensors, config, carrier=carrier, device=device)
+    return backends.make(path.stem, *file.read(path), carrier=carrier, device=device)
 
 
 def find(

@@ -6,32 +6,8 @@
  * Numbers are 64 bits each. A network comes as the structure that ctypes made of it, with the
  * arrays that it points to: whatever in it is the address of one becomes where that lies here. */
 
-#include <stdio.h>
-
 #include "engine.c"
-
-static FILE *request, *answer;
-
-static void *bytes(size_t size)
-{
-    void *found = memory(size + 1);
-    if (found == NULL || fread(found, 1, size, request) != size)
-        exit(1);
-    return found;
-}
-
-static int64_t number(void)
-{
-    int64_t *found = bytes(sizeof *found), value = *found;
-    give_back(found);
-    return value;
-}
-
-static void say(const void *what, size_t size)
-{
-    if (fwrite(what, 1, size, answer) != size)
-        exit(1);
-}
+#include "replay.h"
 
 static struct network *network(void)
 {
@@ -40,10 +16,7 @@ static struct network *network(void)
     unsigned char *found = bytes(sizeof(struct network));
     for (int64_t arrays = number(); arrays > 0; arrays--) {
         int64_t there = number();
-        void *here = bytes(number());
-        for (size_t at = 0; at < sizeof(struct network); at += sizeof here)
-            if (memcmp(found + at, &there, sizeof here) == 0)
-                memcpy(found + at, &here, sizeof here);
+        move(found, sizeof(struct network), there, bytes(number()));
     }
     return (struct network *)found;
 }
@@ -90,10 +63,7 @@ int main(int count, char **names)
                 engine_offset(isa));
         return 0;
     }
-    request = fopen(names[1], "rb");
-    answer = fopen(names[2], "wb");
-    if (request == NULL || answer == NULL)
-        return 1;
+    begin_replay(names);
     int64_t *tables[3];
     for (int i = 0; i < 3; i++)
         tables[i] = bytes(number());

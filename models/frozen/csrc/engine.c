@@ -3,41 +3,11 @@
 #include "engine.h"
 
 #include <fenv.h>
-#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "coding.h"
 #include "targets.h"
-
-#if FLT_EVAL_METHOD != 0
-#error "floats have to be rounded after each operation; without this, Python does the work"
-#endif
-
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-#define X86
-#include <immintrin.h>
-#if __GNUC__ >= 11 || __clang_major__ >= 12
-#define HAS_AVXVNNI
-#define HAS_AVX512VNNI
-#ifdef __linux__
-#define HAS_AMX
-#endif
-#endif
-#endif
-
-#if defined(__aarch64__) && (defined(__GNUC__) || defined(__clang__))
-#define ARM
-#include <arm_neon.h>
-#if defined(__linux__) || defined(__APPLE__)
-#define HAS_DOTPROD
-#ifdef __clang__
-#define DOTPROD "dotprod"
-#else
-#define DOTPROD "arch=armv8.2-a+dotprod"
-#endif
-#endif
-#endif
 
 enum { GIVEN = 7, ABOVE = 3, LEFT = 6, RIGHT = 4, AROUND = 2, SLACK = ROWS };
 
@@ -140,7 +110,7 @@ static int avxvnni_is_here(void)
 {
     unsigned a, b, c, d;
     return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1)
-           && __builtin_cpu_supports("avx2");
+           && avx2_is_here();
 }
 #endif
 
@@ -164,11 +134,8 @@ static const struct backend *backend(int number)
     const struct backend *found[8];
     int count = 0;
 #ifdef X86
-    __builtin_cpu_init();
 #ifdef HAS_AVX512VNNI
-    int avx512vnni = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
-                     && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")
-                     && __builtin_cpu_supports("avx512vnni");
+    int avx512vnni = avx512vnni_is_here();
 #ifdef HAS_AMX
     if (avx512vnni && amx_is_here())
         found[count++] = &backend_amx;
@@ -180,7 +147,7 @@ static const struct backend *backend(int number)
     if (avxvnni_is_here())
         found[count++] = &backend_avxvnni;
 #endif
-    if (__builtin_cpu_supports("avx2"))
+    if (avx2_is_here())
         found[count++] = &backend_avx2;
     found[count++] = &backend_sse2;
 #endif

@@ -6,7 +6,13 @@
  * have no high part.
  *
  * Here are VECTOR (PER_BLOCK of them hold BLOCK numbers), how many ROWS and BLOCKS go together, and
- * how many blocks of a row that is ALONE; DOT adds the products of two pairs of 16 bits in each lane. */
+ * how many blocks of a row that is ALONE; DOT adds the products of two pairs of 16 bits in each lane.
+ * WEIGHTS and INPUTS are what pairs are loaded into and spread over, if these are no VECTOR. */
+
+#ifndef WEIGHTS
+#define WEIGHTS VECTOR
+#define INPUTS VECTOR
+#endif
 
 INLINE void BACKEND(tile)(const int rows, const int blocks, const int parts,
     const struct matrix *matrix, const int16_t *x, int block, double *sums)
@@ -23,7 +29,7 @@ INLINE void BACKEND(tile)(const int rows, const int blocks, const int parts,
                 for (int v = 0; v < vectors; v++)
                     total[part][r][v] = NOTHING;
         for (int k = begin; k < end; k++) {
-            VECTOR w[MOST];
+            WEIGHTS w[MOST];
             for (int v = 0; v < vectors; v++)
                 w[v] = LOAD(weights + v / PER_BLOCK * next + 2 * BLOCK * k
                             + v % PER_BLOCK * 2 * LANES);
@@ -31,7 +37,7 @@ INLINE void BACKEND(tile)(const int rows, const int blocks, const int parts,
                 for (int r = 0; r < rows; r++) {
                     int32_t pair;
                     memcpy(&pair, x + ((ptrdiff_t)(part * CHUNK + r) * pairs + k) * 2, sizeof pair);
-                    VECTOR spread = SPLAT(pair);
+                    INPUTS spread = SPLAT(pair);
                     for (int v = 0; v < vectors; v++)
                         total[part][r][v] = DOT(total[part][r][v], spread, w[v]);
                 }
@@ -142,6 +148,8 @@ static void BACKEND(gate_linear)(
 
 #undef TILES
 #undef VECTOR
+#undef WEIGHTS
+#undef INPUTS
 #undef PER_BLOCK
 #undef ROWS
 #undef BLOCKS
