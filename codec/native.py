@@ -128,11 +128,12 @@ def coding() -> ctypes.CDLL | None:
             array(np.int16), sets, size, size, number, size, size, size, size, octets,
         ]),
         ("blocks_offsets", size, [
-            octets, octets, size, size, size, array(np.int16), ctypes.c_int32, indices,
+            octets, octets, octets, size, size, size, array(np.int16), ctypes.c_int32, indices,
         ]),
-        ("blocks_histogram", size, [*[octets] * 2, *[size] * 4, number, floats]),
+        ("blocks_histogram", size, [*[octets] * 3, *[size] * 4, number, floats]),
         ("blocks_solve", number, [
-            octets, octets, size, size, sets, size, size, size, number, number, *[doubles] * 3,
+            octets, octets, octets, size, size, sets, size, size, size, number, number,
+            doubles, doubles, doubles,
             indices, size, array(np.int16), octets,
         ]),
         ("filters_apply", None, [octets, size, size, size, octets, octets]),

@@ -188,6 +188,46 @@ def test_finds_the_blocks_of_a_crop(
 
 
 @compiled
+def test_small_planes_are_found_with_hints(tmp_path: Path) -> None:
+    path = encoded(photograph((48, 32)), tmp_path / "a.jpg", 85)
+    luma, cb = (np.ascontiguousarray(p) for p in np.moveaxis(planes_of(path), 2, 0)[:2])
+    known = np.ones(luma.shape, np.bool_)
+    like = find(luma, known, offsets=[(0, 0)])
+    assert like is not None
+    found = find(cb, known, offsets=[(0, 0), (4, 0)], like=like)
+    assert found is not None
+    truth = blocks_of(path, 1)
+    assert np.array_equal(found.steps, truth.steps)
+    assert np.array_equal(found.coefficients, truth.coefficients)
+
+
+@compiled
+def test_guesses_are_held_to_their_bounds(tmp_path: Path) -> None:
+    path = encoded(photograph(), tmp_path / "a.jpg", 90)
+    plane, random = np.ascontiguousarray(planes_of(path)[:, :, 0]), np.random.default_rng(3)
+    known = random.random(plane.shape) < 0.95
+    off = random.integers(-2, 3, plane.shape)
+    guess = np.where(known, plane, np.clip(plane.astype(int) + off, 0, 255)).astype(np.uint8)
+    low, high = (np.clip(guess + d, 0, 255).astype(np.uint8) for d in (-2.0, 2.0))
+    found = find(guess, known, low, high)
+    assert found is not None
+    assert (found.coefficients == blocks_of(path).coefficients).all(2).mean() > 0.99
+    assert (render(found, plane.shape) == plane).mean() > 0.999
+
+
+@compiled
+def test_a_retouched_plane_is_found_all_the_same(tmp_path: Path) -> None:
+    path = encoded(photograph(), tmp_path / "a.jpg", 85)
+    plane = planes_of(path)[:, :, 0].copy()
+    plane[30:60, 20:150] = np.where(np.random.default_rng(2).random((30, 130)) < 0.4, 250, 20)
+    found = find(plane, np.ones(plane.shape, np.bool_))
+    assert found is not None
+    same = (found.coefficients == blocks_of(path).coefficients).all(2)
+    assert same[8:].all()
+    assert same[:, 20:].all()
+
+
+@compiled
 def test_finds_nothing_where_there_is_no_jpeg() -> None:
     random = np.random.default_rng(5)
     noise = random.integers(0, 256, (100, 100)).astype(np.uint8)

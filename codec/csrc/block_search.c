@@ -8,13 +8,14 @@
 #include <stdlib.h>
 
 struct plane {
-    const uint8_t *samples, *known;
+    const uint8_t *samples, *low, *high; /* a sample whose bounds are the same is known */
     int64_t height, width;
 };
 
 enum {
     UNIT = 8, /* residuals count in 2^-8 of a sample */
     FAR = 8000, /* beyond which residuals are not told apart */
+    NEAREST_LOW = -128, NEAREST_HIGH = 127, /* what rounds to a sample */
     OPEN = 16383, /* no bound; all sums of three such numbers fit 16 bits */
     DOUBTFUL = 384, /* a coefficient that is farther from a multiple of its step is not that one */
     GREEDY = 8, /* moves before the first restart, and after each ... */
@@ -31,7 +32,7 @@ struct block {
     int16_t *coefficients;
     const uint16_t *steps;
     int transposed;
-    int known, bounded; /* samples that say anything, and those that are bounded on both sides */
+    int known, exact; /* how many samples are known, and how many of these are not clamped */
 };
 
 /* A coefficient that may be one more, or less. */
@@ -45,6 +46,17 @@ struct move {
 static int16_t bounded(int32_t number)
 {
     return (int16_t)(number < -FAR ? -FAR : number > FAR ? FAR : number);
+}
+
+/* Whether a sample is known, and not clamped. */
+static int is_exact(const struct block *block, int i)
+{
+    return block->low[i] == NEAREST_LOW && block->high[i] == NEAREST_HIGH;
+}
+
+static int is_open(const struct block *block, int i)
+{
+    return block->low[i] == -OPEN && block->high[i] == OPEN;
 }
 
 /* By how much residuals that change leave their bounds. */
@@ -201,7 +213,7 @@ static int guess(struct block *block, int effort)
         }
         for (int i = 0; i < 64; i++) {
             int16_t residual = block->residuals[i];
-            if (block->low[i] > -OPEN && block->high[i] < OPEN)
+            if (is_exact(block, i))
                 continue;
             if (residual > block->high[i])
                 residual = block->high[i];
@@ -221,9 +233,10 @@ static int guess(struct block *block, int effort)
  * later ones are, follows from a triangular matrix. So coefficients are chosen one by one, the last
  * one first, and of all choices some of the likeliest are kept: a beam. */
 
-enum { BEAM = 64, KEPT = 24, CHILDREN = 8, SIZES = 64 };
+enum { BEAM = 64, KEPT = 24, CHILDREN = 8, SIZES = 64, TURNS = 8 };
 
 #define NOISE 0.22 /* standard deviation of what is known of a sum */
+#define ROUGHLY 0.5 /* weight of a bound at first */
 #define GAP 12.0 /* a choice that is less likely than the best one by more than that is none */
 
 /* What a coefficient costs, as a negative logarithm, by its size; and its mean square. */
@@ -401,23 +414,20 @@ struct group {
     struct solution solutions[KEPT];
 };
 
-/* Which rows of a block are known; or, `by` 8, columns. 0 if others are known in part. */
+/* Which rows of a block are known; or, `by` 8, columns. None if others are known in part. */
 static int whole_rows(const struct block *block, int by, int *places)
 {
     int count = 0;
     for (int y = 0; y < 8; y++) {
-        int known = 0;
+        int exact = 0, open = 0;
         for (int x = 0; x < 8; x++) {
             int at = by == 8 ? 8 * x + y : 8 * y + x;
-            known += block->low[at] > -OPEN && block->high[at] < OPEN;
-            if (block->low[at] > -OPEN && block->high[at] == OPEN)
-                return 0;
-            if (block->low[at] == -OPEN && block->high[at] < OPEN)
-                return 0;
+            exact += is_exact(block, at);
+            open += is_open(block, at);
         }
-        if (known == 8)
+        if (exact == 8)
             places[count++] = y;
-        else if (known)
+        else if (open < 8)
             return 0;
     }
     return count;
@@ -525,102 +535,117 @@ static int solve_rows(struct block *block, const struct prior *prior, const int 
     return combine(block, groups, effort);
 }
 
-/* A block of which any samples are known. Clamped ones count where a solution contradicts them. */
+/* What is known of a sample in numbers, and how surely: 0 where it has no bounds, or one. */
+static double weight_of(const struct block *block, int i, double *value)
+{
+    double width = block->high[i] - block->low[i] - (NEAREST_HIGH - NEAREST_LOW);
+    *value = block->samples[i];
+    if (block->low[i] == -OPEN || block->high[i] == OPEN)
+        return 0;
+    *value += (block->high[i] + block->low[i]) / (2.0 * (1 << UNIT));
+    width = width / (1 << UNIT);
+    return 1 / (NOISE * NOISE + width * width / 12);
+}
+
+/* The normal equations for the coefficients of samples with these values and weights. */
+static void equations(struct space *space, const struct prior *prior, const double *values,
+    const double *weights)
+{
+    struct lattice *lattice = &space->lattice;
+    lattice->count = 64;
+    for (int k = 0; k < 64; k++) {
+        double weighted[64];
+        lattice->frequencies[k] = k;
+        lattice->target[k] = 0;
+        for (int i = 0; i < 64; i++) {
+            weighted[i] = space->waves[k][i] * weights[i];
+            lattice->target[k] += weighted[i] * values[i];
+        }
+        for (int j = 0; j <= k; j++) {
+            double sum = j == k ? 1 / prior->squares[k] : 0;
+            for (int i = 0; i < 64; i++)
+                sum += weighted[i] * space->waves[j][i];
+            lattice->matrix[k][j] = sum;
+        }
+    }
+}
+
+/* A block of which any samples are known. A bound on one side counts where a solution exceeds it. */
 static int solve_any(
     struct block *block, const struct prior *prior, int effort, struct space *space)
 {
-    static const double exact = 1 / (NOISE * NOISE), rough = 0.5;
-    double weights[64], (*waves)[64] = space->waves;
-    struct lattice *lattice = &space->lattice;
-    struct solution *solutions = space->solutions;
+    double weights[64], values[64];
     int16_t best[64];
-    int least = compare(block);
+    int least = compare(block), count = 0;
     memcpy(best, block->coefficients, sizeof best);
     for (int i = 0; i < 64; i++)
-        weights[i] = block->low[i] > -OPEN && block->high[i] < OPEN ? exact : 0;
+        weights[i] = weight_of(block, i, values + i);
     for (int k = 0; k < 64; k++)
         for (int i = 0; i < 64; i++)
-            waves[k][i] = (double)WAVES[k >> 3][i >> 3] * WAVES[k & 7][i & 7] * block->steps[k] / (1 << 29);
-    for (int turn = 0; turn < 8 && least; turn++) {
-        lattice->count = 64;
-        for (int k = 0; k < 64; k++) {
-            double weighted[64];
-            lattice->frequencies[k] = k;
-            lattice->target[k] = 0;
-            for (int i = 0; i < 64; i++) {
-                weighted[i] = waves[k][i] * weights[i];
-                lattice->target[k] += weighted[i] * block->samples[i];
-            }
-            for (int j = 0; j <= k; j++) {
-                double sum = j == k ? 1 / prior->squares[k] : 0;
-                for (int i = 0; i < 64; i++)
-                    sum += weighted[i] * waves[j][i];
-                lattice->matrix[k][j] = sum;
-            }
-        }
-        int count = search_lattice(space, prior, solutions, BEAM), added = 0;
-        for (int s = 0; s < count && least; s++) {
-            memcpy(block->coefficients, solutions[s].numbers, sizeof best);
+            space->waves[k][i] = (double)(WAVES[k >> 3][i >> 3] * WAVES[k & 7][i & 7])
+                * block->steps[k] / (1 << 29);
+    for (int turn = 0, exceeded = 1; turn < TURNS && least && exceeded; turn++) {
+        equations(space, prior, values, weights);
+        int found = search_lattice(space, prior, space->solutions, BEAM);
+        for (int s = found - 1; s >= 0; s--) { /* the best one last: its residuals stay */
+            memcpy(block->coefficients, space->solutions[s].numbers, sizeof best);
             int wrong = compare(block);
-            if (wrong < least) {
+            if (wrong <= least) {
                 least = wrong;
                 memcpy(best, block->coefficients, sizeof best);
             }
         }
-        memcpy(block->coefficients, solutions[0].numbers, sizeof best);
-        compare(block);
-        for (int i = 0; i < 64; i++)
-            if (weights[i] < exact && (block->residuals[i] < block->low[i] || block->residuals[i] > block->high[i])) {
-                weights[i] = weights[i] ? exact : rough;
-                added++;
-            }
-        if (!added)
-            break;
+        exceeded = 0;
+        for (int i = 0; i < 64; i++) {
+            int below = block->residuals[i] < block->low[i];
+            if (is_exact(block, i) || (!below && block->residuals[i] <= block->high[i]))
+                continue;
+            int bound = below ? block->low[i] - NEAREST_LOW : block->high[i] - NEAREST_HIGH;
+            values[i] = block->samples[i] + bound / (double)(1 << UNIT);
+            weights[i] = weights[i] < ROUGHLY ? ROUGHLY : 1 / (NOISE * NOISE);
+            exceeded++;
+        }
     }
     memcpy(block->coefficients, best, sizeof best);
-    if (least) {
-        struct move *moves = space->moves;
-        int count = 0;
-        for (int k = 0; k < 64; k++)
-            for (int sign = -1; sign <= 1; sign += 2) {
-                moves[count].frequency = k;
-                moves[count].sign = moves[count].home = (int16_t)sign;
-                moves[count].until = 0;
-                moves[count].chance = 0;
-                wave(k, sign * block->steps[k], moves[count++].change);
-            }
-        least = search(block, moves, count, effort / 8);
-    }
-    return least;
+    if (!least)
+        return 0;
+    for (int k = 0; k < 64; k++)
+        for (int16_t sign = -1; sign <= 1; sign += 2) {
+            space->moves[count] = (struct move){.frequency = k, .sign = sign, .home = sign};
+            wave(k, sign * block->steps[k], space->moves[count++].change);
+        }
+    return search(block, space->moves, count, effort / 8);
 }
 
 static void cut(const struct plane *plane, int64_t top, int64_t left, struct block *block)
 {
-    block->known = block->bounded = 0;
+    block->known = block->exact = 0;
     for (int i = 0; i < 64; i++) {
         int64_t y = top + (i >> 3), x = left + (i & 7);
         int inside = y >= 0 && x >= 0 && y < plane->height && x < plane->width;
         y = y < 0 ? 0 : y < plane->height ? y : plane->height - 1;
         x = x < 0 ? 0 : x < plane->width ? x : plane->width - 1;
         int64_t at = y * plane->width + x;
-        int sample = plane->samples[at], known = inside && plane->known[at];
+        int sample = plane->samples[at], low = plane->low[at], high = plane->high[at];
+        int below = (low - sample) * (1 << UNIT) + NEAREST_LOW;
+        int above = (high - sample) * (1 << UNIT) + NEAREST_HIGH;
         block->samples[i] = (int16_t)(sample - 128);
-        block->low[i] = known && sample > 0 ? -128 : -OPEN;
-        block->high[i] = known && sample < 255 ? 127 : OPEN;
-        block->known += known;
-        block->bounded += known && sample > 0 && sample < 255;
+        block->low[i] = (int16_t)(inside && low > 0 && below > -OPEN ? below : -OPEN);
+        block->high[i] = (int16_t)(inside && high < 255 && above < OPEN ? above : OPEN);
+        block->known += inside && low == high;
+        block->exact += is_exact(block, i);
     }
 }
 
 /* The coefficients of the blocks of a grid with these numbers; the grid has so many columns. `wrong` is
  * how many samples of each do not fit. Without a prior only blocks are solved of which most is
  * known, `wrong` is 255 for the others. Returns 0 where there is no memory. */
-EXPORT int blocks_solve(const uint8_t *samples, const uint8_t *known, int64_t height, int64_t width,
-    const uint16_t *steps, int64_t columns, int64_t top, int64_t left, int transposed, int effort,
+EXPORT int blocks_solve(const uint8_t *samples, const uint8_t *low, const uint8_t *high,
+    int64_t height, int64_t width, const uint16_t *steps, int64_t columns, int64_t top, int64_t left, int transposed, int effort,
     const double *costs, const double *slopes, const double *squares, const int64_t *numbers,
     int64_t count, int16_t *coefficients, uint8_t *wrong)
 {
-    struct plane plane = {samples, known, height, width};
+    struct plane plane = {samples, low, high, height, width};
     struct prior prior = {costs, slopes, squares};
     struct space *space = costs ? malloc(sizeof *space) : NULL;
     if (costs && !space)
@@ -635,9 +660,9 @@ EXPORT int blocks_solve(const uint8_t *samples, const uint8_t *known, int64_t he
         block.transposed = transposed;
         if (!costs) {
             if (block.known >= MOSTLY)
-                misfits = block.bounded == 64 ? solve(&block, effort) : guess(&block, effort);
+                misfits = block.exact == 64 ? solve(&block, effort) : guess(&block, effort);
         } else {
-            int whole = block.bounded == 64;
+            int whole = block.exact == 64;
             rows = whole ? 0 : whole_rows(&block, by, places);
             if (!whole && !rows)
                 rows = whole_rows(&block, by = 8, places);

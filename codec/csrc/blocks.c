@@ -38,7 +38,7 @@ enum {
 };
 
 struct plane {
-    const uint8_t *samples, *known;
+    const uint8_t *samples, *low, *high; /* a sample whose bounds are the same is known */
     int64_t height, width;
 };
 
@@ -50,7 +50,7 @@ static int says_something(const struct plane *plane, int64_t top, int64_t left, 
     for (int64_t y = top; y < top + side; y++)
         for (int64_t at = y * plane->width + left; at < y * plane->width + left + side; at++) {
             int sample = plane->samples[at];
-            guesses -= !plane->known[at];
+            guesses -= plane->low[at] != plane->high[at];
             if (sample == 0 || sample == 255)
                 return 0;
             least = sample < least ? sample : least;
@@ -73,10 +73,10 @@ static void magnitudes(const struct plane *plane, int64_t top, int64_t left, int
 /* Of `most` windows of a plane, how much speaks for a grid at each of the 64 offsets (row, column) in
  * them: `gains` (LEVELS, STEPS) is what a coefficient says for a step, `price` what it has to
  * exceed in all. Returns how many windows there are. */
-EXPORT int64_t blocks_offsets(const uint8_t *samples, const uint8_t *known, int64_t height,
-    int64_t width, int64_t most, const int16_t *gains, int32_t price, int64_t *scores)
+EXPORT int64_t blocks_offsets(const uint8_t *samples, const uint8_t *low, const uint8_t *high,
+    int64_t height, int64_t width, int64_t most, const int16_t *gains, int32_t price, int64_t *scores)
 {
-    struct plane plane = {samples, known, height, width};
+    struct plane plane = {samples, low, high, height, width};
     int64_t rows = (height - 7) / 8, columns = (width - 7) / 8, found = 0;
     int64_t tops[256], lefts[256], count = rows * columns;
     if (height < WINDOW || width < WINDOW)
@@ -111,10 +111,10 @@ EXPORT int64_t blocks_offsets(const uint8_t *samples, const uint8_t *known, int6
 
 /* How often each magnitude, in eighths, occurs among the coefficients of each frequency in blocks of a
  * grid with at most so many guesses: counts (64, 8192). Returns how many blocks there are. */
-EXPORT int64_t blocks_histogram(const uint8_t *samples, const uint8_t *known, int64_t height,
-    int64_t width, int64_t top, int64_t left, int guesses, float *counts)
+EXPORT int64_t blocks_histogram(const uint8_t *samples, const uint8_t *low, const uint8_t *high,
+    int64_t height, int64_t width, int64_t top, int64_t left, int guesses, float *counts)
 {
-    struct plane plane = {samples, known, height, width};
+    struct plane plane = {samples, low, high, height, width};
     int64_t found = 0;
     for (int64_t y = -top & 7; y + 8 <= height; y += 8)
         for (int64_t x = -left & 7; x + 8 <= width; x += 8) {

@@ -19,6 +19,7 @@ but signs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -27,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelzip.codec import native
+from pixelzip.codec.jpeg import quality
 from pixelzip.codec.origins.downsampling import Mask
 from pixelzip.codec.picture import Bytes
 
@@ -57,6 +59,10 @@ _SURPRISE = 6
 """How much less likely a step is that no standard table has there, as a logarithm."""
 _FAR = 1.2
 """No coefficient is farther from a multiple of its step."""
+_HINT = 20
+"""How much likelier a step is that another component hints at, as a logarithm."""
+_GRIDS = 4
+"""At most so many of several grids are tried."""
 _TRIED = 512
 """So many blocks are solved before all of them are."""
 _MISFITS = 3
@@ -73,22 +79,6 @@ _FEWEST = 4
 """So many of them have to be known, all of their samples."""
 _LEAST = 0.6
 """The share of blocks that have to fit."""
-
-LUMA = np.array(
-    [
-        *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55),
-        *(14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62),
-        *(18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92),
-        *(49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99),
-    ]
-)
-CHROMA = np.array(
-    [
-        *(17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99),
-        *(24, 26, 56, 99, 99, 99, 99, 99, 47, 66, 99, 99, 99, 99, 99, 99),
-        *([99] * 32),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -138,55 +128,123 @@ def render(blocks: Blocks, shape: tuple[int, int]) -> Bytes:
     return plane
 
 
-def find(plane: Bytes, known: Mask) -> Blocks | None:
+def find(
+    plane: Bytes,
+    known: Mask,
+    low: Bytes | None = None,
+    high: Bytes | None = None,
+    *,
+    offsets: Sequence[tuple[int, int]] | None = None,
+    like: Blocks | None = None,
+) -> Blocks | None:
     """The blocks that a plane (height, width) was decoded from, if it was.
 
-    A sample that is not known is a guess; one of 0 or 255 may have been clamped. Blocks that render
-    to other samples than those of the plane are near to them. None where there is no library.
+    A sample that is not known is a guess, between ``low`` and ``high`` where they are given. One
+    of 0 or 255 may have been clamped, and a few that are known may be wrong all the same. Blocks
+    that render to other samples than those of the plane are near to them.
+
+    ``offsets`` are all (top, left) that come into question. ``like`` are the blocks of another
+    component: they lie the same way round, and their steps are likely, or those of a chroma table
+    of their quality. None where there is no library.
     """
     library = native.coding()
     if library is None:
         return None
-    plane, sure = np.ascontiguousarray(plane), np.ascontiguousarray(known).view(np.uint8)
-    grid = _grid(library, plane, sure)
-    if grid is None:
+    low = np.where(known, plane, 0 if low is None else np.minimum(low, plane))
+    high = np.where(known, plane, 255 if high is None else np.maximum(high, plane))
+    bounds = (plane, low.astype(np.uint8), high.astype(np.uint8))
+    search = _Search(library, *(np.ascontiguousarray(samples) for samples in bounds))
+    ways = (False, True) if like is None else (like.transposed,)
+    best: tuple[float, Blocks] | None = None
+    for top, left in search.offsets(offsets):
+        steps = _likely_steps(search.magnitudes(top, left), like)
+        for transposed in ways:
+            coefficients = np.zeros((*size(plane.shape, top, left), 64), np.int16)
+            blocks = Blocks(steps, coefficients, top, left, transposed)
+            share = search.attempt(blocks, 1 if offsets else _FEWEST)
+            if share >= _LEAST and (best is None or share > best[0]):
+                best = share, blocks
+    if best is None or search.solve(best[1]) < _LEAST:
         return None
-    steps = _steps(library, plane, sure, *grid)
-    rows, columns = size(plane.shape, *grid)
+    return best[1]
 
-    def solve(numbers: NDArray[np.int64], transposed: bool, effort: int, *prior: Any) -> Any:
-        if not library.blocks_solve(
-            *(plane, sure, *plane.shape, steps, columns, *grid, transposed, effort),
-            *(prior or (None, None, None)),
-            *(numbers, len(numbers), coefficients, wrong),
+
+@dataclass(frozen=True)
+class _Search:
+    """A plane of which blocks are sought: samples, and between what bounds they are."""
+
+    library: Any
+    plane: Bytes
+    low: Bytes
+    high: Bytes
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        return self.plane, self.low, self.high, *self.plane.shape
+
+    def offsets(self, given: Sequence[tuple[int, int]] | None) -> list[tuple[int, int]]:
+        """Where the grid may lie, (top, left): what is most likely, or of those given a few."""
+        scores = np.zeros(64, np.int64)
+        for most in (16, max(32, min(256, self.plane.size // 512))):
+            count = self.library.blocks_offsets(*self.arguments, most, _gains(), _PRICE, scores)
+            if not count or given is not None:
+                continue
+            *_, second, best = np.sort(scores)
+            if best > _EVIDENCE + 1.5 * second:
+                row, column = divmod(int(scores.argmax()), 8)
+                return [(-row % 8, -column % 8)]
+        likely = sorted(given or (), key=lambda o: -scores[-o[0] % 8 * 8 + -o[1] % 8])
+        return likely[:_GRIDS]
+
+    def magnitudes(self, top: int, left: int) -> NDArray[np.float32]:
+        """(64, 8192): how often the coefficients of each frequency have a size, in eighths."""
+        for guesses in (0, 8):
+            counts = np.zeros((64, 8192), np.float32)
+            if self.library.blocks_histogram(*self.arguments, top, left, guesses, counts) > 64:
+                break
+        return counts
+
+    def attempt(self, blocks: Blocks, fewest: int) -> float:
+        """The share of blocks that fit, of some; those that fit wholly count a little more.
+
+        0 if fewer blocks are known than ``fewest``.
+        """
+        count = len(blocks.coefficients.reshape(-1, 64))
+        some = np.arange(min(_TRIED, count)) * _STRIDE % count
+        wrong = self._solved(blocks, some, _QUICK)[some]
+        tried = wrong != _LATER
+        if tried.sum() < fewest:
+            return 0
+        return float((wrong[tried] <= _MISFITS).mean() + 0.001 * (wrong[tried] == 0).mean())
+
+    def solve(self, blocks: Blocks) -> float:
+        """Find all coefficients; the share of blocks that fit."""
+        coefficients = blocks.coefficients.reshape(-1, 64)
+        wrong = self._solved(blocks, np.arange(len(coefficients)), _EFFORT)
+        rest = wrong > 0
+        if (rest & (wrong <= _MISFITS)).mean() > _NOISY:
+            rest = wrong > _MISFITS
+        prior = _prior(coefficients[wrong <= _MISFITS])
+        still = self._solved(blocks, np.flatnonzero(rest), _EFFORT, *prior)
+        return float((np.where(rest, still, wrong) <= _MISFITS).mean())
+
+    def _solved(
+        self, blocks: Blocks, numbers: NDArray[np.int64], effort: int, *prior: Any
+    ) -> Bytes:
+        """Solve some of the blocks; how many samples of each do not fit."""
+        wrong = np.zeros(len(blocks.coefficients.reshape(-1, 64)), np.uint8)
+        if not self.library.blocks_solve(
+            *(*self.arguments, blocks.steps, blocks.coefficients.shape[1], blocks.top),
+            *(blocks.left, blocks.transposed, effort, *(prior or (None, None, None))),
+            *(numbers, len(numbers), blocks.coefficients, wrong),
         ):
             raise MemoryError("there is not enough memory to look for an origin")
-        return wrong[numbers]
-
-    coefficients = np.zeros((rows * columns, 64), np.int16)
-    wrong = np.zeros(rows * columns, np.uint8)
-    some = np.arange(min(_TRIED, rows * columns)) * _STRIDE % (rows * columns)
-    misfits = [solve(some, turned, _QUICK) for turned in (False, True)]
-    tried = (misfits[0] != _LATER).sum()
-    fits = [(m <= _MISFITS).sum() for m in misfits]
-    if tried < _FEWEST or max(fits) < _LEAST * tried:
-        return None
-    transposed = bool((misfits[1] == 0).sum() > (misfits[0] == 0).sum())
-    solve(np.arange(rows * columns), transposed, _EFFORT)
-    prior = _prior(coefficients[wrong <= _MISFITS])
-    rest = wrong > 0
-    if (rest & (wrong <= _MISFITS)).mean() > _NOISY:
-        rest = wrong > _MISFITS
-    solve(np.flatnonzero(rest), transposed, _EFFORT, *prior)
-    if (wrong <= _MISFITS).mean() < _LEAST:
-        return None
-    return Blocks(steps, coefficients.reshape(rows, columns, 64), *grid, transposed)
+        return wrong
 
 
 def _prior(coefficients: NDArray[np.int16]) -> tuple[NDArray[np.float64], ...]:
-    """What a size of each frequency's coefficients costs, (64, 64), and more for each beyond.
-
-    Costs are negative logarithms of probabilities, from coefficients (n, 64).
+    """What a size of each frequency's coefficients costs, (64, 64), what it does for each beyond,
+    and the mean square, (64) each. Costs are negative logarithms of probabilities.
     """
     sizes = np.abs(coefficients.astype(np.int64))
     mean = sizes.mean(0) + 0.02
@@ -199,29 +257,22 @@ def _prior(coefficients: NDArray[np.int16]) -> tuple[NDArray[np.float64], ...]:
     return -np.log(probability), slopes, (sizes**2).mean(0) + 0.05
 
 
-def _grid(library: Any, plane: Bytes, known: Bytes) -> tuple[int, int] | None:
-    """How many samples of the first blocks lie before the plane, in rows and columns."""
-    gains, scores = _gains(), np.zeros(64, np.int64)
-    for most in (16, max(32, min(256, plane.size // 512))):
-        count = library.blocks_offsets(plane, known, *plane.shape, most, gains, _PRICE, scores)
-        *_, second, best = np.sort(scores)
-        if count and best > _EVIDENCE + 1.5 * second:
-            row, column = divmod(int(scores.argmax()), 8)
-            return -row % 8, -column % 8
-    return None
-
-
-def _steps(library: Any, plane: Bytes, known: Bytes, top: int, left: int) -> NDArray[np.uint16]:
-    """The likeliest step of each frequency (64,)."""
-    counts = np.zeros((64, 8192), np.float32)
-    for guesses in (0, 8):
-        if library.blocks_histogram(plane, known, *plane.shape, top, left, guesses, counts) > 64:
-            break
-    gains = _log_gains(8192, 255)  # (8192, 255)
-    evidence = counts @ gains.astype(np.float32)
-    tables = [t for table in (LUMA, CHROMA) for t in (table, table.reshape(8, 8).T.ravel())]
-    family = np.array([scaled(t, quality) for t in tables for quality in range(1, 101)])
-    fit = np.take_along_axis(evidence[None], family[:, :, None] - 1, 2).sum((1, 2))
+def _likely_steps(counts: NDArray[np.float32], like: Blocks | None) -> NDArray[np.uint16]:
+    """The likeliest step of each frequency (64,), by how often its coefficients have a size."""
+    gains = _log_gains(8192, 255).astype(np.float32)
+    evidence = counts @ gains  # (64, 255)
+    upright = quality.tables()
+    family = np.stack([upright, upright.reshape(-1, 8, 8).swapaxes(1, 2).reshape(-1, 64)])
+    hints = np.zeros(family.shape[:2])
+    if like is not None:
+        same = family[int(like.transposed)] == like.steps
+        used = (like.coefficients != 0).any((0, 1))
+        at = int((same[:100] @ used.astype(np.int64)).argmax())
+        hints[int(like.transposed), 100 + at] = _HINT
+        family = np.concatenate([family, np.broadcast_to(like.steps, (2, 1, 64))], axis=1)
+        hints = np.concatenate([hints, np.full((2, 1), _HINT)], axis=1)
+    family = family.reshape(-1, 64).astype(np.int64)
+    fit = evidence[np.arange(64), family - 1].sum(1) + hints.ravel()
     likely = family[fit.argmax()]
     prior = np.full((64, 255), -_SURPRISE, np.float32)
     prior -= np.abs(np.log(np.arange(1, 256) / likely[:, None])).astype(np.float32)
@@ -238,12 +289,6 @@ def _steps(library: Any, plane: Bytes, known: Bytes, top: int, left: int) -> NDA
             steps[k] = others.argmax() + 1
     found: NDArray[np.uint16] = steps.astype(np.uint16)
     return found
-
-
-def scaled(table: NDArray[np.int64], quality: int) -> NDArray[np.int64]:
-    """The steps that libjpeg makes of a table for a quality of 1 to 100."""
-    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
-    return np.clip((table * scale + 50) // 100, 1, 255)
 
 
 @cache
