@@ -67,6 +67,8 @@ _FLAT = 0.1
 _OPTIMISM = ((0.5, 0.0), (1.5, 0.45), (3, 0.75), (5, 0.85), (np.inf, 0.89))
 """The fallback ends at no less than this fraction of an estimate below so many bits/dim: the fewer
 these are, the less a sample tells ..."""
+_OPTIMISM_ALONE = ((0.1, 0.0), (1, 0.55), (1.5, 0.7), *_OPTIMISM[2:])
+"""... which is more of a single channel, as there are fewer ways to write it down ..."""
 _LARGE = 2**22
 _LARGE_OPTIMISM = 0.4
 """... except that trying takes seconds in an area of more bytes than _LARGE; there this counts."""
@@ -244,8 +246,8 @@ class _Area:
         self.pixels = pixels
         self.best: Tile | None = None
         self.estimate = 0.0
-        self.packed = cache(lambda: methods.encode(Method.PACKED, self.pixels))
-        """The fallback's tile, also of copies."""
+        self.packed = cache(partial(packed.pack_pixels, pixels))
+        """The fallback's payload, also of copies."""
         if _is_constant(pixels):
             self.best = methods.encode(Method.CONSTANT, pixels)
         else:
@@ -268,7 +270,8 @@ class _Area:
     def floor(self) -> float:
         """Bytes that the fallback hardly goes below."""
         rate = self.estimate * 8 / self.pixels.size
-        fraction = next(fraction for limit, fraction in _OPTIMISM if rate < limit)
+        optimism = _OPTIMISM_ALONE if self.pixels.shape[2] == 1 else _OPTIMISM
+        fraction = next(fraction for limit, fraction in optimism if rate < limit)
         if self.pixels.size > _LARGE:
             fraction = max(fraction, _LARGE_OPTIMISM)
         return self.estimate * fraction
@@ -287,8 +290,9 @@ class _Area:
         """Try what needs no network, unless it can hardly beat what there is or ``rival`` bytes."""
         if self.best is not None and not self.best.method.needs_network:
             return
-        if self.floor < min(self.cost, rival):
-            self.offer(self.packed())
+        rival = min(self.cost, rival)
+        if self.floor < rival:
+            self.offer(Tile(Method.PACKED, self.packed(rival)))
             if self.cost >= self.pixels.size:
                 self.best = methods.encode(Method.RAW, self.pixels)
 

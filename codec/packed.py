@@ -89,6 +89,8 @@ _QUICK_SAMPLE = 2**15
 _TINY = 2**14
 """Of so few bytes, which are within zlib's reach, LZMA takes longer to begin than to compress."""
 _FINALISTS = 3
+_MORE = 0.9
+"""About the least part of what the first of them comes to that remains after all of them."""
 _LARGE = 2**19
 """From so many bytes on, there is one finalist and one choice of properties: time matters."""
 _HUGE = 2**22
@@ -103,8 +105,11 @@ _TOGETHER = 1 << 18
 _MIXER = np.uint64(0x9E3779B97F4A7C15)  # any odd number without a pattern
 
 
-def pack_pixels(pixels: Bytes) -> bytes:
-    """Compress (height, width, channels) pixels into a payload of a few bytes more at most."""
+def pack_pixels(pixels: Bytes, rival: float = np.inf) -> bytes:
+    """Compress (height, width, channels) pixels into a payload of a few bytes more at most.
+
+    Where it will hardly be less than ``rival`` bytes, it may be longer than need be.
+    """
     palette = _palette(pixels)
     sample = _sample(pixels, _SAMPLE)
     hasty = {
@@ -113,13 +118,22 @@ def pack_pixels(pixels: Bytes) -> bytes:
     }
     ranked = sorted(hasty, key=lambda form: hasty[form])
     finalists = ranked[: 1 if pixels.size >= _LARGE else _FINALISTS]
-    serials = {form: _serialise(pixels, form, palette) for form in finalists}
     patient = pixels.size < _HUGE or hasty[ranked[0]] < sample.size * _REPETITIVE
-    payloads = {form: _compress(form, serials[form], _PROPERTIES[0], patient) for form in finalists}
-    best = min(finalists, key=lambda form: len(payloads[form]))
-    candidates = [payloads[best], bytes([best.number, _STORED]) + serials[best]]
-    if pixels.size < _LARGE:
-        candidates += [_compress(best, serials[best], props, patient) for props in _PROPERTIES[1:]]
+    serials: dict[Form, bytes] = {}
+    payloads: dict[Form, bytes] = {}
+    for form in finalists:
+        serials[form] = _serialise(pixels, form, palette)
+        payloads[form] = _compress(form, serials[form], _PROPERTIES[0], patient)
+        if len(payloads[form]) * _MORE > rival:
+            break
+    best = min(payloads, key=lambda form: len(payloads[form]))
+    serial = serials[best]
+    candidates = [payloads[best], bytes([best.number, _STORED]) + serial]
+    if pixels.size < _LARGE and len(payloads[best]) * _MORE < rival:
+        usual, *others = (raw_lzma.hasty_length(serial, props) for props in _PROPERTIES)
+        for props, length in zip(_PROPERTIES[1:], others, strict=True):
+            if length <= usual:
+                candidates.append(_compress(best, serial, props, patient))
     return min(candidates, key=len)
 
 

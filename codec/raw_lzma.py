@@ -33,10 +33,10 @@ def compress(data: bytes, props: int, *, patient: bool = True) -> bytes:
     return lzma.compress(data, format=lzma.FORMAT_RAW, filters=filters)
 
 
-def hasty_length(data: bytes) -> int:
+def hasty_length(data: bytes, props: int = properties()) -> int:
     """The length of the data when compressed in haste: for comparing, not for keeping."""
     effort = {"mode": lzma.MODE_FAST, "mf": lzma.MF_HC3, "depth": 4}
-    filters = [{**_filter(properties(), _window(data, 2**22)), **effort}]
+    filters = [{**_filter(props, _window(data, 2**22)), **effort}]
     return len(lzma.compress(data, format=lzma.FORMAT_RAW, filters=filters))
 
 

@@ -130,6 +130,31 @@ def test_the_estimate_is_near_for_photographs(crops: dict[str, NDArray[np.uint8]
         assert 0.8 < packed.estimate(pixels) / len(packed.pack_pixels(pixels)) < 1.6
 
 
+def test_a_hopeless_attempt_is_cut_short(
+    crops: dict[str, NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+    compress = packed._compress
+
+    def counted(*args: object) -> bytes:
+        tried.append(1)
+        return compress(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(packed, "_compress", counted)
+    for pixels in crops.values():
+        tried.clear()
+        best = packed.pack_pixels(pixels)
+        assert len(tried) > 1
+        tried.clear()
+        assert packed.pack_pixels(pixels, rival=len(best) * 1.2) == best
+        assert len(tried) > 1
+        tried.clear()
+        hasty = packed.pack_pixels(pixels, rival=len(best) / 2)
+        assert len(tried) == 1
+        assert len(best) <= len(hasty) < 1.2 * len(best)
+        assert np.array_equal(packed.unpack_pixels(hasty, pixels.shape), pixels)  # type: ignore[arg-type]
+
+
 GOOD = packed.pack_pixels(noise(20, 20, 3, 5))
 
 
