@@ -33,6 +33,8 @@ enum {
     STEPS = 48,
     LEVELS = 512, /* of coefficients, in eighths */
     FLAT = 8, /* the rounding of smoother samples is no noise */
+    NEAR = 10, /* eighths between a coefficient and a multiple of its step */
+    STRAY = 8, /* coefficients of a block that may be farther */
     GUESSES = WINDOW * WINDOW / 8,
     STRIDE = 1000003, /* a prime, so that counting by it visits all of a number of windows */
 };
@@ -109,10 +111,23 @@ EXPORT int64_t blocks_offsets(const uint8_t *samples, const uint8_t *low, const 
     return found;
 }
 
+/* Whether most coefficients of a block are near to multiples of their steps. */
+static int is_on(const int32_t *levels, const uint16_t *steps)
+{
+    int off = 0;
+    for (int k = 0; k < 64; k++) {
+        int step = 8 * steps[k], beyond = levels[k] % step;
+        off += beyond > NEAR && step - beyond > NEAR;
+    }
+    return off <= STRAY;
+}
+
 /* How often each magnitude, in eighths, occurs among the coefficients of each frequency in blocks of a
- * grid with at most so many guesses: counts (64, 8192). Returns how many blocks there are. */
+ * grid: counts (64, 8192). Only blocks with at most so many guesses; and, where there are steps,
+ * whose coefficients go with them for the most part. Returns how many these are. */
 EXPORT int64_t blocks_histogram(const uint8_t *samples, const uint8_t *low, const uint8_t *high,
-    int64_t height, int64_t width, int64_t top, int64_t left, int guesses, float *counts)
+    int64_t height, int64_t width, int64_t top, int64_t left, int guesses, const uint16_t *steps,
+    float *counts)
 {
     struct plane plane = {samples, low, high, height, width};
     int64_t found = 0;
@@ -121,8 +136,10 @@ EXPORT int64_t blocks_histogram(const uint8_t *samples, const uint8_t *low, cons
             int32_t levels[64];
             if (!says_something(&plane, y, x, 8, guesses))
                 continue;
-            found++;
             magnitudes(&plane, y, x, levels);
+            if (steps && !is_on(levels, steps))
+                continue;
+            found++;
             for (int k = 0; k < 64; k++)
                 counts[k * 8192 + (levels[k] < 8191 ? levels[k] : 8191)]++;
         }

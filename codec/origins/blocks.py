@@ -81,6 +81,9 @@ _LEAST = 0.6
 """The share of blocks that have to fit."""
 
 
+Steps = NDArray[np.uint16]
+
+
 @dataclass(frozen=True)
 class Blocks:
     """Quantised coefficients of a plane, and how its blocks lie."""
@@ -157,7 +160,7 @@ def find(
     ways = (False, True) if like is None else (like.transposed,)
     best: tuple[float, Blocks] | None = None
     for top, left in search.offsets(offsets):
-        steps = _likely_steps(search.magnitudes(top, left), like)
+        steps = search.steps(top, left, like)
         for transposed in ways:
             coefficients = np.zeros((*size(plane.shape, top, left), 64), np.int16)
             blocks = Blocks(steps, coefficients, top, left, transposed)
@@ -196,11 +199,24 @@ class _Search:
         likely = sorted(given or (), key=lambda o: -scores[-o[0] % 8 * 8 + -o[1] % 8])
         return likely[:_GRIDS]
 
-    def magnitudes(self, top: int, left: int) -> NDArray[np.float32]:
-        """(64, 8192): how often the coefficients of each frequency have a size, in eighths."""
+    def steps(self, top: int, left: int, like: Blocks | None) -> Steps:
+        """The likeliest step of each frequency (64,)."""
+        counts = self._magnitudes(top, left, None)
+        steps, _ = _likely_steps(counts, like)
+        counts = self._magnitudes(top, left, steps)
+        return _finer_steps(counts, *_likely_steps(counts, like))
+
+    def _magnitudes(self, top: int, left: int, steps: Steps | None) -> NDArray[np.float32]:
+        """(64, 8192): how often the coefficients of each frequency have a size, in eighths.
+
+        Of blocks that go with the steps, if there are some.
+        """
         for guesses in (0, 8):
             counts = np.zeros((64, 8192), np.float32)
-            if self.library.blocks_histogram(*self.arguments, top, left, guesses, counts) > 64:
+            if (
+                self.library.blocks_histogram(*(*self.arguments, top, left, guesses, steps, counts))
+                > 64
+            ):
                 break
         return counts
 
@@ -257,10 +273,11 @@ def _prior(coefficients: NDArray[np.int16]) -> tuple[NDArray[np.float64], ...]:
     return -np.log(probability), slopes, (sizes**2).mean(0) + 0.05
 
 
-def _likely_steps(counts: NDArray[np.float32], like: Blocks | None) -> NDArray[np.uint16]:
-    """The likeliest step of each frequency (64,), by how often its coefficients have a size."""
-    gains = _log_gains(8192, 255).astype(np.float32)
-    evidence = counts @ gains  # (64, 255)
+def _likely_steps(counts: NDArray[np.float32], like: Blocks | None) -> tuple[Steps, Steps]:
+    """The likeliest steps, by how often coefficients have a size; and those of a known table.
+
+    They are those of the table where sizes don't say anything else.
+    """
     upright = quality.tables()
     family = np.stack([upright, upright.reshape(-1, 8, 8).swapaxes(1, 2).reshape(-1, 64)])
     hints = np.zeros(family.shape[:2])
@@ -271,24 +288,32 @@ def _likely_steps(counts: NDArray[np.float32], like: Blocks | None) -> NDArray[n
         hints[int(like.transposed), 100 + at] = _HINT
         family = np.concatenate([family, np.broadcast_to(like.steps, (2, 1, 64))], axis=1)
         hints = np.concatenate([hints, np.full((2, 1), _HINT)], axis=1)
-    family = family.reshape(-1, 64).astype(np.int64)
-    fit = evidence[np.arange(64), family - 1].sum(1) + hints.ravel()
-    likely = family[fit.argmax()]
-    prior = np.full((64, 255), -_SURPRISE, np.float32)
-    prior -= np.abs(np.log(np.arange(1, 256) / likely[:, None])).astype(np.float32)
-    np.put_along_axis(prior, likely[:, None] - 1, 0, 1)
-    steps = (evidence + prior).argmax(1) + 1
-    # What was quantised twice has few coefficients that are no multiples of the product.
-    magnitude = np.arange(8192) / 8
-    for k in range(64):
-        off = np.abs(magnitude - np.rint(magnitude / steps[k]) * steps[k])
-        others = (counts[k] * (off > _FAR)) @ gains
-        others = np.where(steps[k] % np.arange(1, 256), 0, others)
-        others[likely[k] - 1] *= 8
+    family = family.reshape(-1, 64)
+    sizes = np.flatnonzero(counts.any(0))
+    evidence = counts[:, sizes] @ _log_gains(8192, 255)[sizes]  # (64, 255)
+    fit = evidence[np.arange(64), family.astype(np.int64) - 1].sum(1) + hints.ravel()
+    table = family[fit.argmax()]
+    prior = -_SURPRISE - np.abs(np.log(np.arange(1, 256) / table[:, None]))
+    np.put_along_axis(prior, table[:, None].astype(np.int64) - 1, 0, 1)
+    steps: Steps = ((evidence + prior).argmax(1) + 1).astype(np.uint16)
+    return steps, table
+
+
+def _finer_steps(counts: NDArray[np.float32], steps: Steps, table: Steps) -> Steps:
+    """The steps themselves where what was quantised twice has hidden them.
+
+    Most of its coefficients are multiples of another step, and those that are not tell the truth.
+    """
+    magnitude, finer, gains = np.arange(8192) / 8, steps.copy(), _log_gains(8192, 255)
+    for k, step in enumerate(steps.astype(np.int64)):
+        off = np.abs(magnitude - np.rint(magnitude / step) * step)
+        stray = np.flatnonzero((counts[k] > 0) & (off > _FAR))
+        others = counts[k, stray] @ gains[stray]
+        others = np.where(step % np.arange(1, 256), 0, others)
+        others[table[k] - 1] *= 8
         if others.max() > _SURPRISE:
-            steps[k] = others.argmax() + 1
-    found: NDArray[np.uint16] = steps.astype(np.uint16)
-    return found
+            finer[k] = others.argmax() + 1
+    return finer
 
 
 @cache
@@ -299,7 +324,7 @@ def _gains() -> NDArray[np.int16]:
 
 
 @cache
-def _log_gains(levels: int, steps: int) -> NDArray[np.float64]:
+def _log_gains(levels: int, steps: int) -> NDArray[np.float32]:
     """(levels, steps): how a magnitude, in eighths, speaks for a step.
 
     The logarithm of its likelihood beside that where all near to it are as likely: multiples of the
@@ -312,7 +337,7 @@ def _log_gains(levels: int, steps: int) -> NDArray[np.float64]:
     density = sum(np.exp(-0.5 * ((off + k * step) / _NOISE) ** 2) for k in (-1, 0, 1))
     room = np.where(number == 0, np.minimum(step, 3), step)
     likelihood = density * room / (_NOISE * np.sqrt(2 * np.pi))
-    gains: NDArray[np.float64] = np.log((1 - _OTHERS) * likelihood + _OTHERS)
+    gains: NDArray[np.float32] = np.log((1 - _OTHERS) * likelihood + _OTHERS).astype(np.float32)
     return gains
 
 
