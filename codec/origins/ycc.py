@@ -33,6 +33,9 @@ _LEAST_COLOURS = 24
 _COVERED = 0.85
 """The least share of them that a conversion has to explain. By chance it is 0.1 to 0.25."""
 
+_FEW, _HOPELESS = 48, 0.4
+"""If less than this share of so few of them is explained, there is nothing to find."""
+
 _MOVES = 40
 """So many moves of a sample are tried where pixels are clipped."""
 
@@ -233,9 +236,9 @@ def _conversion_of(pixels: Bytes) -> int | None:
         some = some[np.unique(code, return_index=True)[1]]
         if len(some) < _LEAST_COLOURS:
             return None
-        shares = [
-            conversions.conversion(n).invert(some)[1].mean() for n in range(conversions.COUNT)
-        ]
+        if conversions.shares(some[:: max(1, len(some) // _FEW)]).max() < _HOPELESS:
+            return None
+        shares = conversions.shares(some)
         best = int(np.argmax(shares))
         if shares[best] < (_COVERED if count == 2048 else _COVERED - 0.15):
             return None
