@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixelzip import api, files, pictures
+from pixelzip import api, files, jpegs, pictures
 from pixelzip.codec.errors import PixelzipError
 
 Pixels = NDArray[Any]
@@ -65,6 +65,8 @@ class Item:
 
     name: str
     load: Callable[[], Pixels]
+    jpeg: Path | None = None
+    """The JPEG file that it is decoded from, if it is."""
 
 
 @dataclass(frozen=True)
@@ -133,20 +135,21 @@ def _own(source: str) -> list[Item]:
     path = Path(source)
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if p.suffix.lower() in pictures.READABLE)
-        return [Item(str(p.relative_to(path)), _reader(p)) for p in found]
+        return [_item(p, str(p.relative_to(path))) for p in found]
     if path.suffix.lower() in (".npy", ".npz"):
         return _arrays(path)
     if path.is_file():
-        return [Item(path.name, _reader(path))]
+        return [_item(path, path.name)]
     found = sorted(Path(p) for p in glob.glob(source, recursive=True) if Path(p).is_file())
     if not found:
         known = ", ".join(NAMES)
         raise DatasetError(f"{source} is neither a file, a folder or a glob nor one of {known}")
-    return [Item(str(p), _reader(p)) for p in found]
+    return [_item(p, str(p)) for p in found]
 
 
-def _reader(path: Path) -> Callable[[], Pixels]:
-    return lambda: read(path)
+def _item(path: Path, name: str) -> Item:
+    jpeg = path if path.suffix.lower() in jpegs.ENDINGS else None
+    return Item(name, lambda: read(path), jpeg)
 
 
 def read(path: Path) -> Pixels:

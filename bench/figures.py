@@ -54,11 +54,18 @@ class ImageFigures:
     """What the pixels were found to be computed from; None of peers and where there is nothing."""
     plain_bytes: int | None = None
     """Of the file that is made without looking for an origin; None of peers."""
+    jpeg_bytes: int | None = None
+    """Of pixelzip's file of the JPEG that the image was decoded from, where that is at hand."""
 
     @property
     def bits_per_dim(self) -> float:
         """Bits of the whole file over sub-pixels."""
         return 8 * self.bytes / self.subpixels
+
+    @property
+    def over_jpeg(self) -> float | None:
+        """Bytes for each byte of the JPEG's own file."""
+        return None if self.jpeg_bytes is None else self.bytes / self.jpeg_bytes
 
     @property
     def growth(self) -> float | None:
@@ -114,6 +121,12 @@ class CodecFigures:
         """How many images had which origin, the most frequent first."""
         found = Counter(image.origin for image in self.images if image.origin is not None)
         return dict(found.most_common())
+
+    @property
+    def over_jpegs(self) -> float | None:
+        """Bytes for each byte of the JPEGs' own files, of those images that were JPEGs."""
+        known = [(image.bytes, image.jpeg_bytes) for image in self.images if image.jpeg_bytes]
+        return sum(own for own, _ in known) / sum(of for _, of in known) if known else None
 
     @property
     def worst_origin(self) -> ImageFigures | None:
@@ -225,6 +238,7 @@ class Results:
             "bits_per_dim": codec.bits_per_dim,
             "plain_bits_per_dim": codec.plain_bits_per_dim,
             "origins": codec.origins,
+            "over_jpegs": codec.over_jpegs,
             "worst_origin": asdict(codec.worst_origin) if codec.worst_origin else None,
             "payload_bits_per_dim": codec.payload_bits_per_dim,
             "theoretical_bits_per_dim": codec.theoretical_bits_per_dim,

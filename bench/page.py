@@ -142,7 +142,8 @@ def _decoded(folder: Path) -> tuple[list[datasets.Item], list[datasets.Item]]:
         with Image.open(path) as image:
             sampling = image.layer[0][1:3] if isinstance(image, JpegImageFile) else None
             if image.mode == "RGB" and sampling in found:
-                found[sampling].append(datasets.Item(path.name, partial(datasets.read, path)))
+                item = datasets.Item(path.name, partial(datasets.read, path), path)
+                found[sampling].append(item)
     if not all(found.values()):
         raise DatasetError(f"{folder} does not hold JPEGs of both kinds of chroma")
     return found[1, 1], found[2, 2]

@@ -22,7 +22,7 @@ import numpy as np
 
 from pixelzip import api, pictures
 from pixelzip.bench import memory
-from pixelzip.bench.datasets import Dataset, Pixels
+from pixelzip.bench.datasets import Dataset, Item, Pixels
 from pixelzip.bench.figures import CodecFigures, ImageFigures, Results
 from pixelzip.bench.peers import PEERS, Peer
 from pixelzip.codec.errors import PixelzipError
@@ -140,6 +140,7 @@ def measure(
     largest: Pixels | None = None
     for number, item in enumerate(dataset.items):
         pixels = np.ascontiguousarray(item.load())
+        jpeg = _jpeg_bytes(item, threads)
         if largest is None or pixels.size > largest.size:
             largest = pixels
         for position, codec in enumerate(list(present)):
@@ -155,6 +156,8 @@ def measure(
                 present.remove(codec)
                 notes.append(f"{codec.name} is left out: {item.name}: {_sentence(error)}")
                 continue
+            if isinstance(codec, Network):
+                measured = replace(measured, jpeg_bytes=jpeg)
             figures[codec.name].append(measured)
             progress((number + (position + 1) / len(present)) / (len(dataset.items) + 1))
     assert largest is not None
@@ -173,6 +176,13 @@ def measure(
         reference=compared if compared in names else None,
         notes=tuple(notes + _single_threaded(present, threads)),
     )
+
+
+def _jpeg_bytes(item: Item, threads: int) -> int | None:
+    """What the JPEG takes that an image is decoded from."""
+    if item.jpeg is None:
+        return None
+    return len(api.encode_jpeg(item.jpeg.read_bytes(), threads=threads))
 
 
 def _present(codecs: Sequence[Codec]) -> tuple[list[Codec], list[str]]:

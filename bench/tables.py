@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from pixelzip.api import COEFFICIENTS
 from pixelzip.bench.figures import CodecFigures, Results
 
 
@@ -37,9 +38,9 @@ class Table:
 
 
 def all_tables(results: Results) -> list[Table]:
-    """Sizes, speeds, origins, the worst of them, and gaps."""
-    tables = sizes(results), speeds(results), origins(results), worst(results), gaps(results)
-    return [table for table in tables if table]
+    """Sizes, speeds, origins, the worst of them, JPEGs, and gaps."""
+    makers = sizes, speeds, origins, worst, jpegs, gaps
+    return [table for make in makers if (table := make(results))]
 
 
 def sizes(results: Results) -> Table:
@@ -97,6 +98,22 @@ def worst(results: Results) -> Table | None:
     ]
     columns = ("codec", "image", "bytes, on", "bytes, off", "difference")
     return Table("Origins on against off: worst file", columns, tuple(rows)) if rows else None
+
+
+def jpegs(results: Results) -> Table | None:
+    """What pixels take that a JPEG decoder made, beside the JPEGs themselves; None without any."""
+    rows = []
+    for codec in results.codecs:
+        ratios = [ratio for image in codec.images if (ratio := image.over_jpeg) is not None]
+        if codec.over_jpegs is not None:
+            stored = sum(COEFFICIENTS in (image.origin or "") for image in codec.images)
+            worst = f"{max(ratios):.3f}"
+            rows.append(
+                (codec.name, f"{len(ratios):,}", f"{stored:,}", f"{codec.over_jpegs:.3f}", worst)
+            )
+    columns = ("codec", "images", "as coefficients", "bytes for each of the JPEGs'", "worst")
+    title = "Files of decoded JPEGs beside pixelzip's files of the JPEGs themselves"
+    return Table(title, columns, tuple(rows)) if rows else None
 
 
 def gaps(results: Results) -> Table | None:

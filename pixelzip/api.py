@@ -74,6 +74,8 @@ EFFORTS = ("photo", "max")
 """How much time a file may take, the least first."""
 NO_NETWORK = "none"
 """The name to give instead of a network's for the fallback codec alone, which needs no network."""
+COEFFICIENTS = "stored as a JPEG's coefficients"
+"""What `Info.found` and `Info.origins` say of pixels that a JPEG decoder made."""
 
 
 def compress(
@@ -384,7 +386,7 @@ def info(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Info:
     words = [transforms.describe(container.mode, c.position, c.form) for c in container.components]
     tables = [_jpeg_tables(component) for component in container.components]
     words = [
-        f"{word}; stored as a JPEG's coefficients" if word and said is not None else word
+        f"{word}; {COEFFICIENTS}" if word and said is not None else word
         for word, said in zip(words, tables, strict=True)
     ]
     computed = [c.form.transform == transforms.Transform.ORIGIN for c in container.components]

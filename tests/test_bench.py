@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 import pixelzip
-from pixelzip.bench import halved, page, report, run, tables
+from pixelzip.bench import datasets, halved, page, report, run, tables
 from pixelzip.bench.datasets import Dataset, DatasetError, Item
 from pixelzip.bench.figures import CodecFigures, ImageFigures, Results
 from pixelzip.bench.peers import PEERS
@@ -206,6 +206,22 @@ def test_a_lossy_network_is_an_error(
     monkeypatch.setattr(pixelzip.api, "decompress_array", lambda *_, **__: pixels ^ np.uint8(1))
     with pytest.raises(run.LossError, match="did not bring the pixels back"):
         run.measure(dataset(pixels), run.networks(["none"]))
+
+
+@pytest.mark.usefixtures("no_memory")
+def test_a_decoded_jpeg_stands_beside_the_jpeg(tmp_path: Path, photo_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    with Image.open(photo_path) as image:
+        image.resize((240, 160)).convert("L").save(path, quality=85)
+    results = run.measure(datasets.load(str(path)), [*run.networks(["photo"]), PEERS["png"]])
+    ours, peer = results.codecs
+    assert ours.images[0].jpeg_bytes == len(pixelzip.compress(path))
+    assert ours.over_jpegs == ours.images[0].over_jpeg
+    assert peer.over_jpegs is None
+    (table,) = [one for one in tables.all_tables(results) if "of decoded JPEGs" in one.title]
+    (row,) = table.rows
+    assert row[:3] == ("pixelzip photo", "1", "1")
+    assert 0.9 < float(row[3]) < 1.1
 
 
 @pytest.mark.usefixtures("no_memory")
