@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -88,7 +91,7 @@ class RayHead:
     """The first machine of a Ray cluster, with some cores; its workers are processes here."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str], cores: int) -> None:
-        self._folder = folder  # with a short name: sockets have theirs below it
+        self.folder = folder  # with a short name: sockets have theirs below it
         self._cores = cores
         who = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         self.environment = {**environment, **who, "HOME": str(folder)}
@@ -98,7 +101,7 @@ class RayHead:
         # On a very busy machine Ray's parts lose patience with each other, and it gives up.
         until = time.monotonic() + PATIENCE
         while not (said := self._start()):
-            assert time.monotonic() < until, (self._folder / "log").read_text()
+            assert time.monotonic() < until, (self.folder / "log").read_text()
         self.address = said.partition("--address='")[2].partition("'")[0]
         return self
 
@@ -107,9 +110,9 @@ class RayHead:
         command = [
             str(BINARIES / "ray"), "start", "--head", "--block", f"--num-cpus={self._cores}",
             "--port=0", "--node-ip-address=127.0.0.1", "--include-dashboard=false",
-            f"--temp-dir={self._folder}", "--object-store-memory=80000000", "--disable-usage-stats",
+            f"--temp-dir={self.folder}", "--object-store-memory=80000000", "--disable-usage-stats",
         ]  # fmt: skip
-        log = self._folder / "log"
+        log = self.folder / "log"
         with log.open("wb") as out:
             self._process = subprocess.Popen(
                 command, stdout=out, stderr=out, env=self.environment, start_new_session=True
@@ -123,7 +126,57 @@ class RayHead:
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
         self._process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class RayMachine:
+    """Another machine of a head's cluster: all of it can be lost at once."""
+
+    def __init__(self, head: RayHead, cores: int) -> None:
+        self._head = head
+        self._cores = cores
+
+    def __enter__(self) -> Self:
+        command = [
+            str(BINARIES / "ray"), "start", "--block", f"--address={self._head.address}",
+            f"--num-cpus={self._cores}", "--node-ip-address=127.0.0.1",
+            "--object-store-memory=80000000", "--disable-usage-stats",
+        ]  # fmt: skip
+        log = self._head.folder / "log-of-another"
+        with log.open("wb") as out:
+            self._process = subprocess.Popen(
+                command, stdout=out, stderr=out, env=self._head.environment, start_new_session=True
+            )
+        until = time.monotonic() + PATIENCE
+        while "runtime started" not in log.read_text():
+            assert time.monotonic() < until, log.read_text()
+            time.sleep(0.2)
+        return self
+
+    def processes(self) -> set[int]:
+        """Those that are on it, its workers among them."""
+        return {pid for pid in _pids() if _session(pid) == self._process.pid}
+
+    def lose(self) -> None:
+        """Without a warning to anybody."""
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+
+    def __exit__(self, *_: object) -> None:
+        self.lose()
+
+
+def _pids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return 0
 
 
 def _free_port() -> int:

