@@ -15,7 +15,7 @@ from pixelzip.models.networks import architectures
     "--architectures", "trainable", is_flag=True,
     help="The networks that can be trained instead, as they are by default.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print one options.JSON object per network.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per network.")
 def networks(trainable: bool, as_json: bool) -> None:
     """List the networks of the zoo, or those that can be trained.
 
