@@ -4,6 +4,7 @@
 #include "idct.h"
 
 #include <stdint.h>
+#include <stdlib.h>
 
 static uint8_t sample_of(int32_t sum)
 {
@@ -35,6 +36,8 @@ enum {
     FLAT = 8, /* the rounding of smoother samples is no noise */
     NEAR = 10, /* eighths between a coefficient and a multiple of its step */
     STRAY = 8, /* coefficients of a block that may be farther */
+    QUIET = 3, /* smaller ones say nothing */
+    MOST_WINDOWS = 256, /* sums of gains fit 16 bits */
     GUESSES = WINDOW * WINDOW / 8,
     STRIDE = 1000003, /* a prime, so that counting by it visits all of a number of windows */
 };
@@ -61,53 +64,75 @@ static int says_something(const struct plane *plane, int64_t top, int64_t left, 
     return most - least >= FLAT && guesses >= 0;
 }
 
-/* The magnitudes of a block's coefficients, in eighths. */
-static void magnitudes(const struct plane *plane, int64_t top, int64_t left, int32_t *out)
+/* The magnitudes of coefficients in units of 2^-8, in eighths. */
+static void to_levels(int32_t *numbers)
 {
-    int16_t samples[64];
     for (int i = 0; i < 64; i++)
-        samples[i] = (int16_t)(plane->samples[(top + (i >> 3)) * plane->width + left + (i & 7)] - 128);
-    forward(samples, out);
-    for (int i = 0; i < 64; i++)
-        out[i] = ((out[i] < 0 ? -out[i] : out[i]) + 16) >> 5;
+        numbers[i] = ((numbers[i] < 0 ? -numbers[i] : numbers[i]) + 16) >> 5;
 }
 
-/* Of `most` windows of a plane, how much speaks for a grid at each of the 64 offsets (row, column) in
- * them: `gains` (LEVELS, STEPS) is what a coefficient says for a step, `price` what it has to
- * exceed in all. Returns how many windows there are. */
+/* A window's samples transformed along rows, from each of 8 columns on. */
+struct window {
+    int16_t rows[8][WINDOW * 8];
+};
+
+static void transform(const struct plane *plane, int64_t top, int64_t left, struct window *window)
+{
+    for (int y = 0; y < WINDOW; y++) {
+        int16_t samples[WINDOW];
+        for (int x = 0; x < WINDOW; x++)
+            samples[x] = (int16_t)(plane->samples[(top + y) * plane->width + left + x] - 128);
+        for (int x = 0; x < 8; x++)
+            forward_row(samples + x, window->rows[x] + 8 * y);
+    }
+}
+
+/* How much speaks for a grid at an offset in windows. */
+static int64_t score_of(const struct window *windows, int64_t count, int offset,
+    const int16_t *gains, int32_t price)
+{
+    int16_t sums[64][STEPS] = {{0}};
+    int64_t score = 0;
+    for (int64_t i = 0; i < count; i++) {
+        int32_t levels[64];
+        forward_columns(windows[i].rows[offset & 7] + 8 * (offset >> 3), levels);
+        to_levels(levels);
+        for (int k = 1; k < 64; k++)
+            if (levels[k] >= QUIET && levels[k] < LEVELS)
+                for (int step = 0; step < STEPS; step++)
+                    sums[k][step] = (int16_t)(sums[k][step] + gains[levels[k] * STEPS + step]);
+    }
+    for (int k = 1; k < 64; k++) {
+        int16_t best = 0;
+        for (int step = 0; step < STEPS; step++)
+            best = sums[k][step] > best ? sums[k][step] : best;
+        score += best > price ? best - price : 0;
+    }
+    return score;
+}
+
+/* Of at most `most` windows of a plane, how much speaks for a grid at each of the 64 offsets (row,
+ * column) in them: `gains` (LEVELS, STEPS) is what a coefficient says for a step, up to 127, `price`
+ * what it has to exceed in all. Returns how many windows there are, -1 where there is no memory. */
 EXPORT int64_t blocks_offsets(const uint8_t *samples, const uint8_t *low, const uint8_t *high,
-    int64_t height, int64_t width, int64_t most, const int16_t *gains, int32_t price, int64_t *scores)
+    int64_t height, int64_t width, int64_t most, const int16_t *gains, int32_t price,
+    int64_t *scores)
 {
     struct plane plane = {samples, low, high, height, width};
     int64_t rows = (height - 7) / 8, columns = (width - 7) / 8, found = 0;
-    int64_t tops[256], lefts[256], count = rows * columns;
-    if (height < WINDOW || width < WINDOW)
-        return 0;
-    most = most > 256 ? 256 : most;
+    int64_t count = height < WINDOW || width < WINDOW ? 0 : rows * columns;
+    most = most > MOST_WINDOWS ? MOST_WINDOWS : most < 1 ? 1 : most;
+    struct window *windows = malloc((size_t)most * sizeof *windows);
+    if (!windows)
+        return -1;
     for (int64_t i = 0; i < count && i < 8 * most && found < most; i++) {
-        int64_t at = i * STRIDE % count;
-        tops[found] = at / columns * 8;
-        lefts[found] = at % columns * 8;
-        found += says_something(&plane, tops[found], lefts[found], WINDOW, GUESSES);
+        int64_t at = i * STRIDE % count, top = at / columns * 8, left = at % columns * 8;
+        if (says_something(&plane, top, left, WINDOW, GUESSES))
+            transform(&plane, top, left, windows + found++);
     }
-    for (int offset = 0; offset < 64; offset++) {
-        int32_t sums[64][STEPS] = {{0}};
-        for (int64_t i = 0; i < found; i++) {
-            int32_t levels[64];
-            magnitudes(&plane, tops[i] + (offset >> 3), lefts[i] + (offset & 7), levels);
-            for (int k = 1; k < 64; k++)
-                if (levels[k] < LEVELS)
-                    for (int step = 0; step < STEPS; step++)
-                        sums[k][step] += gains[levels[k] * STEPS + step];
-        }
-        scores[offset] = 0;
-        for (int k = 1; k < 64; k++) {
-            int32_t best = 0;
-            for (int step = 0; step < STEPS; step++)
-                best = sums[k][step] > best ? sums[k][step] : best;
-            scores[offset] += best > price ? best - price : 0;
-        }
-    }
+    for (int offset = 0; offset < 64; offset++)
+        scores[offset] = score_of(windows, found, offset, gains, price);
+    free(windows);
     return found;
 }
 
@@ -133,10 +158,14 @@ EXPORT int64_t blocks_histogram(const uint8_t *samples, const uint8_t *low, cons
     int64_t found = 0;
     for (int64_t y = -top & 7; y + 8 <= height; y += 8)
         for (int64_t x = -left & 7; x + 8 <= width; x += 8) {
+            int16_t block[64];
             int32_t levels[64];
             if (!says_something(&plane, y, x, 8, guesses))
                 continue;
-            magnitudes(&plane, y, x, levels);
+            for (int i = 0; i < 64; i++)
+                block[i] = (int16_t)(samples[(y + (i >> 3)) * width + x + (i & 7)] - 128);
+            forward(block, levels);
+            to_levels(levels);
             if (steps && !is_on(levels, steps))
                 continue;
             found++;

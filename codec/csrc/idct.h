@@ -83,27 +83,38 @@ static void inverse(
         samples[i] = made[(i & 7) << 3 | i >> 3];
 }
 
-/* Samples less 128, of up to 512 -> coefficients in units of 2^-8, about. */
-static void forward(const int16_t *samples, int32_t *coefficients)
+/* A row of 8 samples less 128, of up to 512 -> by column frequency, in units of 2^-3. */
+static void forward_row(const int16_t *samples, int16_t *half)
 {
-    int16_t half[8][8]; /* [row][column frequency], in units of 2^-3 */
-    for (int y = 0; y < 8; y++)
-        for (int u = 0; u < 8; u++) {
-            int32_t sum = 1 << 9;
-            for (int x = 0; x < 8; x++)
-                sum += WAVES[u][x] * samples[8 * y + x];
-            half[y][u] = saturated(sum >> 10);
-        }
+    for (int u = 0; u < 8; u++) {
+        int32_t sum = 1 << 9;
+        for (int x = 0; x < 8; x++)
+            sum += WAVES[u][x] * samples[x];
+        half[u] = saturated(sum >> 10);
+    }
+}
+
+/* Such rows (8, 8) -> coefficients in units of 2^-8, about. */
+static void forward_columns(const int16_t *half, int32_t *coefficients)
+{
     for (int v = 0; v < 8; v++) {
         int32_t row[8];
         for (int u = 0; u < 8; u++)
             row[u] = 1 << 10;
         for (int y = 0; y < 8; y++)
             for (int u = 0; u < 8; u++)
-                row[u] += WAVES[v][y] * half[y][u];
+                row[u] += WAVES[v][y] * half[8 * y + u];
         for (int u = 0; u < 8; u++)
             coefficients[8 * v + u] = row[u] >> 11;
     }
+}
+
+static void forward(const int16_t *samples, int32_t *coefficients)
+{
+    int16_t half[64];
+    for (int y = 0; y < 8; y++)
+        forward_row(samples + 8 * y, half + 8 * y);
+    forward_columns(half, coefficients);
 }
 
 #endif

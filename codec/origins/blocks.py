@@ -53,8 +53,16 @@ _OTHERS = 0.02
 """The share of coefficients that are wherever they like."""
 _PRICE = 64
 """What speaks for a step has to exceed that, in 16ths: one of them always fits best."""
-_EVIDENCE = 16 * 40
-"""What has to speak for a grid, in 16ths, beyond 1.5 times what speaks for another."""
+_WINDOWS = (8, 256)
+"""In so many places the grid is looked for at first, and at most; ..."""
+_AREA = 1024
+"""... then in one for so many samples."""
+_EVIDENCE = 16 * 25
+"""What has to speak for a grid, in 16ths, beyond what speaks for another, ..."""
+_RIVAL = 1.3
+"""... so many times."""
+_HOPE = 16 * 6
+"""With less than that it isn't looked for in more places."""
 _SURPRISE = 6
 """How much less likely a step is that no standard table has there, as a logarithm."""
 _FAR = 1.2
@@ -187,17 +195,28 @@ class _Search:
 
     def offsets(self, given: Sequence[tuple[int, int]] | None) -> list[tuple[int, int]]:
         """Where the grid may lie, (top, left): what is most likely, or of those given a few."""
-        scores = np.zeros(64, np.int64)
-        for most in (16, max(32, min(256, self.plane.size // 512))):
-            count = self.library.blocks_offsets(*self.arguments, most, _gains(), _PRICE, scores)
-            if not count or given is not None:
-                continue
+        first, last = _WINDOWS
+        if given is not None:
+            scores = self._scores(last)
+            likely = sorted(given, key=lambda o: -scores[-o[0] % 8 * 8 + -o[1] % 8])
+            return likely[:_GRIDS]
+        share = max(first, self.plane.size // _AREA)
+        for most in sorted({min(n, last) for n in (first, share, 4 * share, 16 * share)}):
+            scores = self._scores(most)
             *_, second, best = np.sort(scores)
-            if best > _EVIDENCE + 1.5 * second:
+            if best > _EVIDENCE + _RIVAL * second:
                 row, column = divmod(int(scores.argmax()), 8)
                 return [(-row % 8, -column % 8)]
-        likely = sorted(given or (), key=lambda o: -scores[-o[0] % 8 * 8 + -o[1] % 8])
-        return likely[:_GRIDS]
+            if most >= share and best < _HOPE + _RIVAL * second:
+                break
+        return []
+
+    def _scores(self, most: int) -> NDArray[np.int64]:
+        """(64,): what speaks for a grid at each offset in that many windows, in 16ths."""
+        scores = np.zeros(64, np.int64)
+        if self.library.blocks_offsets(*self.arguments, most, _gains(), _PRICE, scores) < 0:
+            raise MemoryError("there is not enough memory to look for an origin")
+        return scores
 
     def steps(self, top: int, left: int, like: Blocks | None) -> Steps:
         """The likeliest step of each frequency (64,)."""
@@ -320,6 +339,7 @@ def _finer_steps(counts: NDArray[np.float32], steps: Steps, table: Steps) -> Ste
 def _gains() -> NDArray[np.int16]:
     gains = np.rint(16 * _log_gains(512, 48)).astype(np.int16)
     gains[:4] = np.minimum(gains[:4], 0)  # a smooth plane has small ones everywhere
+    gains[:3] = 0
     return gains
 
 
