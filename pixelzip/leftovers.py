@@ -33,9 +33,13 @@ _OF_WEBP = (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ICCP", b"EXIF", b"XMP ", b"ANI
 
 def left_behind(data: bytes) -> tuple[str, ...]:
     """The names of what `pictures.read` does not keep of a file that it can read."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return tuple(dict.fromkeys(_names(data)))
+        names = dict.fromkeys(_names(data))
+    if any(word in str(one.message).lower() for one in said for word in ("tag", "exif")):
+        names["tags that cannot be read"] = None
+    return tuple(names)
 
 
 def _names(data: bytes) -> Iterator[str]:
@@ -43,6 +47,8 @@ def _names(data: bytes) -> Iterator[str]:
         header, _, chunks = png.take_apart(data)
         if header.colour_type in (2, 6) and any(chunk.kind == b"PLTE" for chunk in chunks):
             yield "suggested palette"
+        if png.has_idle_frames(data):
+            yield "frames of a damaged animation"
         if len(data) > png.end_of(data):
             yield "bytes after the image"
     elif data.startswith(b"\xff\xd8"):

@@ -240,7 +240,9 @@ def _decoding() -> Iterator[None]:
     """Turn whatever Pillow raises into our errors: of damaged files that can be any exception."""
     try:
         with warnings.catch_warnings():
-            # Our own limit stands below Pillow's error and above its warning.
+            # Of large images: our own limit stands below Pillow's error and above its warning. Of
+            # tags that cannot be read: `leftovers` names them.
+            warnings.simplefilter("ignore", UserWarning)
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             yield
     except (PixelzipError, MemoryError):

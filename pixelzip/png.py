@@ -180,6 +180,14 @@ def animation(pixels: bytes) -> tuple[int, int]:
     raise _wrong_frames()
 
 
+def has_idle_frames(data: bytes) -> bool:
+    """Whether a file has frames, but does not say how many: then it is shown as a still image."""
+    chunks = [(kind, body) for kind, body, _ in _chunks(data) if kind in _ANIMATED]
+    counts = [int.from_bytes(body[:4], "big") for kind, body in chunks if kind == b"acTL"]
+    has_frames = any(kind == b"fdAT" for kind, _ in chunks)
+    return has_frames and not (len(counts) == 1 and 2 <= counts[0] < 2**31)
+
+
 def deep_frames(header: Header, pixels: bytes) -> Iterator[tuple[NDArray[np.uint16], Fraction]]:
     """The frames of an animated PNG of 16 bits a sample, as they are shown, and for how many
     milliseconds: (height, width, 4) each, the same array again.

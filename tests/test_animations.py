@@ -170,6 +170,21 @@ def test_frames_that_are_missing_are_not_black() -> None:
         pictures.read(out.getvalue())
 
 
+@pytest.mark.parametrize("count", [0, 1, 2**31 + 1])
+def test_frames_of_a_file_that_says_it_has_none_are_named(
+    count: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    chunks = list(pypng.Reader(bytes=FILES["apng"]).chunks())
+    out = io.BytesIO()
+    said = (b"acTL", struct.pack(">II", count, 0))
+    pypng.write_chunks(out, [said if kind == b"acTL" else (kind, body) for kind, body in chunks])
+    picture = pictures.read(out.getvalue())
+    np.testing.assert_array_equal(pictures.to_array(picture), np.asarray(frames()[0]))
+    assert leftovers.left_behind(out.getvalue()) == ("frames of a damaged animation",)
+    assert leftovers.left_behind(FILES["apng"]) == ()
+    assert capfd.readouterr().err == ""
+
+
 def test_damaged_counts_of_frames() -> None:
     planes = (np.zeros((7, 2, 1), np.uint8),)
     for count in (2, 8, 5000):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import time
+import warnings
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -129,6 +130,19 @@ def test_sixteen_bit_inks_in_tiff_files(order: str, tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["decompress", str(tmp_path / "inks.pxz")])
     assert result.exit_code == 0, result.output
     assert_reads((tmp_path / "inks.tif").read_bytes(), inks)
+
+
+def test_tags_that_cannot_be_read_are_named() -> None:
+    samples = noise(4, 5, 3)
+    data = tiff_by_hand(samples, "<")
+    entry = struct.pack("<HHIH2x", 274, 3, 1, 1)
+    assert entry in data
+    lost = data.replace(entry, struct.pack("<HHII", 270, 2, 10**6, 8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_reads(lost, samples)
+        assert leftovers.left_behind(lost) == ("tags that cannot be read",)
+        assert leftovers.left_behind(data) == ()
 
 
 @pytest.mark.parametrize("order", "<>")
