@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pixelzip.codec import native
 from pixelzip.codec.errors import FormatError
-from pixelzip.codec.origins import blocks, conversions, downsampling
+from pixelzip.codec.origins import conversions, downsampling, recovery
 from pixelzip.codec.origins.blocks import Blocks
 from pixelzip.codec.origins.conversions import Conversion
 from pixelzip.codec.origins.downsampling import Floats, Mask, fill
@@ -70,14 +70,19 @@ def find(pixels: Samples) -> Found | None:
         parts = [plane[part] for plane in stretched]
         luma[part] = _luma(conversion, pixels[part], luma[part], known[part], parts)
     step, phase = RULES[rule].steps, (rows.before, columns.before)
-    certain = _certain(known, choice)
+    found: tuple[Blocks | None, ...] = ()
+    if native.coding() is not None:  # which codes coefficients
+        certain = _certain(known, choice)
+        picture = recovery.Picture(pixels, conversion, choice)
+        chroma_planes = (recovery.Known(plane, certain) for plane in samples)
+        found = recovery.find(picture, recovery.Known(luma, known), *chroma_planes)
     return Found(
         bytes((number, rule, _pack(rows, columns))),
         (
             Plane(luma[..., None], "luma"),
             *(Plane(s[..., None], "chroma", step, phase) for s in samples),
         ),
-        _blocks((luma, known), *((plane, certain) for plane in samples)),
+        found,
     )
 
 
@@ -192,15 +197,6 @@ def _certain(known: Mask, choice: tuple[int, Extent, Extent]) -> Mask:
         # Samples beyond an edge are the nearest ones of no pixel.
         known = np.pad(pairs, ((before // 2, after // 2), (0, 0))).swapaxes(0, axis)
     return np.ascontiguousarray(known)
-
-
-def _blocks(luma: tuple[Bytes, Mask], *chroma: tuple[Bytes, Mask]) -> tuple[Blocks | None, ...]:
-    """The coefficients that planes were computed from, where they are known; of none without luma.
-
-    Without compiled code there is nothing to code them with.
-    """
-    found = None if native.coding() is None else blocks.find(*luma)
-    return (found, *(None if found is None else blocks.find(*one) for one in chroma))
 
 
 def _pack(rows: Extent, columns: Extent) -> int:
