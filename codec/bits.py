@@ -27,7 +27,7 @@ the way, so that a context learns fast at first and then as slowly as its limit 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -35,43 +35,14 @@ from numpy.typing import NDArray
 
 from pixelzip.codec import native
 from pixelzip.codec.errors import FormatError
+from pixelzip.codec.probabilities import LOGIT
 from pixelzip.codec.tables import SIGMOID
-
-PRECISION = 20
-"""Bits of the probabilities that the coder uses: 1 to 2^20 - 1."""
 
 Coder = NDArray[np.uint64]
 """Its state: the range, the lower end (or, decoding, the offset from it), words done, encoding?"""
 Words = NDArray[np.uint32]
 
 _STATE_BYTES = 8
-_PROBABILITIES = 1 << 12  # those that the table of logits tells apart
-_UNIT_BITS = 14  # a logit is in units of 2^-14
-_LOGARITHM_BITS = 96
-
-
-def _logarithms(count: int) -> Iterator[int]:
-    """ln(1), ln(3), ln(5), ... in units of 2^-96, no further off than a few thousand of these."""
-    total = 0
-    yield total
-    for n in range(1, count):  # ln(2n + 1) - ln(2n - 1) = 2 artanh(1 / 2n)
-        power, k = (2 << _LOGARITHM_BITS) // (2 * n), 1
-        while power:
-            total += power // k
-            power, k = power // (4 * n * n), k + 2
-        yield total
-
-
-def _logits() -> NDArray[np.int64]:
-    # Integers, because libm's logarithm is not the same everywhere. (None is so near to a tie that
-    # what is off could matter.)
-    logarithms, spare = list(_logarithms(_PROBABILITIES)), _LOGARITHM_BITS - _UNIT_BITS
-    pairs = zip(logarithms, reversed(logarithms), strict=True)
-    return np.array([(p - q + (1 << spare - 1)) >> spare for p, q in pairs])
-
-
-LOGIT = _logits()
-"""ln(p / (1 - p)) at p = (i + 1/2) / 4096, in units of 2^-14."""
 
 
 def library() -> ctypes.CDLL | None:

@@ -11,6 +11,7 @@ import sys
 import tomllib
 import zipfile
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,31 @@ def test_import_rule(module: str) -> None:
     folder, path = folder_of(module), sources()[module]
     used = set(imported_folders(path.read_text(), module, path.name == "__init__.py"))
     assert used <= MAY_IMPORT[folder], f"{folder}/ may not import from {used - MAY_IMPORT[folder]}"
+
+
+def imported_modules(code: str, ours: dict[str, Path]) -> set[str]:
+    """Those of our modules that code imports, wherever in it, but for type checkers' sake."""
+    found = set()
+    nodes: list[ast.AST] = [ast.parse(code)]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            names = (f"{node.module}.{alias.name}" for alias in node.names)
+            found |= {name if name in ours else str(node.module) for name in names}
+        nodes += ast.iter_child_nodes(node)
+    return found & set(ours)
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    ours = sources()
+    graph = {name: imported_modules(path.read_text(), ours) for name, path in ours.items()}
+    assert "pixelzip.models.programs.file" in graph["pixelzip.models.zoo"]
+    TopologicalSorter(graph).prepare()  # which names a circle
 
 
 @pytest.mark.parametrize("module", sources())

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pixelzip.codec import bits
+from pixelzip.codec import bits, probabilities
 from pixelzip.codec.cdf import SIGMOID
 from pixelzip.codec.compiled import kernel
 from pixelzip.codec.errors import FormatError
@@ -67,7 +67,7 @@ class Context:
 
     @property
     def logit(self) -> int:
-        return int(bits.LOGIT[min(self.probability >> 28, 4095)])
+        return int(probabilities.LOGIT[min(self.probability >> 28, 4095)])
 
 
 def oracle_bits(message: list[int], order: int, limit: int, mixed: bool) -> list[tuple[int, int]]:

@@ -28,7 +28,7 @@ from pixelzip.models.frozen.architecture import LAG, NEIGHBOURS, WINDOW, PhotoCo
 from pixelzip.models.frozen.network import Frozen
 from pixelzip.models.networks import photo
 from pixelzip.models.networks.photo import Photo
-from pixelzip.models.programs import integers
+from pixelzip.models.programs import file as of_programs
 from pixelzip.models.training import train
 from pixelzip.models.training.photographs import Album, Crops, Photograph
 
@@ -262,7 +262,7 @@ def test_a_file_is_hashed_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         hashed.append(what)
         return shell.fingerprint_of(*what)
 
-    for module in (frozen, integers):
+    for module in (frozen, of_programs):
         monkeypatch.setattr(module, "fingerprint_of", counted)
     for some in (path, Path(zoo.__file__).with_name("mnist.safetensors")):
         zoo._load.__wrapped__(some, None, "cpu")

@@ -36,7 +36,7 @@ from pixelzip.models.gpu import programs as on_gpu
 from pixelzip.models.gpu.programs import Plain
 from pixelzip.models.networks import architectures, mixture, outputs
 from pixelzip.models.networks.layers import scaled
-from pixelzip.models.programs import engine, heads, integers, native, plan, program
+from pixelzip.models.programs import FORMAT, engine, file, heads, integers, native, plan, program
 from pixelzip.models.programs.arithmetic import CELL_UNIT
 from pixelzip.models.programs.integers import (
     Integers,
@@ -60,14 +60,14 @@ def in_arrays(name: str, bits: int = 16) -> Integers:
     parts = frozen(name, bits)
     networks = [engine.Network(*part, Compiled(part[0])) for part in parts]
     kind = MultiScale if len(parts) == 3 else Integers
-    return kind(name, integers.fingerprint(parts), networks)
+    return kind(name, file.fingerprint(parts), networks)
 
 
 def for_an_instruction_set(name: str, bits: int, isa: str) -> Integers:
     parts = frozen(name, bits)
     kind = NativeMultiScale if len(parts) == 3 else Native
     networks = [native.Network(*part, isa) for part in parts]
-    return kind(name, integers.fingerprint(parts), networks)
+    return kind(name, file.fingerprint(parts), networks)
 
 
 def cut(name: str, channels: int | None = None) -> list[Tile]:
@@ -502,7 +502,7 @@ def test_softmax_in_integers(colours: int, coupled: bool) -> None:
     rng = np.random.default_rng(0)
     made = Program(colours, "softmax", 0, coupled, None)
     n = 40
-    rows = rng.integers(-5 * 256, 5 * 256, (n, heads.parameters(made))).astype(np.int32)
+    rows = rng.integers(-5 * 256, 5 * 256, (n, made.parameters)).astype(np.int32)
     values = rng.integers(0, 256, (n, colours), dtype=np.uint8)
     values[:2] = [[0], [255]]
     rows[:, 256 * colours :] *= 16
@@ -573,10 +573,10 @@ def save(path: Path, programs: Any, tensors: Tensors) -> None:
             (program.from_dict(p), {n[2:]: t.numpy() for n, t in tensors.items() if n[0] == str(k)})
             for k, p in enumerate(programs)
         ]
-        name = integers.fingerprint(parts).hex()
+        name = file.fingerprint(parts).hex()
     except Exception:  # there is none, whatever the reason is
         name = ""
-    metadata = {"format": integers.FORMAT, "programs": json.dumps(programs), "fingerprint": name}
+    metadata = {"format": FORMAT, "programs": json.dumps(programs), "fingerprint": name}
     save_file({key: t.contiguous() for key, t in tensors.items()}, path, metadata)
 
 
@@ -593,7 +593,7 @@ def refused(path: Path) -> bool:
     """Whether the file is; fails on any other error, and on one that takes long."""
     start = time.process_time()
     try:
-        parts, _ = integers.read(path)
+        parts, _ = file.read(path)
     except NetworkFileError as error:
         said = str(error)
     else:
@@ -618,8 +618,8 @@ def refused(path: Path) -> bool:
 def test_files_are_read_back(name: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.safetensors"
     made = freeze.write_program(path, frozen(name, 8), "n", tiny.config(name), "a test")
-    parts, _ = integers.read(path)
-    assert integers.fingerprint(parts) == made == compiled(name, 8).fingerprint
+    parts, _ = file.read(path)
+    assert file.fingerprint(parts) == made == compiled(name, 8).fingerprint
     assert made != compiled(name, 16).fingerprint
     for (one, mine), (other, theirs) in zip(parts, frozen(name, 8), strict=True):
         assert one == other
@@ -877,7 +877,7 @@ def test_headers_of_something_else(tmp_path: Path) -> None:
     texts = [b"", b"[]", b"7", b'{"__metadata__": null}', b'{"__metadata__": []}', b"[" * 100_000]
     for text in texts:
         path.write_bytes(len(text).to_bytes(8, "little") + text)
-        for read in (integers.read, lambda path: zoo.load(str(path))):
+        for read in (file.read, lambda path: zoo.load(str(path))):
             with pytest.raises(NetworkFileError, match=r"not\.safetensors"):
                 read(path)
 

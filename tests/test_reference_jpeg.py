@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import reference_jpeg as reference
 
-from pixelzip.codec import bits, tables
+from pixelzip.codec import probabilities, tables
 from pixelzip.codec.jpeg import file, parts, syntax
 
 GOLDEN = Path(__file__).parent / "golden" / "jpeg"
@@ -23,7 +23,7 @@ def decoded(data: bytes, bands: list[bytes]) -> list[list[int]]:
     found = parts.take_apart(data)
     frame = found.headers.frame
     assert frame is not None
-    memory = reference.Memory(bits.LOGIT.tolist(), tables.SIGMOID.tolist())
+    memory = reference.Memory(probabilities.LOGIT.tolist(), tables.SIGMOID.tolist())
     memory.learn_prior(PRIOR.read_bytes())
     steps = found.headers.model_steps().tolist()
     planes = [
@@ -39,9 +39,9 @@ def decoded(data: bytes, bands: list[bytes]) -> list[list[int]]:
 
 def text_of(stored: bytes, length: int) -> bytes:
     """Segments and notes."""
-    memory = reference.Memory(bits.LOGIT.tolist(), tables.SIGMOID.tolist())
+    memory = reference.Memory(probabilities.LOGIT.tolist(), tables.SIGMOID.tolist())
     dictionary = memory.learn_prior(PRIOR.read_bytes())
-    memory = reference.Memory(bits.LOGIT.tolist(), tables.SIGMOID.tolist())
+    memory = reference.Memory(probabilities.LOGIT.tolist(), tables.SIGMOID.tolist())
     given = [byte >> i & 1 for byte in dictionary for i in range(7, -1, -1)]
     assert reference.bytes_of(reference.Coder(memory, given=given), len(dictionary)) == dictionary
     coder = reference.Coder(memory, stored)

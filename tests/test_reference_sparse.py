@@ -11,7 +11,7 @@ import reference_sparse as reference
 from conftest import ROOT
 from numpy.typing import NDArray
 
-from pixelzip.codec import bits, corrections
+from pixelzip.codec import bits, corrections, probabilities
 from pixelzip.codec.colours import Colours
 from pixelzip.codec.origins import levels
 
@@ -32,7 +32,7 @@ def example(name: str) -> bytes:
 
 def test_the_table_is_the_page_s() -> None:
     assert reference.LOGIT_DIGEST in PAGE
-    assert bits.LOGIT.tolist() == reference.LOGIT
+    assert probabilities.LOGIT.tolist() == reference.LOGIT
     assert f"| {reference.LOGIT[0]} | {reference.LOGIT[-1]} |" in PAGE
 
 

@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelzip.codec import native
-from pixelzip.codec.bits import LOGIT
 from pixelzip.codec.errors import FormatError
 from pixelzip.codec.jpeg import prior
 from pixelzip.codec.jpeg.headers import Frame
 from pixelzip.codec.jpeg.prior import Prior
 from pixelzip.codec.jpeg.syntax import Blocks
+from pixelzip.codec.probabilities import LOGIT
 from pixelzip.codec.tables import SIGMOID
 
 BAND = 20_000

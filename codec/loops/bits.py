@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelzip.codec.bits import LOGIT, PRECISION, Coder, Words
 from pixelzip.codec.compiled import kernel, part
+from pixelzip.codec.probabilities import LOGIT, PRECISION
 from pixelzip.codec.tables import SIGMOID
 
 _WIDTH, _LOWER, _DONE, _ENCODING = range(4)  # of a `pixelzip.codec.bits.Coder`
@@ -130,7 +130,7 @@ _HISTORIES = (2, 5, 9, 13)
 """Flags are coded in four contexts together: what this many flags before them were."""
 
 
-def flags(coder: Coder, words: Words, given: NDArray[np.bool_]) -> None:
+def flags(coder: NDArray[np.uint64], words: NDArray[np.uint32], given: NDArray[np.bool_]) -> None:
     contexts, weights = fresh(1 << (_HISTORIES[-1] + 1)), mixer(1, len(_HISTORIES))[0]
     _flags(coder, words, given, contexts, weights, np.zeros(len(_HISTORIES), np.int64))
 

@@ -35,7 +35,9 @@ from pixelzip.models.networks.multiscale import MultiScale
 from pixelzip.models.networks.photo import Photo
 from pixelzip.models.networks.quantise import Ranges, arrays
 from pixelzip.models.networks.tracer import traced
-from pixelzip.models.programs import heads, integers
+from pixelzip.models.programs import FORMAT as PROGRAMS
+from pixelzip.models.programs import file as of_programs
+from pixelzip.models.programs import heads
 from pixelzip.models.programs.arithmetic import CELL_UNIT
 from pixelzip.models.programs.engine import Network, Parallel, image
 from pixelzip.models.programs.program import WIDE, Part, Program
@@ -92,7 +94,7 @@ def freeze_program(
             given = 1 / (frozen[1][1][f"{len(parts[1][0].nodes) - 1}.scale"] * WIDE)
         check_program(program)
         frozen.append((program, _integers(program, tensors, ranges[k], given)))
-    integers.check(frozen)
+    of_programs.check(frozen)
     return frozen
 
 
@@ -211,9 +213,9 @@ def write_program(
     path: Path, parts: Sequence[Part], name: str, architecture: Any, trained: str
 ) -> bytes:
     """Write a file of programs, and return its fingerprint. ``name`` is the architecture's."""
-    found = integers.fingerprint(parts)
+    found = of_programs.fingerprint(parts)
     metadata = {
-        "format": integers.FORMAT,
+        "format": PROGRAMS,
         "programs": json.dumps([program.as_dict() for program, _ in parts]),
         "architecture": json.dumps({"network": name, **asdict(architecture)}, sort_keys=True),
         "fingerprint": found.hex(),
@@ -221,7 +223,7 @@ def write_program(
         "field": str(architecture.field),
         "trained": trained,
     }
-    shell.write(path, integers.joined(parts), metadata)
+    shell.write(path, of_programs.joined(parts), metadata)
     return found
 
 

@@ -105,7 +105,7 @@ def first(product, bias, scale, table, predictor_bias, shift):  # type: ignore[n
     total = 256 * product[:, :half] + product[:, half:]
     x = np.rint((total[:, :channels] + bias).astype(np.float32) * scale)
     predicted = total[:, channels : channels + len(predictor_bias)] + predictor_bias
-    at = np.clip(x, -reach, reach).astype(np.int32) + reach
+    at = np.maximum(np.minimum(x, reach), -reach).astype(np.int32) + reach
     return table[at], (predicted + (1 << (shift - 1))) >> shift
 
 
@@ -166,13 +166,12 @@ def mixture(product, bias, scale, components, bits, contrast, predicted, residua
     Weighs ``contrast`` (n, J) and the earlier sub-pixels' ``residuals`` (n, c) with the head's
     filter, in units of 2^-``bits``, and adds the sum to ``predicted`` (n,).
     """
-    k, j = components, contrast.shape[1]
+    k = components
     value = rescale(product, bias, scale)  # type: ignore[no-untyped-call]
-    weights = value.astype(np.int64)
-    total = (weights[:, 3 * k : 3 * k + j] * contrast).sum(1)
-    total += (weights[:, 3 * k + j :] * residuals).sum(1)
+    known = np.concatenate([contrast, residuals], 1)
+    total = np.einsum("ij,ij->i", value[:, 3 * k :], known, dtype=np.int64)
     middle = predicted + ((total + (1 << (bits - 1))) >> bits)
-    centre = np.clip(middle, -LIMIT, LIMIT).astype(np.int32)
+    centre = np.maximum(np.minimum(middle, LIMIT), -LIMIT).astype(np.int32)
     out = np.ascontiguousarray(value[:, : 3 * k]).reshape(-1, 3, k)
     out[:, 1] += centre[:, None]
     return out, centre

@@ -2,7 +2,13 @@
 
 * `program`: the kinds of nodes, and which lists of them are sound;
 * `causality`: that no node sees what is not decoded yet;
-* `integers`: a file of programs, and the network that the codec sees;
-* `engine`: which node is evaluated where, at which step;
-* `arithmetic`, with `tables` and `heads`: what a node does to numbers.
+* `file`: what their file holds and what has to hold of it;
+* `integers`: the network that the codec sees, and which backend computes it;
+* `plan`: which node is evaluated when, and what is kept of it;
+* `native`: the backend in compiled C, whole tiles at once;
+* `engine`, with an `arithmetic` (`loops`, or `pixelzip.models.gpu.programs`): those in arrays;
+* `tables` and `heads`: what both need.
 """
+
+FORMAT = "pixelzip frozen program 1"
+"""What their files say that they are."""

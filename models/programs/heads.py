@@ -29,21 +29,10 @@ _REACH = 16  # the table spans -16 to 16; beyond, it is the argument itself, or 
 _LOG_BITS = 12  # logarithms are in 1/4096 nat until the last rounding
 
 
-def parameters(program: Program) -> int:
-    """How many columns the last map has."""
-    colours = program.colours
-    pairs = colours * (colours - 1) // 2 if program.coupled else 0
-    if program.output == "softmax":
-        return 256 * (colours + pairs)
-    if program.output == "binary":
-        return colours
-    return program.components * (1 + 2 * colours + pairs)
-
-
 def units(program: Program) -> NDArray[np.float64]:
     """(columns,) how many integers a float of 1 becomes, in each column of the last map."""
     colours, k = program.colours, program.components
-    found = np.full(parameters(program), float(cdf.LOGIT_UNIT))
+    found = np.full(program.parameters, float(cdf.LOGIT_UNIT))
     if program.output == "softmax":
         found[256 * colours :] = _FINE
     elif program.output == "mixture":
@@ -55,7 +44,7 @@ def units(program: Program) -> NDArray[np.float64]:
 
 def offsets(program: Program) -> NDArray[np.float64]:
     """(columns,) what is added to the floats of the last map, before they become integers."""
-    found = np.zeros(parameters(program))
+    found = np.zeros(program.parameters)
     if program.output == "mixture":
         first = program.components * (1 + program.colours)
         found[first : first + program.components * program.colours] = _LOG_MIDDLE

@@ -1,16 +1,13 @@
 """The papers' networks in integers: programs with their tensors, as the codec sees them.
 
-A frozen network is one safetensors file with its programs as JSON in the metadata; its fingerprint
-is a hash over all of that. Most networks are one program. A Multi-Scale PixelRNN is three: one for
-the subsampled image, one that upsamples it, and one that is given the result and codes the rest.
+Most networks are one program. A Multi-Scale PixelRNN is three: one for the subsampled image, one
+that upsamples it, and one that is given the result and codes the rest.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,115 +23,14 @@ from pixelzip.codec.conditional import (
     front_order,
     lagged,
 )
-from pixelzip.codec.errors import NetworkFileError
 from pixelzip.codec.native import NONE
-from pixelzip.models import zoo
 from pixelzip.models.frozen import native as compiled
-from pixelzip.models.frozen.shell import Tensors, fingerprint_of, opened
-from pixelzip.models.programs import causality, engine, native, program
+from pixelzip.models.programs import engine, native
+from pixelzip.models.programs.file import check, fingerprint
 from pixelzip.models.programs.program import Part, Program
-
-FORMAT = zoo.PROGRAMS
 
 _OLDER = {"avxvnni": "avx2", "dotprod": "neon"}
 """Instruction sets whose products of 16 bits are those of an older one."""
-_MOST_MATRIX = 1 << 24  # numbers in one
-
-
-def fingerprint(parts: Sequence[Part]) -> bytes:
-    """SHA-256 over the programs and every tensor's name, type, shape and bytes."""
-    plain = [p.as_dict() for p, _ in parts]
-    described = json.dumps(plain, sort_keys=True, separators=(",", ":"))
-    return fingerprint_of(FORMAT, described, joined(parts))
-
-
-def joined(parts: Sequence[Part]) -> Tensors:
-    """The tensors of all parts, as their file names them: the number of a part comes first."""
-    return {f"{k}.{name}": t for k, (_, own) in enumerate(parts) for name, t in own.items()}
-
-
-def check(parts: Sequence[Part]) -> None:
-    """Raise NetworkFileError unless the parts belong together and no sum can overflow."""
-    if len(parts) not in (1, 3):
-        raise NetworkFileError("it has neither one program nor three")
-    for p, tensors in parts:
-        expected = _layout(p)
-        if set(tensors) != set(expected):
-            raise NetworkFileError("it does not hold the tensors of its program")
-        for name, (shape, dtype) in expected.items():
-            tensor = tensors[name]
-            if tensor.shape != shape or tensor.dtype != dtype:
-                raise NetworkFileError(f"tensor {name} has the wrong shape or type")
-            if dtype == np.float64 and not ((tensor > 0) & (tensor < 2.0**40)).all():
-                raise NetworkFileError(f"tensor {name} holds a scale that is not positive")
-            if name.endswith(".hidden") and _size(tensor) > p.state_unit:
-                raise NetworkFileError(f"tensor {name} holds a state out of range")
-            if name.endswith(".cell") and _size(tensor) > 1 << 30:
-                raise NetworkFileError(f"tensor {name} holds a state out of range")
-        for name, tensor in tensors.items():
-            if name.endswith(".weight"):
-                bias = tensors.get(name.removesuffix("weight") + "bias", np.zeros(1, np.int64))
-                sums = np.abs(tensor, dtype=np.int64).sum(0)
-                most = int(sums.max()) * (p.largest + 1) + _size(bias)
-                if most >= (1 << 31 if p.bits == 8 else 1 << 53):
-                    raise NetworkFileError(f"the sums of {name} could overflow")
-        if p.output != "map":  # which is made of an image that is known
-            causality.check(p, tensors)
-    if len(parts) == 3:
-        first, between, rest = (p for p, _ in parts)
-        given = [node.channels for node in rest.nodes if node.op == "given"]
-        last = between.nodes[-1]
-        whole = (
-            between.output == "map" and last.level == 0 and between.nodes[0].level > 0
-            and between.narrow(len(between.nodes) - 1) and given == [last.channels]
-            and first.lag is None and rest.lag is None and not first.coupled and not rest.coupled
-            and first.colours == between.colours == rest.colours
-            and first.bits == between.bits == rest.bits
-            and first.output == rest.output != "map"
-            and not any(node.op == "given" for p in (first, between) for node in p.nodes)
-            and not any(p.classes for p, _ in parts)
-        )  # fmt: skip
-        if not whole:
-            raise NetworkFileError("its three programs do not belong together")
-    elif parts[0][0].output == "map" or any(n.op == "given" for n in parts[0][0].nodes):
-        raise NetworkFileError("its program is only a part of one")
-
-
-def _size(tensor: NDArray[Any]) -> int:
-    """The largest absolute value; that of the most negative number does not fit its type."""
-    return max(int(tensor.max()), -int(tensor.min()))
-
-
-def _layout(p: Program) -> dict[str, tuple[tuple[int, ...], type[np.generic]]]:
-    """The name, shape and type of every tensor of a program."""
-    narrow = np.int8 if p.bits == 8 else np.int16
-    found: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {}
-    for i, node in enumerate(p.nodes):
-        if node.op == "linear":
-            inputs = len(node.taps) * p.nodes[node.inputs[0]].channels
-            if inputs * node.channels > _MOST_MATRIX:
-                raise NetworkFileError("one of its matrices is too large")
-            found[f"{i}.weight"] = ((inputs, node.channels), narrow)
-            found[f"{i}.bias"] = ((node.channels,), np.int64)
-            found[f"{i}.scale"] = ((node.channels,), np.float64)
-            if i in _of_classes(p):
-                found[f"{i}.bias"] = ((p.classes, node.channels), np.int64)
-        elif node.op == "lstm":
-            taps = len(program.STATES[node.kind])
-            h = node.channels
-            found[f"{i}.weight"] = ((taps * h, 4 * h), narrow)
-            found[f"{i}.scale"] = ((4 * h,), np.float64)
-            found[f"{i}.hidden"], found[f"{i}.cell"] = ((h,), narrow), ((h,), np.int32)
-        elif node.op == "activate":
-            found[f"{i}.scale"] = ((node.channels,), np.float64)
-    return found
-
-
-def _of_classes(p: Program) -> set[int]:
-    """The linear nodes whose biases a class chooses: those that gates read (PixelCNN++, 3.2)."""
-    if not p.classes:
-        return set()
-    return {node.inputs[0] for node in p.nodes if (node.op, node.kind) == ("gate", "linear")}
 
 
 class Evaluator(Protocol):
@@ -407,8 +303,8 @@ def make(
 
     On the CPU that is compiled C, or loops that numba compiles where there is none; elsewhere it is
     torch. ``carrier`` asks for torch's products in a number format (see
-    `pixelzip.models.gpu.carriers`). ``sound`` is the fingerprint of parts that `read` has seen to;
-    others are looked at here. Raises NetworkFileError if they are not sound, DeviceError if there
+    `pixelzip.models.gpu.carriers`). ``sound`` is the fingerprint of parts from `file.read`; others
+    are looked at here. Raises NetworkFileError if they are not sound, DeviceError if there
     is no such device.
     """
     if sound is None:
@@ -435,26 +331,6 @@ def _instruction_set() -> str:
     here, asked = native.instruction_sets(), compiled.asked_for()
     asked = _OLDER.get(asked, asked) if asked else None
     return asked if asked in here else (*here, NONE)[0]
-
-
-def read(path: Path) -> tuple[list[Part], bytes]:
-    """The programs and tensors of a frozen network's file, and its fingerprint; never unpickles.
-
-    Raises NetworkFileError for a file that is damaged, hostile or not a frozen network.
-    """
-    parts: list[Part] = []
-    with opened(path, FORMAT) as (metadata, tensors):
-        for k, found in enumerate(json.loads(metadata["programs"])):
-            start = f"{k}."
-            own = {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
-            parts.append((program.from_dict(found), own))
-        if sum(len(own) for _, own in parts) != len(tensors):
-            raise NetworkFileError("it holds tensors of no program")
-        check(parts)
-        sound = fingerprint(parts)
-        if sound.hex() != metadata.get("fingerprint"):
-            raise NetworkFileError("its integers do not match its fingerprint")
-    return parts, sound
 
 
 _: type[Conditional] = Integers

@@ -122,6 +122,16 @@ class Program:
         return 63 if self.bits == 8 else 1 << 14
 
     @property
+    def parameters(self) -> int:
+        """How many channels the last map has."""
+        pairs = self.colours * (self.colours - 1) // 2 if self.coupled else 0
+        if self.output == "softmax":
+            return 256 * (self.colours + pairs)
+        if self.output == "binary":
+            return self.colours
+        return self.components * (1 + 2 * self.colours + pairs)
+
+    @property
     def given(self) -> int:
         """The node that is given: ValueError if there is none."""
         return [node.op for node in self.nodes].index("given")
@@ -183,8 +193,6 @@ def _whole(value: Any, largest: int) -> int:
 
 def check(program: Program) -> None:
     """Raise NetworkFileError unless every node can be evaluated."""
-    from pixelzip.models.programs.heads import parameters
-
     numbers = [program.colours, program.components, program.beyond, program.classes, program.bits]
     for number in numbers + ([] if program.lag is None else [program.lag]):
         _whole(number, 256)
@@ -214,7 +222,7 @@ def check(program: Program) -> None:
     last = program.nodes[-1]
     if program.output == "map":
         return
-    if program.narrow(len(program.nodes) - 1) or last.level or last.channels != parameters(program):
+    if program.narrow(len(program.nodes) - 1) or last.level or last.channels != program.parameters:
         raise NetworkFileError("its program does not end in what its output reads")
 
 

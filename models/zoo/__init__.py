@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from pixelzip.codec.errors import NetworkFileError, UnknownNetworkError
+from pixelzip.models.programs import FORMAT
 
 if TYPE_CHECKING:
     from pixelzip.models.frozen.network import Frozen
     from pixelzip.models.programs.integers import Integers
 
-PROGRAMS = "pixelzip frozen program 1"
-"""The format of the papers' networks, see `pixelzip.models.programs.integers`."""
 _FOLDER = Path(__file__).parent
 _LARGEST_HEADER = 1 << 20
 
@@ -151,13 +150,14 @@ def _path(name_or_path: str) -> Path:
 
 @lru_cache(maxsize=8)
 def _load(path: Path, carrier: str | None, device: str) -> Frozen | Integers:
-    if _header(path).get("__metadata__", {}).get("format") == PROGRAMS:
-        from pixelzip.models.programs import integers
+    if _header(path).get("__metadata__", {}).get("format") == FORMAT:
+        from pixelzip.models.programs import file, integers
 
-        return integers.make(path.stem, *integers.read(path), carrier=carrier, device=device)
-    from pixelzip.models.frozen import backends, file
+        return integers.make(path.stem, *file.read(path), carrier=carrier, device=device)
+    from pixelzip.models.frozen import backends
+    from pixelzip.models.frozen import file as of_photos
 
-    return backends.make(path.stem, *file.read(path), carrier=carrier, device=device)
+    return backends.make(path.stem, *of_photos.read(path), carrier=carrier, device=device)
 
 
 def find(
