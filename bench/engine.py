@@ -24,7 +24,8 @@ from PIL import Image
 from pixelzip.bench import scaling
 from pixelzip.codec import tiles
 from pixelzip.models import zoo
-from pixelzip.models.frozen import file, kernels, native
+from pixelzip.models.frozen import file, native
+from pixelzip.models.frozen.kernels import Kernels
 from pixelzip.models.frozen.network import Frozen
 from pixelzip.models.frozen.shell import Tensors
 from pixelzip.models.frozen.walk import Walked
@@ -72,7 +73,7 @@ def backends(path: Path) -> dict[str, tuple[Frozen, float]]:
     found: dict[str, tuple[Frozen, float]] = {}
     for number, isa in enumerate(native.instruction_sets()):
         found[isa] = native.Native(path.stem, tensors, config, isa), product(number)
-    found["numba"] = Walked(path.stem, tensors, config, kernels), 0.0
+    found["numba"] = Walked(path.stem, tensors, config, Kernels()), 0.0
     return found
 
 

@@ -30,8 +30,9 @@ from pixelzip.codec.errors import FormatError
 from pixelzip.codec.methods import MAX_ADAPTIVE_SIDE, Method, Tile
 from pixelzip.models import zoo
 from pixelzip.models.freezing import freeze
-from pixelzip.models.frozen import backends, kernels
+from pixelzip.models.frozen import backends
 from pixelzip.models.frozen import native as engine
+from pixelzip.models.frozen.kernels import Kernels
 from pixelzip.models.frozen.walk import Walked
 
 Crops = dict[str, NDArray[np.uint8]]
@@ -122,7 +123,7 @@ def test_whatever_evaluates_the_network(crops: Crops) -> None:
     frozen = tiny.photo().freeze(tiny.sample(crops.values())[:8])
     integers = freeze.arrays(frozen), tiny.CONFIG
     together = cut(crops)
-    expected = bits(Walked("n", *integers, kernels), together)
+    expected = bits(Walked("n", *integers, Kernels()), together)
     for isa in engine.instruction_sets():
         found = bits(engine.Native("n", *integers, isa), together)
         assert all(map(np.array_equal, found, expected)), isa

@@ -38,9 +38,10 @@ from pixelzip.codec.errors import DeviceError, FormatError, PixelzipError
 from pixelzip.codec.picture import Picture
 from pixelzip.models import zoo
 from pixelzip.models.freezing import freeze
-from pixelzip.models.frozen import backends, file, kernels, native
+from pixelzip.models.frozen import backends, file, native
 from pixelzip.models.frozen import network as frozen
 from pixelzip.models.frozen.architecture import GIVEN, PhotoConfig
+from pixelzip.models.frozen.kernels import Kernels
 from pixelzip.models.frozen.network import Frozen
 from pixelzip.models.frozen.reference import Reference
 from pixelzip.models.frozen.shell import LIMIT
@@ -144,7 +145,7 @@ def backend(name: str, integers: Network) -> Frozen:
     if name == "reference":
         return Reference("n", *integers)
     if name == "numba":
-        return Walked("n", *integers, kernels)
+        return Walked("n", *integers, Kernels())
     if name.startswith("torch"):
         return Walked("n", *integers, Twins("cpu", name.partition(" ")[2] or None))
     return native.Native("n", *integers, name)
@@ -573,7 +574,7 @@ def assert_same(function: str, *arguments: Any) -> list[Any]:
     """Kernel and twin give the same, to the type; what they give."""
     expected = twin(function, *arguments)
     mine = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
-    result = getattr(kernels, function)(*mine)
+    result = getattr(Kernels(), function)(*mine)
     if result is None:
         result = mine
     result = list(result) if isinstance(result, (tuple, list)) else [result]
@@ -673,7 +674,7 @@ def test_mixture(seed: int) -> None:
     out, centre = assert_same(
         "mixture", product, bias, scale, int(k), 12, contrast, predicted, residuals
     )
-    value = kernels.rescale(product, bias, scale).astype(object)
+    value = Kernels().rescale(product, bias, scale).astype(object)
     total = (value[:, 3 * k : 3 * k + near] * contrast).sum(1)
     total = total + (value[:, 3 * k + near :] * residuals).sum(1)
     exact = [min(max(int(p) + ((int(t) + 2048) >> 12), -LIMIT), LIMIT)
@@ -683,9 +684,8 @@ def test_mixture(seed: int) -> None:
 
 
 def test_kernels_and_twins_are_pairs() -> None:
-    own = (f for f in vars(kernels).values() if getattr(f, "__module__", "") == kernels.__name__)
-    names = {f.__name__ for f in own if not f.__name__.startswith("_")}
-    assert names == {name for name in vars(Twins) if not name.startswith("_")}
+    own, theirs = ({f for f in vars(kind) if not f.startswith("_")} for kind in (Kernels, Twins))
+    assert own == theirs
 
 
 # --- Machines ----------------------------------------------------------------------------

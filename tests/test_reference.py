@@ -27,7 +27,7 @@ from pixelzip.codec.methods import Method
 from pixelzip.codec.tiles import encode_tiles
 from pixelzip.models import zoo
 from pixelzip.models.freezing import freeze
-from pixelzip.models.frozen import kernels
+from pixelzip.models.frozen.kernels import Kernels
 from pixelzip.models.programs import integers
 from pixelzip.models.programs.program import Part
 
@@ -230,7 +230,7 @@ def test_rounding(t: int, s: float, rounded: int) -> None:
     scale = np.array([s], np.float32)
     assert reference.rescale(np.array([t]), scale).tolist() == [rounded]
     zero = np.zeros(1, np.int32)
-    assert kernels.rescale(np.array([[t]], np.int32), zero, scale).tolist() == [[rounded]]
+    assert Kernels().rescale(np.array([[t]], np.int32), zero, scale).tolist() == [[rounded]]
 
 
 def only(network: Any) -> Callable[[bytes], Any]:

@@ -29,10 +29,10 @@ def make(
         isa = native.asked_for() or (*native.instruction_sets(), NONE)[0]
         if isa != NONE:
             return native.Native(name, tensors, config, isa, sound)
-        from pixelzip.models.frozen import kernels
+        from pixelzip.models.frozen.kernels import Kernels
         from pixelzip.models.frozen.walk import Walked
 
-        return Walked(name, tensors, config, kernels, sound)
+        return Walked(name, tensors, config, Kernels(), sound)
     from pixelzip.models.frozen.walk import Walked
     from pixelzip.models.gpu.photo import Twins
 

@@ -45,7 +45,7 @@ _HERE = LOOK.index((0, 0))
 
 
 class Functions(Protocol):
-    """What a backend does to arrays of its own kind; `kernels` says what each function is."""
+    """What a backend does to arrays of its own kind; `Kernels` says what each function is."""
 
     def begin(self) -> None: ...
     def array(self, values: NDArray[Any]) -> Any: ...

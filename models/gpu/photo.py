@@ -1,4 +1,4 @@
-"""A backend in plain torch, for any device: the twins of `pixelzip.models.frozen.kernels`.
+"""A backend in plain torch, for any device: the twin of `pixelzip.models.frozen.kernels`.
 
 Every function takes and returns what its namesake there does, as tensors. Each line is one exact
 operation; nothing here may be fused by a compiler. Products are carried by whichever number format

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelzip.codec.compiled import kernel
+from pixelzip.codec.compiled import kernel, part
 from pixelzip.codec.errors import DeviceError
 from pixelzip.models.frozen.shell import LIMIT
 from pixelzip.models.programs import tables
@@ -48,7 +48,7 @@ def _places(base, row, column, height, width, depth, pitch, taps, stride, outsid
                 out[i, j] = 1 if above or outside == 2 else 0
 
 
-@kernel
+@part
 def _sigmoid(x):  # type: ignore[no-untyped-def]
     z = np.int64(min(max(x, -_REACH), _REACH)) + _REACH
     at = np.uint64(z >> _SHIFT)
@@ -56,12 +56,12 @@ def _sigmoid(x):  # type: ignore[no-untyped-def]
     return np.int64(tables.SIGMOID[at]) + line
 
 
-@kernel
+@part
 def _tanh(x):  # type: ignore[no-untyped-def]
     return (_sigmoid(2 * np.int64(x)) - (1 << 21)) >> 6
 
 
-@kernel
+@part
 def _elu(x):  # type: ignore[no-untyped-def]
     if x > 0:
         return np.int64(x)
