@@ -53,6 +53,8 @@ def _names(data: bytes) -> Iterator[str]:
             yield "bytes after the image"
     elif data.startswith(b"\xff\xd8"):
         yield from _of_jpeg(data)
+    elif data[:2] == b"BM":
+        yield from _of_bmp(data)
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         yield from _of_webp(data)
     elif tiff.is_tiff(data):
@@ -71,6 +73,17 @@ def _of_tiff(image: TiffImageFile) -> Iterator[str]:
             yield "smaller images of a TIFF (SubIFDs)"
     if any(page != pages[0] for page in pages):
         yield "tags of the pages after the first"
+
+
+def _of_bmp(data: bytes) -> Iterator[str]:
+    """A pixel's fourth byte says nothing by the standard, but some programs keep alpha there."""
+    with Image.open(io.BytesIO(data), formats=["BMP"]) as image:
+        bits = int.from_bytes(data[28:30], "little")
+        if bits == 32 and image.mode == "RGB":
+            start = int.from_bytes(data[10:14], "little")
+            fourth = data[start : start + 4 * image.width * image.height][3::4]
+            if len(set(fourth)) > 1:
+                yield "fourth channel"
 
 
 def _of_jpeg(data: bytes) -> Iterator[str]:

@@ -434,13 +434,18 @@ def _check_keepable(image: Image.Image) -> None:
         if image.mode in MODES | {"I;16B": ()} and tiff.is_cut(image):
             raise _deep_kind(max(tiff.bits_of(image.tag_v2)))
     elif image.format == "PPM" and image.tile and image.tile[0].codec_name.startswith("ppm"):  # type: ignore[attr-defined]
-        bits = int(image.tile[0].args[-1]).bit_length()  # type: ignore[attr-defined]
+        largest = int(image.tile[0].args[-1])  # type: ignore[attr-defined]
+        bits = largest.bit_length()
         if image.mode == "I":
             raise UnsupportedImageError(
                 f"{bits}-bit grey cannot be kept; convert it to 8 or 16 bits first"
             )
         if bits > 8:
             raise _deep_kind(bits)
+        if 255 % largest:  # of others Pillow makes whole multiples
+            raise UnsupportedImageError(
+                f"samples from 0 to {largest} cannot be kept; convert it to 8 or 16 bits first"
+            )
 
 
 def _deep_kind(bits: int) -> UnsupportedImageError:

@@ -145,6 +145,24 @@ def test_tags_that_cannot_be_read_are_named() -> None:
         assert leftovers.left_behind(data) == ()
 
 
+@pytest.mark.parametrize("start", [b"P5 2 1 %d\n\0\7", b"P2 2 1 %d\n0 7\n", b"P6 1 1 %d\n\0\7\7"])
+def test_samples_that_end_elsewhere_are_spread_evenly_or_refused(start: bytes) -> None:
+    found = pictures.to_array(pictures.read(start % 15))
+    assert found.ravel()[:2].tolist() == [0, 7 * 17]
+    for largest in (14, 200):
+        with pytest.raises(UnsupportedImageError, match=f"from 0 to {largest}"):
+            pictures.read(start % largest)
+
+
+def test_the_fourth_channel_of_a_bmp_is_named() -> None:
+    out = io.BytesIO()
+    Image.linear_gradient("L").resize((8, 6)).convert("RGB").convert("RGBA").save(out, "BMP")
+    assert leftovers.left_behind(out.getvalue()) == ()
+    data = bytearray(out.getvalue())
+    data[-1] = 7
+    assert leftovers.left_behind(bytes(data)) == ("fourth channel",)
+
+
 @pytest.mark.parametrize("order", "<>")
 def test_grey_of_which_0_is_white_is_no_negative(order: str) -> None:
     samples = noise(5, 7, 1)
