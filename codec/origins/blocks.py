@@ -344,6 +344,7 @@ def _gains() -> NDArray[np.int16]:
 
 
 @cache
+@np.errstate(under="ignore")  # whatever the program around us wants of it
 def _log_gains(levels: int, steps: int) -> NDArray[np.float32]:
     """(levels, steps): how a magnitude, in eighths, speaks for a step.
 
