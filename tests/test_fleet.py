@@ -364,6 +364,9 @@ def test_several_places(folder: Path) -> None:
     # The first one that is found, which is the one that was named, has the name.
     assert items[str(a / "00.in")].target == "out/00.out"
     assert "so does" in items[str(b / "00.in")].error
+    scan = roots[3:4]
+    assert [item.target for item in find(scan, "out", RULE)] == ["out"]
+    assert [item.target for item in find(scan, "out/", RULE)] == ["out/x/y/scan.001.out"]
     (only,) = (item for item in find(roots[:1] * 2, "out", RULE, recursive=False))
     assert "add --recursive" in only.error
 

@@ -13,8 +13,11 @@ What a run promises:
   stopped: what is done stays, what was under way is done again, over what it may have left.
 - A file that cannot be done costs its own line. A worker that dies costs its batch's time: the
   batch is tried again in halves, until the file that kills its workers is alone.
+- An original that is to be removed goes last: its output is proven and written, its line is on the
+  disk, and both files, read again, are what the line says.
 - Storage that goes away is waited for, ever longer between attempts. If it stays away, the run
   stops with its manifest in order.
 - Memory that does not grow with the number of files, but for 16 bytes for each that an earlier
-  part of the run has done, and for the listing of one folder.
+  part of the run has done, for the listing of one folder, and for the names where there are several
+  inputs.
 """

@@ -89,7 +89,7 @@ def find(
     ``output``. Raises StorageError if there is no single root, or if its place is away for too
     long.
     """
-    if len(roots) != 1 or roots[0].place:
+    if len(roots) != 1:
         yield from _apart(_several(roots, output, rule, recursive=recursive))
         return
     (root,) = roots
@@ -97,9 +97,9 @@ def find(
     if start is None:
         raise StorageError(f"there is no {root.path}")
     if start.is_folder:
-        yield from _below(root.path, output, rule)
+        yield from _below(root.path, _place(output, root), rule)
     elif output is None or _is_folder(output):
-        yield from _files([replace(start, name=root.path)], "", output, rule)
+        yield from _files([replace(start, name=root.path)], "", _place(output, root), rule)
     else:
         yield _unless_itself(Item(root.path, output, start.size))
 
@@ -171,9 +171,13 @@ def _several(
         else:
             named.setdefault(root.place, []).append(replace(start, name=root.path))
     for place, entries in named.items():
-        yield from _files(entries, "", output and storage.join(output, place), rule)
+        yield from _files(entries, "", _place(output, Root("", place)), rule)
     for root in folders:
-        yield from _below(root.path, output and storage.join(output, root.place), rule)
+        yield from _below(root.path, _place(output, root), rule)
+
+
+def _place(output: str | None, root: Root) -> str | None:
+    return storage.join(output, root.place) if output and root.place else output
 
 
 def _apart(items: Iterable[Item]) -> Iterator[Item]:
