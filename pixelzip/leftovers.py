@@ -121,7 +121,7 @@ def _of_webp(data: bytes) -> Iterator[str]:
     while at + 8 <= min(end, len(data)):
         kind = data[at : at + 4]
         if kind not in _OF_WEBP:
-            yield f"{kind.decode('latin-1')} chunk"
+            yield f"{kind.decode()} chunk" if kind.isalnum() else "unknown chunk"
         length = int.from_bytes(data[at + 4 : at + 8], "little")
         at += 8 + length + length % 2
     if end < len(data):

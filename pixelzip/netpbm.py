@@ -79,7 +79,7 @@ def _pam(data: bytes) -> Header:
     kind = fields.get(b"TUPLTYPE", b"").strip().decode("latin-1")
     if _KINDS.get(kind) != channels or min(width, height, largest) < 0:
         raise UnsupportedImageError(
-            f"a PAM file with {channels} channels of type {kind or '(none)'} cannot be kept"
+            f"a PAM file with {channels} channels of type {kind!r} cannot be kept"
         )
     if (largest == 1) != kind.startswith("BLACK") or (largest == 1 and channels > 1):
         raise UnsupportedImageError(f"a PAM file of type {kind} from 0 to {largest} cannot be kept")

@@ -144,8 +144,8 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
         if len(whole) < length + 12:
             raise UnsupportedImageError("the file is a damaged PNG: it is cut short")
         if zlib.crc32(whole[4:-4]) != int.from_bytes(whole[-4:], "big"):
-            name = kind.decode("latin-1")
-            raise UnsupportedImageError(f"the file is a damaged PNG: its {name} chunk has changed")
+            which = f"its {kind.decode()}" if kind.isalpha() else "a"
+            raise UnsupportedImageError(f"the file is a damaged PNG: {which} chunk has changed")
         yield kind, body, whole
         at += len(whole)
 

@@ -163,7 +163,7 @@ def _mode(tags: ImageFileDirectory_v2) -> str:
 def _in_words(tags: ImageFileDirectory_v2) -> str:
     bits = bits_of(tags)
     depth = f"{len(bits)} x {bits[0]} bits" if len(bits) > 1 else f"{bits[0]} bits"
-    return f"{depth} a pixel and photometric interpretation {tags.get(_PHOTOMETRIC, 'unknown')}"
+    return f"{depth} a pixel and photometric interpretation {tags.get(_PHOTOMETRIC, 'unknown')!r}"
 
 
 def _relabelled(data: bytes, directory: int, mode: str) -> bytes:

@@ -88,7 +88,7 @@ def _outcome(do: Any, what: str) -> str:
         sentence, outcome = str(error), type(error).__name__
     else:
         sentence, outcome = "", "taken"
-    assert "\n" not in sentence
+    assert "\n" not in sentence, repr(sentence)
     assert time.process_time() - begin < SECONDS
     return f"{what}: {outcome}"
 

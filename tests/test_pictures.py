@@ -568,6 +568,15 @@ def test_mpo_is_taken_as_the_jpeg_that_it_is(photo: Image.Image) -> None:
         np.testing.assert_array_equal(pictures.to_pillow(pictures.read(data)), image)
 
 
+def test_names_of_damaged_chunks_are_no_lines(photo: Image.Image) -> None:
+    data = saved(photo)
+    at = data.index(b"IDAT")
+    with pytest.raises(UnsupportedImageError, match="its IDAT chunk has changed"):
+        pictures.read(data[: at + 9] + b"?" + data[at + 10 :])
+    with pytest.raises(UnsupportedImageError, match="a chunk has changed"):
+        pictures.read(data[:at] + b"I\n\r\0" + data[at + 4 :])
+
+
 def test_damaged_files_are_refused(photo: Image.Image) -> None:
     data = with_chunks(saved(photo), [KINDS["text"]])
     for damaged in (data[: len(data) // 2], data[:-12], data[:20], data[:8]):
