@@ -14,6 +14,7 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +74,23 @@ def pictures() -> Iterator[tuple[str, object, int, str | None]]:
     yield "animation", Image.open(film), 512, None
     few = photo.crop((0, 0, 64, 40)).quantize(60).convert("RGB")
     yield "few-colours", few, 512, None
+    small = photo.crop((0, 0, 64, 48))
+    yield "jpeg-halved", from_jpeg(small, quality=75, subsampling=2).crop((1, 1, 64, 47)), 512, None
+    turned = (
+        from_jpeg(small, quality=75, subsampling=0).crop((3, 5, 64, 48)).rotate(90, expand=True)
+    )
+    ImageDraw.Draw(turned).line((10, 10, 20, 10), fill=(255, 0, 0))
+    yield "jpeg-turned", turned, 512, None
+    table = [2 + k % 8 + k // 8 for k in range(64)]
+    grey = from_jpeg(small.convert("L"), qtables=[table]).crop((2, 3, 64, 48))
+    yield "jpeg-grey", grey, 512, None
+
+
+def from_jpeg(image: Image.Image, **options: Any) -> Image.Image:
+    """What a JPEG of the image is decoded to."""
+    file = io.BytesIO()
+    image.save(file, "JPEG", **options)
+    return Image.open(file).convert(image.mode)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -395,6 +396,11 @@ def real_files() -> dict[str, bytes]:
     files["network photo, tiles"] = encode(
         Picture("LA", (flower[..., :1], flower[..., 1:2])), PHOTO, tile_size=16
     )
+    jpeg = io.BytesIO()
+    Image.open(IMAGES / "bikes-96x64.png").save(jpeg, "JPEG", quality=85, subsampling=0)
+    decoded = np.asarray(Image.open(jpeg))[:60, 3:].copy()
+    decoded[20, 30] = 255, 0, 9
+    files["blocks of a JPEG"] = encode(Picture("RGB", (decoded,)), {})
     files["metadata"] = encode(
         replace(picture("L", "constant", 3, 3), metadata=b"All work and no play. " * 20), {}
     )
