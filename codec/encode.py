@@ -224,7 +224,7 @@ def _make(
     for picture, draft in zip(pictures, drafts, strict=True):
         if not _is_small(picture):
             for choice in draft:
-                _narrow_down(choice, picture, threads)
+                _narrow_down(choice, picture, parallel)
     planes = [plane for draft in drafts for plane in _planes(draft)]
     _cut(planes, tile_size, parallel)
     _code(planes, label, adaptive, threads, progress)
@@ -437,7 +437,8 @@ def _survey(
 ) -> list[list[_Choice]]:
     """Each picture's choices, one for each component, or each pair of high and low bytes."""
     todo = [(picture, carried) for picture in pictures for carried in _carried_together(picture)]
-    choices = parallel(lambda one: _look(one[0], one[1], with_origins), todo)
+    each = map if len(pictures) == 1 else parallel  # what is looked at alone is shared out
+    choices = each(lambda one: _look(one[0], one[1], with_origins, parallel), todo)
     drafts: list[list[_Choice]] = []
     for picture in pictures:
         drafts.append([next(choices) for _ in _carried_together(picture)])
@@ -464,7 +465,9 @@ def _carried_together(picture: Picture) -> list[tuple[int, ...]]:
     return [(position,) for position in range(count)]
 
 
-def _look(picture: Picture, carried: tuple[int, ...], with_origins: bool) -> _Choice:
+def _look(
+    picture: Picture, carried: tuple[int, ...], with_origins: bool, parallel: Map
+) -> _Choice:
     """The ways to store some components: as they are, or as what they were computed from."""
     as_they_are = [_as_it_is(picture, position) for position in carried]
     choice: _Choice = [as_they_are]
@@ -472,7 +475,7 @@ def _look(picture: Picture, carried: tuple[int, ...], with_origins: bool) -> _Ch
     grey = as_they_are[0].form.transform == Transform.GREY and not is_deep(picture.mode)
     if with_origins and not trivial:
         tried = (origins.tone,) if grey else origins.ALL
-        choice += [[candidate] for candidate in _origins(picture, carried, tried)]
+        choice += [[candidate] for candidate in _origins(picture, carried, tried, parallel)]
     return _unless_clear(choice)
 
 
@@ -498,7 +501,7 @@ def _as_it_is(picture: Picture, position: int) -> _Candidate:
 
 
 def _origins(
-    picture: Picture, carried: tuple[int, ...], tried: Sequence[Origin]
+    picture: Picture, carried: tuple[int, ...], tried: Sequence[Origin], parallel: Map
 ) -> Iterator[_Candidate]:
     """Components as what they may have been computed from."""
     if not transforms.is_possible(picture.mode, carried[0], Transform.ORIGIN):
@@ -507,7 +510,7 @@ def _origins(
     parts = [picture.planes[position] for position in carried]
     samples = transforms.samples_of(*parts) if deep else parts[0]
     for origin in tried:
-        found = origin.find(samples)
+        found = origin.find(samples, parallel)
         if found is None:
             continue
         form = Form(Transform.ORIGIN, origin.NUMBER, found.parameters)
@@ -517,13 +520,12 @@ def _origins(
         for planes, blocks in _with_and_without_blocks(found):
             made = [plane.samples for plane in planes]
             rendered = transforms.render(picture.mode, form, made, pixels.shape[:2])
+            told = [[planes[i] for i in before] for before in earlier]
+            told_blocks = [[blocks[i] for i in before] for before in earlier]
             yield _Candidate(
                 carried[0],
                 form,
-                [
-                    _Plane(plane, [planes[i] for i in before], own, [blocks[i] for i in before])
-                    for plane, own, before in zip(planes, blocks, earlier, strict=True)
-                ],
+                list(parallel(_Plane, planes, told, blocks, told_blocks)),
                 transforms.corrections_of(pixels, rendered),
             )
 
@@ -621,11 +623,14 @@ def _is_constant(pixels: Bytes) -> bool:
 # Narrowing down.
 
 
-def _narrow_down(choice: _Choice, picture: Picture, threads: int) -> None:
+def _narrow_down(choice: _Choice, picture: Picture, parallel: Map) -> None:
     """Drop the ways that a sample shows to be out."""
     if len(choice) > 1:
         boxes = _patches(picture.height, picture.width, _PATCH)
-        sizes = [[_expect(one, boxes, threads) for one in way] for way in choice]
+        planes = [p for p in _planes([choice]) if p.network is not None and p.whole.best is None]
+        found = parallel(partial(_rate, boxes=boxes), planes)
+        rates = {id(plane): rate for plane, rate in zip(planes, found, strict=True)}
+        sizes = [[_expect(one, rates) for one in way] for way in choice]
         mosts = [sum(most for _, most in way) for way in sizes]
         # Of ways that differ in their sets of colours only, the sample alone decides.
         alike: dict[tuple[Form, ...], float] = {}
@@ -652,22 +657,22 @@ def _patches(height: int, width: int, side: int) -> list[Box]:
     ]
 
 
-def _expect(candidate: _Candidate, boxes: Sequence[Box], threads: int) -> tuple[float, float]:
-    """About the least and the most bytes that a candidate comes to."""
+def _expect(candidate: _Candidate, rates: Mapping[int, float]) -> tuple[float, float]:
+    """About the least and the most bytes that a candidate comes to, by its planes' rates."""
     least = most = float(len(candidate.corrections) + len(candidate.form.parameters))
     for plane in candidate.planes:
         whole = plane.whole
         if whole.best is not None:
             rate, fallback = whole.cost, whole.cost
         else:
-            rate = plane.aside + _rate(plane, boxes, threads) if plane.network else np.inf
+            rate = plane.aside + rates.get(id(plane), np.inf)
             fallback = whole.floor
         least += min(rate, fallback)
         most += min(rate, whole.estimate or np.inf)
     return least, most
 
 
-def _rate(plane: _Plane, boxes: Sequence[Box], threads: int) -> float:
+def _rate(plane: _Plane, boxes: Sequence[Box]) -> float:
     """The bytes that a plane would take if its network coded all of it as it codes a sample."""
     from pixelzip.codec import tiles  # slow to load, and not every file needs it
 
@@ -675,13 +680,8 @@ def _rate(plane: _Plane, boxes: Sequence[Box], threads: int) -> float:
     places = [_place(box, plane) for box in boxes]
     patches = [plane.whole.pixels[area(place)] for place in places]
     told = _told([(plane, place) for place in places])
-    scores = tiles.score_tiles(
-        plane.network,
-        patches,
-        given=told,
-        colours=_allowed([plane] * len(patches)),
-        threads=threads,
-    )
+    allowed = _allowed([plane] * len(patches))
+    scores = tiles.score_tiles(plane.network, patches, given=told, colours=allowed)
     bits = sum(float(score.sum(dtype=np.float64)) for score in scores)
     return bits / 8 * plane.whole.pixels.size / sum(patch.size for patch in patches)
 

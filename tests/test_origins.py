@@ -22,6 +22,7 @@ from pixelzip.codec.errors import FormatError
 from pixelzip.codec.origins import ALL, conversions, downsampling, origin, ycc
 from pixelzip.codec.origins.origin import Found
 from pixelzip.codec.origins.upsampling import RULES, Stretch, extents
+from pixelzip.codec.workers import side_by_side
 
 Bytes = NDArray[np.uint8]
 
@@ -430,3 +431,26 @@ def test_a_hole_is_filled_from_its_surroundings() -> None:
     filled = downsampling.fill(np.where(known, values, 0), known)
     assert np.abs(filled - values).max() < 8
     assert np.array_equal(filled[known], values[known])
+
+
+@pytest.mark.parametrize("subsampling", [0, 2])
+def test_threads_change_nothing(
+    photo: Bytes, subsampling: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clipped pixels are searched in parts, coefficients too, and strips side by side."""
+    pixels = jpeg(np.clip(photo[:96, :160] * 1.7, 0, 255).astype(np.uint8), subsampling)
+    for strip in (origin._STRIP, 1 << 13):
+        monkeypatch.setattr(ycc, "_SHARE", strip)
+        monkeypatch.setattr(origin.strips, "__defaults__", (strip,))
+        alone = ycc.find(pixels)
+        with side_by_side(3) as parallel:
+            shared = ycc.find(pixels, parallel)
+        assert alone is not None
+        assert shared is not None
+        assert alone.parameters == shared.parameters
+        for one, other in zip(alone.planes, shared.planes, strict=True):
+            np.testing.assert_array_equal(one.samples, other.samples)
+        for own, same in zip(alone.blocks, shared.blocks, strict=True):
+            assert own is not None
+            assert same is not None
+            np.testing.assert_array_equal(own.coefficients, same.coefficients)

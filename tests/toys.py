@@ -16,6 +16,7 @@ from pixelzip.codec.conditional import Given, Shape, lagged
 from pixelzip.codec.errors import FormatError
 from pixelzip.codec.origins.origin import Found, Samples
 from pixelzip.codec.picture import Box, Plane, PlaneLayout
+from pixelzip.codec.workers import Map
 
 Bytes = NDArray[np.uint8]
 AROUND = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
@@ -184,7 +185,7 @@ class Halved:
 
     NUMBER = 100
 
-    def find(self, pixels: Samples) -> Found | None:
+    def find(self, pixels: Samples, parallel: Map = map) -> Found | None:
         if pixels.itemsize != 1 or pixels.shape[2] != 3:
             return None
         shape = pixels.shape[:2]
@@ -237,7 +238,7 @@ class Few:
 
     NUMBER = 101
 
-    def find(self, samples: Samples) -> Found | None:
+    def find(self, samples: Samples, parallel: Map = map) -> Found | None:
         values, numbers = np.unique(samples, return_inverse=True)
         if len(values) > 100 or samples.itemsize != 2:
             return None

@@ -31,6 +31,7 @@ from pixelzip.codec import native
 from pixelzip.codec.jpeg import quality
 from pixelzip.codec.origins.downsampling import Mask
 from pixelzip.codec.picture import Bytes
+from pixelzip.codec.workers import Map, shares
 
 WAVES = np.array(
     [
@@ -81,6 +82,8 @@ _LATER = 255
 """In place of the number of samples that do not fit, in blocks that are left for later."""
 _QUICK, _EFFORT = 20, 300
 """So many moves are made in search for a block's coefficients."""
+_SHARE = 16
+"""So many blocks at least are solved by one thread."""
 _STRIDE = 1_000_003
 """A prime, so that counting by it visits all of a number of blocks."""
 _FEWEST = 4
@@ -147,6 +150,7 @@ def find(
     *,
     offsets: Sequence[tuple[int, int]] | None = None,
     like: Blocks | None = None,
+    parallel: Map = map,
 ) -> Blocks | None:
     """The blocks that a plane (height, width) was decoded from, if it was.
 
@@ -164,7 +168,7 @@ def find(
     low = np.where(known, plane, 0 if low is None else np.minimum(low, plane))
     high = np.where(known, plane, 255 if high is None else np.maximum(high, plane))
     bounds = (plane, low.astype(np.uint8), high.astype(np.uint8))
-    search = _Search(library, *(np.ascontiguousarray(samples) for samples in bounds))
+    search = _Search(library, parallel, *(np.ascontiguousarray(samples) for samples in bounds))
     ways = (False, True) if like is None else (like.transposed,)
     best: tuple[float, Blocks] | None = None
     for top, left in search.offsets(offsets):
@@ -185,6 +189,7 @@ class _Search:
     """A plane of which blocks are sought: samples, and between what bounds they are."""
 
     library: Any
+    parallel: Map
     plane: Bytes
     low: Bytes
     high: Bytes
@@ -268,11 +273,16 @@ class _Search:
     ) -> Bytes:
         """Solve some of the blocks; how many samples of each do not fit."""
         wrong = np.zeros(len(blocks.coefficients.reshape(-1, 64)), np.uint8)
-        if not self.library.blocks_solve(
-            *(*self.arguments, blocks.steps, blocks.coefficients.shape[1], blocks.top),
-            *(blocks.left, blocks.transposed, effort, *(prior or (None, None, None))),
-            *(numbers, len(numbers), blocks.coefficients, wrong),
-        ):
+
+        def solve(some: NDArray[np.int64]) -> int:
+            found: int = self.library.blocks_solve(
+                *(*self.arguments, blocks.steps, blocks.coefficients.shape[1], blocks.top),
+                *(blocks.left, blocks.transposed, effort, *(prior or (None, None, None))),
+                *(some, len(some), blocks.coefficients, wrong),
+            )
+            return found
+
+        if not all(self.parallel(solve, shares(numbers, _SHARE))):
             raise MemoryError("there is not enough memory to look for an origin")
         return wrong
 

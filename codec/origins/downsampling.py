@@ -31,6 +31,7 @@ from pixelzip.codec.origins.upsampling import (
     extents,
     upsample,
 )
+from pixelzip.codec.workers import Map, shares
 
 Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -287,6 +288,8 @@ add to a move's cost at first, and what it costs to be one off the mean of the s
 A clipped pixel costs what the bounds of its channels are apart, in steps of luma; another one, 32
 times what it is off.
 """
+_SHARE = 32
+"""So many samples at least are moved by one thread."""
 _NEAREST = 8
 """How far samples of their own pixel are moved to chroma that a clipped pixel allows."""
 
@@ -344,7 +347,7 @@ class _Search:
         )
         return down[:, :, None], across[:, None, :]
 
-    def settle(self, bounds: Bounds) -> None:
+    def settle(self, bounds: Bounds, parallel: Map) -> None:
         """Moves samples until pixels with bounds allow their chroma, as far as it goes."""
         if self.rule.steps == (1, 1):
             self._settle_alone(bounds)
@@ -370,11 +373,15 @@ class _Search:
                 return_index=True,
             )
             rows, columns, kinds = key // width, key % width, bounds.kinds[wrong][first]
-            # Neither pixels nor neighbours in common: those of a part could as well move at once.
+
+            def settle(part: Index) -> None:
+                place = rows[part], columns[part], kinds[part]  # noqa: B023
+                self._settle(*place, bounds, number, attempt)  # noqa: B023
+
+            # Neither pixels nor neighbours in common: they could as well move at once.
             for row, column in itertools.product(range(2), range(2)):
                 chosen = np.flatnonzero((rows % 2 == row) & (columns % 2 == column))
-                for part in _parts(chosen, 4096):
-                    self._settle(rows[part], columns[part], kinds[part], bounds, number, attempt)
+                list(parallel(settle, shares(chosen, _SHARE)))
 
     def _settle_alone(self, bounds: Bounds) -> None:
         """Where each pixel has its own samples: the nearest chroma that it allows."""
@@ -457,11 +464,6 @@ def _chance(i: Index, j: Index, move: int, attempt: int) -> NDArray[np.float64]:
     return mixed / 4294967296.0
 
 
-def _parts(numbers: Index, size: int) -> list[Index]:
-    """Consecutive parts of at most that size."""
-    return [numbers[k : k + size] for k in range(0, len(numbers), size)]
-
-
 def _vote(frame: _Frame, samples: Floats) -> Floats:
     """Where pixels are copies: the commonest of each sample's own, if any is known."""
     rule = frame.rule
@@ -483,6 +485,7 @@ def shrink(
     columns: Extent,
     bounds: Bounds | None = None,
     rounds: int = 24,
+    parallel: Map = map,
 ) -> Bytes:
     """Samples that stretch to the known pixels, as far as there are any.
 
@@ -510,7 +513,7 @@ def shrink(
         if not wrong[-1] or (len(wrong) > _PATIENCE and wrong[-1] > _STUCK * wrong[-1 - _PATIENCE]):
             break
     if bounds is not None:
-        search.settle(bounds)
+        search.settle(bounds, parallel)
     return np.clip(search.samples, 0, 255).astype(np.uint8)
 
 

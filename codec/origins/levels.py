@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from pixelzip.codec.errors import FormatError
 from pixelzip.codec.origins.origin import Found, Samples
 from pixelzip.codec.picture import Box, Bytes, Kind, Plane, PlaneLayout
+from pixelzip.codec.workers import Map
 
 NUMBER = 3
 
@@ -67,7 +68,7 @@ _SPARE = 8
 """... and some more."""
 
 
-def find(samples: Samples) -> Found | None:
+def find(samples: Samples, parallel: Map = map) -> Found | None:
     """(height, width, 1 or 3), uint8 or uint16 -> their numbers, if there are few enough levels."""
     channels, depth = samples.shape[2], 8 * samples.itemsize
     if channels not in (1, 3):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelzip.codec.picture import Box, Plane, PlaneLayout
+from pixelzip.codec.workers import Map
 
 if TYPE_CHECKING:
     from pixelzip.codec.origins.blocks import Blocks
@@ -32,9 +33,9 @@ _STRIP = 1 << 19
 """So many pixels are looked at together, so that intermediate results stay small."""
 
 
-def strips(height: int, width: int) -> Iterator[slice]:
+def strips(height: int, width: int, pixels: int = _STRIP) -> Iterator[slice]:
     """The rows of each strip, all but the last one of an even number of them."""
-    rows = max(2, _STRIP // width & ~1)
+    rows = max(2, pixels // width & ~1)
     for top in range(0, height, rows):
         yield slice(top, min(top + rows, height))
 
@@ -45,10 +46,11 @@ class Origin(Protocol):
     NUMBER: int
     """In the file."""
 
-    def find(self, pixels: Samples, /) -> Found | None:
+    def find(self, pixels: Samples, parallel: Map = map, /) -> Found | None:
         """The planes and parameters of pixels; None, and soon, where there is nothing.
 
-        The pixels may be of 1 or 3 channels, of 8 or 16 bits.
+        The pixels may be of 1 or 3 channels, of 8 or 16 bits. How work is shared out by
+        ``parallel`` changes nothing.
         """
 
     def layout(self, parameters: bytes, shape: tuple[int, int], /) -> tuple[PlaneLayout, ...]:

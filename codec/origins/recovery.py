@@ -9,6 +9,7 @@ explain more of the picture.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from pixelzip.codec.origins.conversions import Conversion
 from pixelzip.codec.origins.downsampling import Mask
 from pixelzip.codec.origins.upsampling import RULES, Extent, upsample
 from pixelzip.codec.picture import Bytes
+from pixelzip.codec.workers import Map
 
 _ROUNDS = 3
 _FEW = 1 / 2000
@@ -60,22 +62,25 @@ class Picture:
         return wrong
 
 
-def find(picture: Picture, luma: Known, *chroma: Known) -> tuple[Blocks | None, ...]:
+def find(
+    picture: Picture, luma: Known, *chroma: Known, parallel: Map = map
+) -> tuple[Blocks | None, ...]:
     """The blocks of each plane, None where there are none; and none at all without luma's."""
-    first = blocks.find(*luma)
+    seek = partial(blocks.find, parallel=parallel)
+    first = seek(*luma)
     if first is None:
         return (None, None, None)
     found: list[Blocks | None] = [first]
     for one in chroma:
         like = found[-1] or first
-        found.append(blocks.find(*one, offsets=_offsets(first, picture.choice), like=like))
+        found.append(seek(*one, offsets=_offsets(first, picture.choice), like=like))
     planes = [luma, *chroma]
     rendered = [_rendered(*one) for one in zip(planes, found, strict=True)]
     wrong = picture.wrong(rendered)
     for _ in range(_ROUNDS):
         if wrong.mean() <= _FEW:
             break
-        again = _again(picture, planes, found, rendered)
+        again = _again(picture, planes, found, rendered, parallel)
         rendered = [_rendered(*one) for one in zip(planes, again, strict=True)]
         left = picture.wrong(rendered)
         if left.sum() >= wrong.sum():
@@ -103,7 +108,11 @@ def _offsets(luma: Blocks, choice: Choice) -> list[tuple[int, int]]:
 
 
 def _again(
-    picture: Picture, planes: list[Known], found: list[Blocks | None], rendered: list[Bytes]
+    picture: Picture,
+    planes: list[Known],
+    found: list[Blocks | None],
+    rendered: list[Bytes],
+    parallel: Map,
 ) -> list[Blocks | None]:
     """Blocks of planes of the picture's size, with what the others say; those of others stay."""
     stretched = picture.stretched(rendered)
@@ -122,10 +131,8 @@ def _again(
         lows, highs, guess = plane.copy(), plane.copy(), plane.copy()
         lows[where], highs[where] = low, high
         guess[where] = np.clip(rendered[number][where], low, high)
-        again[number] = (
-            blocks.find(guess, known, lows, highs, offsets=[(before.top, before.left)], like=before)
-            or before
-        )
+        seek = partial(blocks.find, guess, known, lows, highs, parallel=parallel)
+        again[number] = seek(offsets=[(before.top, before.left)], like=before) or before
     return again
 
 

@@ -17,6 +17,7 @@ from pixelzip.codec.errors import FormatError
 from pixelzip.codec.origins import blocks
 from pixelzip.codec.origins.origin import Found, Samples
 from pixelzip.codec.picture import Box, Bytes, Plane, PlaneLayout
+from pixelzip.codec.workers import Map
 
 NUMBER = 2
 
@@ -26,7 +27,7 @@ _GREY = 0.9
 """The least share of pixels without a colour."""
 
 
-def find(pixels: Samples) -> Found | None:
+def find(pixels: Samples, parallel: Map = map) -> Found | None:
     """(height, width, 1 or 3) uint8 -> the tone and its coefficients, if it was a JPEG's."""
     height, width, channels = pixels.shape
     if pixels.dtype != np.uint8 or channels not in (1, 3) or native.coding() is None:
@@ -37,7 +38,7 @@ def find(pixels: Samples) -> Found | None:
         if (some == some[:, :1]).all(axis=1).mean() < _GREY:
             return None
         known = (pixels == pixels[:, :, :1]).all(axis=2)
-    found = blocks.find(np.ascontiguousarray(plane), known)
+    found = blocks.find(np.ascontiguousarray(plane), known, parallel=parallel)
     if found is None:
         return None
     return Found(bytes([channels]), (Plane(plane[:, :, None], "luma"),), (found,))

@@ -9,7 +9,7 @@ two bits each, the first in the lowest.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from pixelzip.codec.origins.downsampling import Floats, Mask, fill
 from pixelzip.codec.origins.origin import Found, Samples, strips
 from pixelzip.codec.origins.upsampling import RULES, Extent, Upsampling, extents, upsample
 from pixelzip.codec.picture import Box, Bytes, Plane, PlaneLayout
+from pixelzip.codec.workers import Map
 
 NUMBER = 1
 
@@ -42,11 +43,14 @@ _MOVES = 40
 _CONTRADICTED = 0.02
 """Where more of the known pixels contradict halved chroma, it is kept at full size."""
 
+_SHARE = 1 << 17
+"""So many pixels are inverted by one thread."""
+
 _MARGIN = 16
 """So many rows of samples beyond a strip are looked at, and found again in the next one."""
 
 
-def find(pixels: Samples) -> Found | None:
+def find(pixels: Samples, parallel: Map = map) -> Found | None:
     """(height, width, 3) uint8 -> the planes that they were computed from, if they were.
 
     A few hundred pixels decide whether it is worth looking at all of them.
@@ -57,13 +61,14 @@ def find(pixels: Samples) -> Found | None:
     if number is None:
         return None
     conversion = conversions.conversion(number)
-    luma, chroma, known, clipped = _inverted(conversion, pixels)
+    luma, chroma, known, clipped = _inverted(conversion, pixels, parallel)
     choice = downsampling.choose(chroma, known)
-    samples, stretched, right = _shrink(conversion, pixels, chroma, known, clipped, choice)
+    shrink = partial(_shrink, conversion, pixels, chroma, known, clipped, parallel=parallel)
+    samples, stretched, right = shrink(choice)
     if (known & ~right).sum() > _CONTRADICTED * known.sum():
         # A part of the picture looked stretched, the whole is not.
         choice = (0, Extent(0, 0), Extent(0, 0))
-        samples, stretched, right = _shrink(conversion, pixels, chroma, known, clipped, choice)
+        samples, stretched, right = shrink(choice)
     rule, rows, columns = choice
     known &= right
     for part in strips(*known.shape):
@@ -75,7 +80,9 @@ def find(pixels: Samples) -> Found | None:
         certain = _certain(known, choice)
         picture = recovery.Picture(pixels, conversion, choice)
         chroma_planes = (recovery.Known(plane, certain) for plane in samples)
-        found = recovery.find(picture, recovery.Known(luma, known), *chroma_planes)
+        found = recovery.find(
+            picture, recovery.Known(luma, known), *chroma_planes, parallel=parallel
+        )
     return Found(
         bytes((number, rule, _pack(rows, columns))),
         (
@@ -135,14 +142,17 @@ def describe(parameters: bytes) -> str:
     return f"luma and chroma, as converted by {name}; chroma {chroma}{how}"
 
 
-def _inverted(conversion: Conversion, pixels: Bytes) -> tuple[Bytes, Bytes, Mask, Mask]:
+def _inverted(
+    conversion: Conversion, pixels: Bytes, parallel: Map
+) -> tuple[Bytes, Bytes, Mask, Mask]:
     """Luma, both chroma planes in one array, and the pixels where they are known, or clipped."""
     height, width, _ = pixels.shape
     luma = np.empty((height, width), np.uint8)
     chroma = np.empty((2, height, width), np.uint8)
     known, clipped = np.empty((2, height, width), np.bool_)
     unexplained = np.empty((height, width), np.bool_)
-    for part in strips(height, width):
+
+    def invert(part: slice) -> None:
         some = pixels[part]
         found, fits = conversion.invert(np.ascontiguousarray(some).reshape(-1, 3))
         luma[part], chroma[0, part], chroma[1, part] = found.reshape(3, -1, width)
@@ -150,10 +160,15 @@ def _inverted(conversion: Conversion, pixels: Bytes) -> tuple[Bytes, Bytes, Mask
         known[part] = fits.reshape(-1, width)
         unexplained[part] = ~(known[part] | clipped[part])
         known[part] &= ~clipped[part]
-    for part in strips(height, width):
+
+    def leave_out(part: slice) -> None:
         above = max(0, part.start - 1)
         lonely = _lonely(unexplained[above : part.stop + 1])[part.start - above :]
         known[part] &= ~lonely[: part.stop - part.start]
+
+    parts = list(strips(height, width, _SHARE))
+    list(parallel(invert, parts))
+    list(parallel(leave_out, parts))
     return luma, chroma, known, clipped
 
 
@@ -164,6 +179,7 @@ def _shrink(
     known: Mask,
     clipped: Mask,
     choice: tuple[int, Extent, Extent],
+    parallel: Map,
 ) -> tuple[list[Bytes], list[Bytes], Mask]:
     """Both planes' samples by a rule and its extents, what they stretch to, and where that fits.
 
@@ -173,16 +189,22 @@ def _shrink(
     rule, (height, width) = RULES[number], known.shape
     count, step = rows.samples(height, rule.rows), rule.rows.step
     samples = np.empty((2, count, columns.samples(width, rule.columns)), np.uint8)
-    for part in strips(count, step * width):
+
+    def search(part: slice) -> None:
         first, last = max(0, part.start - _MARGIN), min(count, part.stop + _MARGIN)
         own = Extent(rows.before if first == 0 else 0, rows.after if last == count else 0)
         here = slice(max(0, step * first - rows.before), min(height, step * last - rows.before))
         bounds = None
         if clipped[here].any():
             bounds = _Clipped(conversion, pixels[here], clipped[here])
-        some = downsampling.shrink(chroma[:, here], known[here], rule, own, columns, bounds)
+        some = downsampling.shrink(
+            chroma[:, here], known[here], rule, own, columns, bounds, parallel=parallel
+        )
         samples[:, part] = some[:, part.start - first : part.stop - first]
-    stretched = [upsample(plane, rule, rows, columns, (height, width)) for plane in samples]
+
+    list(parallel(search, list(strips(count, step * width))))
+    stretch = partial(upsample, rule=rule, rows=rows, columns=columns, shape=(height, width))
+    stretched = list(parallel(stretch, samples))
     fits = (stretched[0] == chroma[0]) & (stretched[1] == chroma[1])
     return list(samples), stretched, fits
 
