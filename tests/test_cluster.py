@@ -77,7 +77,7 @@ def test_everything_is_killed_once(
     store.fs.pipe({f"bucket/in/{name}": path.read_bytes() for name, path in files.items()})
     store.fs.pipe_file("bucket/in/deep/broken.png", b"\x89PNG\r\n\x1a\n and no more")
     manifest = str(tmp_path / "manifest")
-    compress = ("compress", "-r", "s3://bucket/in", "-o", "s3://bucket/out")
+    compress = ("compress", "-r", "s3://bucket/in", "-o", "s3://bucket/out", "--rm")
 
     with started(head, *compress, "--manifest", manifest) as driver:
         assert driver.stdout is not None
@@ -108,6 +108,9 @@ def test_everything_is_killed_once(
     ends = Counter((line["input"], line["status"]) for line in lines if "input" in line)
     done = {(f"s3://bucket/in/{name}", "done") for name in files}
     assert ends == Counter([*done, ("s3://bucket/in/deep/broken.png", "failed")])
+    assert store.fs.find("bucket/in") == ["bucket/in/deep/broken.png"]
+    removed = [name for line in lines for name in line.get("removed", ())]
+    assert Counter(removed) == Counter(name for name, _ in done)
     made = {Path(key).stem: store.fs.cat_file(key) for key in store.fs.find("bucket/out")}
     want = dict(zip(files, pixelzip.compress_many(files.values()), strict=True))
     assert made == {Path(name).stem: data for name, data in want.items()}
