@@ -55,45 +55,35 @@ def _chance(random):  # type: ignore[no-untyped-def]
 @part
 def _improve(  # type: ignore[no-untyped-def]
     samples, excess, known, margin, down, across, most, plane, i, j, moves, rows, columns, noise,
-    random, vertical, horizontal, change, moved,
+    random, vertical, horizontal,
 ):  # fmt: skip
     """Make the best of some moves of a block of samples."""
     height = _weigh(down, i, rows, samples.shape[1], vertical)
     width = _weigh(across, j, columns, samples.shape[2], horizontal)
     top = margin + down[0] * i - (1 if down[0] > 1 else 0)
     left = margin + across[0] * j - (1 if across[0] > 1 else 0)
-    count = rows * columns
-    for k in range(count):
-        for r in range(height):
-            for c in range(width):
-                change[k, r, c] = vertical[k // columns, r] * horizontal[k % columns, c]
     best, least = 0, _MOST_COST
     for move in range(moves.shape[0]):
         cost = np.int64(0)
         for r in range(height):
             for c in range(width):
-                moved[r, c] = excess[plane, top + r, left + c]
-        for k in range(count):
-            step = moves[move, k]
-            if step != 0:
-                for r in range(height):
-                    for c in range(width):
-                        moved[r, c] += step * change[k, r, c]
-        for r in range(height):
-            for c in range(width):
                 if known[top + r, left + c]:
-                    cost += max(-moved[r, c], moved[r, c] - most, 0)
+                    x = np.int64(excess[plane, top + r, left + c])
+                    for k in range(rows * columns):
+                        x += moves[move, k] * vertical[k // columns, r] * horizontal[k % columns, c]
+                    cost += max(max(-x, x - most), np.int64(0))
         cost *= 256
         if noise:
             cost += noise * _chance(random) // 256
         if cost < least:
             best, least = move, cost
-    for k in range(count):
+    for k in range(rows * columns):
         step = moves[best, k]
         samples[plane, i + k // columns, j + k % columns] += step
         for r in range(height):
             for c in range(width):
-                excess[plane, top + r, left + c] += step * change[k, r, c]
+                change = vertical[k // columns, r] * horizontal[k % columns, c]
+                excess[plane, top + r, left + c] += step * change
 
 
 @part
@@ -116,10 +106,10 @@ def sweep(
     """Try all moves of a block of samples at each wrong pixel; how many those were, see the C."""
     wrong = int(np.count_nonzero(known & ((excess < 0) | (excess > most))))
     if 0 < wrong <= limit and samples.shape[1] >= rows and samples.shape[2] >= columns:
-        shapes = [(_LONGEST, _WINDOW)] * 2 + [(_LONGEST, _WINDOW, _WINDOW), (_WINDOW, _WINDOW)]
+        shapes = (2,), (2,), (_LONGEST, _WINDOW), (_LONGEST, _WINDOW)
         _sweep(
             samples, excess, known, margin, down, across, most, moves, rows, columns, noise,
-            random, *(np.zeros(shape, np.int64) for shape in ((2,), (2,), *shapes)),
+            random, *(np.zeros(shape, np.int64) for shape in shapes),
         )  # fmt: skip
     return wrong
 
@@ -127,7 +117,7 @@ def sweep(
 @kernel
 def _sweep(  # type: ignore[no-untyped-def]
     samples, excess, known, margin, down, across, most, moves, rows, columns, noise, random,
-    tops, lefts, vertical, horizontal, change, moved,
+    tops, lefts, vertical, horizontal,
 ):  # fmt: skip
     for plane in range(2):
         for y in range(margin, known.shape[0] - margin):
@@ -141,4 +131,4 @@ def _sweep(  # type: ignore[no-untyped-def]
                     i, j = tops[k // options], lefts[k % options]
                     _improve(samples, excess, known, margin, down, across, most, plane, i, j,
                              moves, rows, columns, noise, random,
-                             vertical, horizontal, change, moved)  # fmt: skip
+                             vertical, horizontal)  # fmt: skip
