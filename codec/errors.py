@@ -40,7 +40,7 @@ class DeviceError(PixelzipError):
 
 
 class UnsupportedImageError(PixelzipError):
-    """The image holds something that a .pxz file cannot keep (animation, CMYK, floats...)."""
+    """The image holds something that a .pxz file cannot keep: floats, pages of several sizes...."""
 
 
 class NotAnImageError(UnsupportedImageError, TypeError):

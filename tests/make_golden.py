@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 import pixelzip
+from pixelzip import tiff
 
 TESTS = Path(__file__).parent
 GOLDEN = TESTS / "golden"
@@ -84,6 +85,13 @@ def pictures() -> Iterator[tuple[str, object, int, str | None]]:
     table = [2 + k % 8 + k // 8 for k in range(64)]
     grey = from_jpeg(small.convert("L"), qtables=[table]).crop((2, 3, 64, 48))
     yield "jpeg-grey", grey, 512, None
+    document = io.BytesIO()
+    pages = [photo.convert("L").crop((x, 8, x + 24, 24)) for x in (0, 30, 60)]
+    pages[0].save(document, "TIFF", save_all=True, append_images=pages[1:], dpi=(300, 300))
+    yield "pages", document.getvalue(), 512, "photo"
+    inks = np.asarray(photo.crop((0, 0, 24, 16)).convert("CMYK")).astype(np.uint16) * 257
+    inks[..., 3] += ramp[:16, :24]
+    yield "cmyk-16bit", tiff.write("CMYK;16", 65535 - inks, Image.Exif(), {}, None), 512, "photo"
 
 
 def from_jpeg(image: Image.Image, **options: Any) -> Image.Image:
