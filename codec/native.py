@@ -131,6 +131,7 @@ def coding() -> ctypes.CDLL | None:
             octets, octets, octets, size, size, size, array(np.int16), ctypes.c_int32, indices,
         ]),
         ("blocks_histogram", size, [*[octets] * 3, *[size] * 4, number, sets, floats]),
+        ("blocks_levels", size, [*[octets] * 3, *[size] * 4, number, size, integers]),
         ("blocks_solve", number, [
             octets, octets, octets, size, size, sets, size, size, size, number, number,
             doubles, doubles, doubles,

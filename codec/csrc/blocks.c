@@ -71,6 +71,17 @@ static void to_levels(int32_t *numbers)
         numbers[i] = ((numbers[i] < 0 ? -numbers[i] : numbers[i]) + 16) >> 5;
 }
 
+/* Those of a block. */
+static void measure(const struct plane *plane, int64_t top, int64_t left, int32_t *levels)
+{
+    int16_t block[64];
+    const uint8_t *samples = plane->samples + top * plane->width + left;
+    for (int i = 0; i < 64; i++)
+        block[i] = (int16_t)(samples[(i >> 3) * plane->width + (i & 7)] - 128);
+    forward(block, levels);
+    to_levels(levels);
+}
+
 /* A window's samples transformed along rows, from each of 8 columns on. */
 struct window {
     int16_t rows[8][WINDOW * 8];
@@ -158,19 +169,32 @@ EXPORT int64_t blocks_histogram(const uint8_t *samples, const uint8_t *low, cons
     int64_t found = 0;
     for (int64_t y = -top & 7; y + 8 <= height; y += 8)
         for (int64_t x = -left & 7; x + 8 <= width; x += 8) {
-            int16_t block[64];
             int32_t levels[64];
             if (!says_something(&plane, y, x, 8, guesses))
                 continue;
-            for (int i = 0; i < 64; i++)
-                block[i] = (int16_t)(samples[(y + (i >> 3)) * width + x + (i & 7)] - 128);
-            forward(block, levels);
-            to_levels(levels);
+            measure(&plane, y, x, levels);
             if (steps && !is_on(levels, steps))
                 continue;
             found++;
             for (int k = 0; k < 64; k++)
                 counts[k * 8192 + (levels[k] < 8191 ? levels[k] : 8191)]++;
         }
+    return found;
+}
+
+/* The magnitudes of the coefficients of some blocks of a grid, in eighths: (most, 64). Returns how
+ * many blocks these are. */
+EXPORT int64_t blocks_levels(const uint8_t *samples, const uint8_t *low, const uint8_t *high,
+    int64_t height, int64_t width, int64_t top, int64_t left, int guesses, int64_t most,
+    int32_t *levels)
+{
+    struct plane plane = {samples, low, high, height, width};
+    int64_t y = -top & 7, x = -left & 7, found = 0;
+    int64_t columns = (width - x) / 8, count = (height - y) / 8 * columns;
+    for (int64_t i = 0; i < count && found < most; i++) {
+        int64_t at = i * STRIDE % count;
+        if (says_something(&plane, y + at / columns * 8, x + at % columns * 8, 8, guesses))
+            measure(&plane, y + at / columns * 8, x + at % columns * 8, levels + 64 * found++);
+    }
     return found;
 }

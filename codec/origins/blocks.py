@@ -19,17 +19,17 @@ but signs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixelzip.codec import native
-from pixelzip.codec.jpeg import quality
+from pixelzip.codec.origins import steps
 from pixelzip.codec.origins.downsampling import Mask
+from pixelzip.codec.origins.steps import Like, Steps
 from pixelzip.codec.picture import Bytes
 from pixelzip.codec.workers import Map, shares
 
@@ -47,59 +47,49 @@ WAVES = np.array(
 )
 """(frequency, place): 2^13 times the cosines, as sums of libjpeg's rounded constants."""
 
-
-_NOISE = 0.3
-"""The standard deviation of a coefficient when samples are rounded: 12^-1/2, and a little."""
-_OTHERS = 0.02
-"""The share of coefficients that are wherever they like."""
-_PRICE = 64
-"""What speaks for a step has to exceed that, in 16ths: one of them always fits best."""
 _WINDOWS = (8, 256)
 """In so many places the grid is looked for at first, and at most; ..."""
 _AREA = 1024
 """... then in one for so many samples."""
+_PRICE = 64
+"""What speaks for a step has to exceed that, in 16ths: one of them always fits best."""
 _EVIDENCE = 16 * 25
 """What has to speak for a grid, in 16ths, beyond what speaks for another, ..."""
 _RIVAL = 1.3
 """... so many times."""
 _HOPE = 16 * 6
 """With less than that it isn't looked for in more places."""
-_SURPRISE = 6
-"""How much less likely a step is that no standard table has there, as a logarithm."""
-_FAR = 1.2
-"""No coefficient is farther from a multiple of its step."""
-_HINT = 20
-"""How much likelier a step is that another component hints at, as a logarithm."""
 _GRIDS = 4
 """At most so many of several grids are tried."""
+_STRIDE = 1_000_003
+"""A prime, so that counting by it visits all of a number of blocks."""
 _TRIED = 512
 """So many blocks are solved before all of them are."""
+_FEWEST = 4
+"""Of so many of them most samples have to be known."""
+_MEASURED = 128
+"""Of so many blocks steps are read that others than these cannot hide."""
+_LATER = 255
+"""In place of the number of samples that do not fit, in blocks of which less is known."""
+_QUICK, _EFFORT = 20, 300
+"""So many moves are made in search for a block's coefficients."""
 _MISFITS = 3
 """So many samples of a block may be wrong, though they are said to be known."""
 _NOISY = 0.05
 """Where more blocks than these have some, it is the samples that are wrong."""
-_LATER = 255
-"""In place of the number of samples that do not fit, in blocks that are left for later."""
-_QUICK, _EFFORT = 20, 300
-"""So many moves are made in search for a block's coefficients."""
 _SHARE = 16
 """So many blocks at least are solved by one thread."""
-_STRIDE = 1_000_003
-"""A prime, so that counting by it visits all of a number of blocks."""
-_FEWEST = 4
-"""So many of them have to be known, all of their samples."""
 _LEAST = 0.6
-"""The share of blocks that have to fit."""
-
-
-Steps = NDArray[np.uint16]
+"""The share of blocks that have to fit, ..."""
+_FINE, _WHOLLY = 3.0, 0.25
+"""... and of those that have to fit wholly where the mean of the steps is less."""
 
 
 @dataclass(frozen=True)
 class Blocks:
     """Quantised coefficients of a plane, and how its blocks lie."""
 
-    steps: NDArray[np.uint16]
+    steps: Steps
     """(64,): row by row, the frequency along rows of samples running fastest."""
     coefficients: NDArray[np.int16]
     """(rows, columns, 64), in the order of the steps."""
@@ -169,19 +159,25 @@ def find(
     high = np.where(known, plane, 255 if high is None else np.maximum(high, plane))
     bounds = (plane, low.astype(np.uint8), high.astype(np.uint8))
     search = _Search(library, parallel, *(np.ascontiguousarray(samples) for samples in bounds))
-    ways = (False, True) if like is None else (like.transposed,)
-    best: tuple[float, Blocks] | None = None
+    ways: tuple[bool, ...] = (False, True)
+    hint = None
+    if like is not None:
+        ways = (like.transposed,)
+        hint = Like(like.steps, (like.coefficients != 0).any((0, 1)), like.transposed)
+    fewest = 1 if offsets else _FEWEST
+    best, found = 0.0, None
     for top, left in search.offsets(offsets):
-        steps = search.steps(top, left, like)
-        for transposed in ways:
-            coefficients = np.zeros((*size(plane.shape, top, left), 64), np.int16)
-            blocks = Blocks(steps, coefficients, top, left, transposed)
-            share = search.attempt(blocks, 1 if offsets else _FEWEST)
-            if share >= _LEAST and (best is None or share > best[0]):
-                best = share, blocks
-    if best is None or search.solve(best[1]) < _LEAST:
+        for chosen in search.steps(top, left, hint):
+            count = (*size(plane.shape, top, left), 64)
+            tried = [Blocks(chosen, np.zeros(count, np.int16), top, left, t) for t in ways]
+            fits = [search.attempt(blocks, fewest) for blocks in tried]
+            if max(fits) > best:
+                best, found = max(fits), tried[int(np.argmax(fits))]
+            if max(fits) >= _LEAST:
+                break
+    if found is None or best < _LEAST or search.solve(found) < _LEAST:
         return None
-    return best[1]
+    return found
 
 
 @dataclass(frozen=True)
@@ -203,8 +199,7 @@ class _Search:
         first, last = _WINDOWS
         if given is not None:
             scores = self._scores(last)
-            likely = sorted(given, key=lambda o: -scores[-o[0] % 8 * 8 + -o[1] % 8])
-            return likely[:_GRIDS]
+            return sorted(given, key=lambda o: -scores[-o[0] % 8 * 8 + -o[1] % 8])[:_GRIDS]
         share = max(first, self.plane.size // _AREA)
         for most in sorted({min(n, last) for n in (first, share, 4 * share, 16 * share)}):
             scores = self._scores(most)
@@ -219,43 +214,60 @@ class _Search:
     def _scores(self, most: int) -> NDArray[np.int64]:
         """(64,): what speaks for a grid at each offset in that many windows, in 16ths."""
         scores = np.zeros(64, np.int64)
-        if self.library.blocks_offsets(*self.arguments, most, _gains(), _PRICE, scores) < 0:
+        asked = (*self.arguments, most, steps.window_gains(), _PRICE, scores)
+        if self.library.blocks_offsets(*asked) < 0:
             raise MemoryError("there is not enough memory to look for an origin")
         return scores
 
-    def steps(self, top: int, left: int, like: Blocks | None) -> Steps:
-        """The likeliest step of each frequency (64,)."""
-        counts = self._magnitudes(top, left, None)
-        steps, _ = _likely_steps(counts, like)
-        counts = self._magnitudes(top, left, steps)
-        return _finer_steps(counts, *_likely_steps(counts, like))
+    def steps(self, top: int, left: int, like: Like | None) -> Iterator[Steps]:
+        """Steps that are likely, (64,) each, the best ones first."""
+        found, _ = steps.likely(self._magnitudes(top, left, None), like)
+        counts = self._magnitudes(top, left, found)
+        found = steps.finer(counts, *steps.likely(counts, like))
+        better = steps.robust(self._sizes(top, left), like, found)
+        if better is not None:
+            yield better
+        yield found
 
-    def _magnitudes(self, top: int, left: int, steps: Steps | None) -> NDArray[np.float32]:
+    def _sizes(self, top: int, left: int) -> NDArray[np.int32]:
+        """(n, 64): the sizes of the coefficients of some blocks, in eighths."""
+        count, sizes = 0, np.zeros((_MEASURED, 64), np.int32)
+        for guesses in (0, 8):
+            if count < _MEASURED // 2:
+                place = (*self.arguments, top, left, guesses)
+                count = self.library.blocks_levels(*place, _MEASURED, sizes)
+        return sizes[:count]
+
+    def _magnitudes(self, top: int, left: int, going: Steps | None) -> NDArray[np.float32]:
         """(64, 8192): how often the coefficients of each frequency have a size, in eighths.
 
-        Of blocks that go with the steps, if there are some.
+        Of blocks that are ``going`` with steps, if there are some.
         """
         for guesses in (0, 8):
-            counts = np.zeros((64, 8192), np.float32)
-            if (
-                self.library.blocks_histogram(*(*self.arguments, top, left, guesses, steps, counts))
-                > 64
-            ):
+            counts = np.zeros((64, steps.SIZES), np.float32)
+            place = (*self.arguments, top, left, guesses)
+            if self.library.blocks_histogram(*place, going, counts) > 64:
                 break
         return counts
 
     def attempt(self, blocks: Blocks, fewest: int) -> float:
         """The share of blocks that fit, of some; those that fit wholly count a little more.
 
-        0 if fewer blocks are known than ``fewest``.
+        0 if fewer blocks are known than ``fewest``, or if small steps explain many of them only
+        nearly, as they do with any samples. Blocks without a wave fit anyway.
         """
-        count = len(blocks.coefficients.reshape(-1, 64))
-        some = np.arange(min(_TRIED, count)) * _STRIDE % count
+        coefficients = blocks.coefficients.reshape(-1, 64)
+        some = np.arange(min(_TRIED, len(coefficients))) * _STRIDE % len(coefficients)
         wrong = self._solved(blocks, some, _QUICK)[some]
         tried = wrong != _LATER
+        waves = tried & (coefficients[some, 1:] != 0).any(1)
+        tried = waves if waves.sum() >= _FEWEST else tried
         if tried.sum() < fewest:
             return 0
-        return float((wrong[tried] <= _MISFITS).mean() + 0.001 * (wrong[tried] == 0).mean())
+        wholly = (wrong[tried] == 0).mean()
+        if blocks.steps.mean() < _FINE and wholly < _WHOLLY:
+            return 0
+        return float((wrong[tried] <= _MISFITS).mean() + 0.001 * wholly)
 
     def solve(self, blocks: Blocks) -> float:
         """Find all coefficients; the share of blocks that fit."""
@@ -300,76 +312,6 @@ def _prior(coefficients: NDArray[np.int16]) -> tuple[NDArray[np.float64], ...]:
     probability = (counts + 20 * smooth) / (len(sizes) + 20)
     probability[:, 1:] /= 2  # the sign
     return -np.log(probability), slopes, (sizes**2).mean(0) + 0.05
-
-
-def _likely_steps(counts: NDArray[np.float32], like: Blocks | None) -> tuple[Steps, Steps]:
-    """The likeliest steps, by how often coefficients have a size; and those of a known table.
-
-    They are those of the table where sizes don't say anything else.
-    """
-    upright = quality.tables()
-    family = np.stack([upright, upright.reshape(-1, 8, 8).swapaxes(1, 2).reshape(-1, 64)])
-    hints = np.zeros(family.shape[:2])
-    if like is not None:
-        same = family[int(like.transposed)] == like.steps
-        used = (like.coefficients != 0).any((0, 1))
-        at = int((same[:100] @ used.astype(np.int64)).argmax())
-        hints[int(like.transposed), 100 + at] = _HINT
-        family = np.concatenate([family, np.broadcast_to(like.steps, (2, 1, 64))], axis=1)
-        hints = np.concatenate([hints, np.full((2, 1), _HINT)], axis=1)
-    family = family.reshape(-1, 64)
-    sizes = np.flatnonzero(counts.any(0))
-    evidence = counts[:, sizes] @ _log_gains(8192, 255)[sizes]  # (64, 255)
-    fit = evidence[np.arange(64), family.astype(np.int64) - 1].sum(1) + hints.ravel()
-    table = family[fit.argmax()]
-    prior = -_SURPRISE - np.abs(np.log(np.arange(1, 256) / table[:, None]))
-    np.put_along_axis(prior, table[:, None].astype(np.int64) - 1, 0, 1)
-    steps: Steps = ((evidence + prior).argmax(1) + 1).astype(np.uint16)
-    return steps, table
-
-
-def _finer_steps(counts: NDArray[np.float32], steps: Steps, table: Steps) -> Steps:
-    """The steps themselves where what was quantised twice has hidden them.
-
-    Most of its coefficients are multiples of another step, and those that are not tell the truth.
-    """
-    magnitude, finer, gains = np.arange(8192) / 8, steps.copy(), _log_gains(8192, 255)
-    for k, step in enumerate(steps.astype(np.int64)):
-        off = np.abs(magnitude - np.rint(magnitude / step) * step)
-        stray = np.flatnonzero((counts[k] > 0) & (off > _FAR))
-        others = counts[k, stray] @ gains[stray]
-        others = np.where(step % np.arange(1, 256), 0, others)
-        others[table[k] - 1] *= 8
-        if others.max() > _SURPRISE:
-            finer[k] = others.argmax() + 1
-    return finer
-
-
-@cache
-def _gains() -> NDArray[np.int16]:
-    gains = np.rint(16 * _log_gains(512, 48)).astype(np.int16)
-    gains[:4] = np.minimum(gains[:4], 0)  # a smooth plane has small ones everywhere
-    gains[:3] = 0
-    return gains
-
-
-@cache
-@np.errstate(under="ignore")  # whatever the program around us wants of it
-def _log_gains(levels: int, steps: int) -> NDArray[np.float32]:
-    """(levels, steps): how a magnitude, in eighths, speaks for a step.
-
-    The logarithm of its likelihood beside that where all near to it are as likely: multiples of the
-    step, with the noise of samples' rounding. About 0, nothing is as likely.
-    """
-    magnitude = (np.arange(levels) / 8)[:, None]
-    step = np.arange(1, steps + 1)
-    number = np.rint(magnitude / step)
-    off = magnitude - number * step
-    density = sum(np.exp(-0.5 * ((off + k * step) / _NOISE) ** 2) for k in (-1, 0, 1))
-    room = np.where(number == 0, np.minimum(step, 3), step)
-    likelihood = density * room / (_NOISE * np.sqrt(2 * np.pi))
-    gains: NDArray[np.float32] = np.log((1 - _OTHERS) * likelihood + _OTHERS).astype(np.float32)
-    return gains
 
 
 def _samples(coefficients: NDArray[np.int16], steps: NDArray[np.uint16], transposed: bool) -> Bytes:
