@@ -219,7 +219,7 @@ def test_folders(run: Run, album: Path, jobs: int) -> None:
     sizes = [sum(path.stat().st_size for path in paths) for paths in (
         [album / "a.png", *(album / "deep").rglob("*.[pP]*")], packed.rglob("*.pxz"))]  # fmt: skip
     assert totals.startswith(
-        f"5 files: 1 unneeded, 3 done, 1 skipped; {sizes[0]:,} -> {sizes[1]:,} bytes "
+        f"5 files: 3 done, 1 skipped, 1 unneeded; {sizes[0]:,} -> {sizes[1]:,} bytes "
         f"({sizes[1] / sizes[0]:.1%}), "
     )
     assert skipped == "  skipped: not an image by its name (1)"
