@@ -138,7 +138,6 @@ def find(pixels: Pixels) -> Colours | None:
         if 2 * (1 + np.count_nonzero(np.diff(packed))) > len(packed):
             return None  # a colour of a sparse set costs more than two of its pixels gain
     blue = _blues(pixels)
-    count = int(np.bitwise_count(blue).sum(dtype=np.int64))
     places = np.linspace(0, (height - 1) * (width - 1) - 1, _SAMPLE).astype(np.intp)
     row, column = np.divmod(places, width - 1)
     colours, errors = _guess(pixels, row + 1, column + 1)
@@ -146,7 +145,7 @@ def find(pixels: Pixels) -> Colours | None:
     gain = -np.log2(room).mean()
     bits_now = _GUESSED * np.log2(1 + 2 * errors).sum(axis=1).mean()
     budget = height * width * float(gain - _SHARE * bits_now)
-    if budget < _REGULAR * _random_cost(blue, count):
+    if budget < _REGULAR * _random_cost(blue):
         return None
     found = Colours(blue)
     return found if budget > 8 * len(found.data) else None
@@ -187,19 +186,27 @@ def _room(blue: Words, colours: Pixels, spread: NDArray[np.float64] | float) -> 
     return room
 
 
-def _random_cost(blue: Words, count: int) -> float:
+def _random_cost(blue: Words) -> float:
     """The bits of a set that is as crowded here and there as this one, and else drawn by chance."""
-    members = _choose(blue, count)
+    count, members = _choose(blue)
     # A place is taken with probability p; each colour bears its part of the empty places around.
     p = _room(blue, members, np.inf).clip(max=0.999)
     return count * float((-np.log2(p) - (1 - p) / p * np.log2(1 - p)).mean())
 
 
-def _choose(blue: Words, count: int) -> Pixels:
-    """Some of the ``count`` colours of a set (n, 3), evenly spaced."""
-    words = np.flatnonzero(blue)
-    some = blue.reshape(-1)[words].astype("<u2").view(np.uint8).reshape(-1, 2)
-    word, bit = np.nonzero(np.unpackbits(some, axis=1, bitorder="little"))
-    places = np.linspace(0, count - 1, min(count, _SAMPLE)).astype(np.intp)
-    numbers = 16 * words[word[places]] + bit[places]
-    return np.stack([numbers >> 16, numbers >> 8 & 255, numbers & 255], axis=1).astype(np.uint8)
+def _choose(blue: Words) -> tuple[int, Pixels]:
+    """How many colours a set has, and some of them (n, 3), evenly spaced."""
+    flat = blue.reshape(-1).astype("<u2", copy=False).view("<u8")  # bit j of word i: 64 * i + j
+    used = np.flatnonzero(flat)
+    sizes = np.bitwise_count(flat[used]).astype(np.int64)
+    ends = sizes.cumsum()
+    count = int(ends[-1])
+    places = np.linspace(0, count - 1, min(count, _SAMPLE)).astype(np.int64)
+    at = np.searchsorted(ends, places, side="right")
+    members = flat[used[at]].view(np.uint8).reshape(-1, 8)
+    members = np.unpackbits(members, axis=1, bitorder="little")
+    rank = places - (ends[at] - sizes[at])
+    bit = (members.cumsum(axis=1) > rank[:, None]).argmax(axis=1)
+    numbers = 64 * used[at] + bit
+    channels = numbers >> 16, numbers >> 8 & 255, numbers & 255
+    return count, np.stack(channels, axis=1).astype(np.uint8)

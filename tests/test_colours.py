@@ -326,3 +326,13 @@ def test_masked_payloads_are_those_of_the_tables() -> None:
         low = decoder.decode(cdf.low_table(parameters[row], high, allowed[row]))
         found.append(16 * high[0] + low[0])
     assert found == values.tolist()
+
+
+@pytest.mark.parametrize("count", [1, 5, 700, 40_000])
+def test_some_colours_are_chosen_evenly(count: int) -> None:
+    pixels = np.random.default_rng(count).integers(0, 256, (count, 3), np.uint8)
+    number, some = colours._choose(Colours.of(pixels).table[257:])
+    codes = np.unique(pixels.astype(np.int64) @ [65536, 256, 1])
+    assert number == len(codes)
+    places = np.linspace(0, number - 1, min(number, colours._SAMPLE)).astype(np.intp)
+    np.testing.assert_array_equal(some.astype(np.int64) @ [65536, 256, 1], codes[places])

@@ -205,10 +205,12 @@ def test_the_fallback_is_tried_where_it_wins(
 
 
 def test_a_small_picture_is_looked_at_once(crops: Crops, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though two networks are tried; and only what the smaller file needs stands in it."""
+    """Though a sample is coded with two networks; and with the better one all of it."""
     looked: list[int] = []
     find = origins.ycc.find
-    monkeypatch.setattr(origins.ycc, "find", lambda pixels: looked.append(1) or find(pixels))
+    monkeypatch.setattr(
+        origins.ycc, "find", lambda pixels, _parallel: looked.append(1) or find(pixels)
+    )
     pixels = np.asarray(
         Image.fromarray(crops["bikes-96x64"]).resize((40, 30), Image.Resampling.LANCZOS)
     )

@@ -155,17 +155,22 @@ EXPORT void colours_room(const uint16_t *blue, const uint8_t *colours, const dou
 {
     for (int64_t at = 0; at < n; at++, colours += 3, weights += 21) {
         double taken = 0, inside = 0;
-        for (int place = 0; place < 343; place++) {
-            int i = place / 49, j = place / 7 % 7, k = place % 7;
-            int red = colours[0] + i - 3, green = colours[1] + i + j - 6;
-            int value = colours[2] + i + j + k - 9;
-            if ((red | green | value) & -256)
-                continue;
-            double weight = weights[i] * weights[7 + j] * weights[14 + k];
-            inside += weight;
-            if (blue[16 * (256 * red + green) + (value >> 4)] >> (value & 15) & 1)
-                taken += weight;
-        }
+        for (int i = -3; i <= 3; i++)
+            for (int j = -3; j <= 3; j++) {
+                int red = colours[0] + i, green = colours[1] + i + j, blues = colours[2] + i + j;
+                double row = weights[3 + i] * weights[10 + j];
+                if ((red | green) & -256)
+                    continue;
+                const uint16_t *words = blue + 16 * (256 * red + green);
+                for (int k = -3; k <= 3; k++) {
+                    int value = blues + k;
+                    if (value & -256)
+                        continue;
+                    double weight = row * weights[17 + k];
+                    inside += weight;
+                    taken += words[value >> 4] >> (value & 15) & 1 ? weight : 0;
+                }
+            }
         out[at] = taken / inside;
     }
 }
