@@ -171,11 +171,11 @@ def find(
             count = (*size(plane.shape, top, left), 64)
             tried = [Blocks(chosen, np.zeros(count, np.int16), top, left, t) for t in ways]
             fits = [search.attempt(blocks, fewest) for blocks in tried]
-            if max(fits) > best:
-                best, found = max(fits), tried[int(np.argmax(fits))]
-            if max(fits) >= _LEAST:
-                break
-    if found is None or best < _LEAST or search.solve(found) < _LEAST:
+            # Large steps say more, where they fit.
+            worth = max(fits) ** 4 * (1 + float(np.log(chosen).mean()))
+            if max(fits) >= _LEAST and worth > best:
+                best, found = worth, tried[int(np.argmax(fits))]
+    if found is None or search.solve(found) < _LEAST:
         return None
     return found
 
