@@ -41,7 +41,7 @@ _SMALL = 24.0
 _SURPRISE = 6.0
 """How much less likely a step is that the likely table does not have, as a logarithm."""
 _SURER = 5.0
-"""So many times as unlikely where most steps are those of the table."""
+"""So many times as unlikely, where most steps are those of the table."""
 _FEW = 4
 """Fewer coefficients that aren't zero don't say much."""
 _MISFIT = 40.0
@@ -69,12 +69,14 @@ def likely(counts: Counts, like: Like | None) -> tuple[Steps, Steps]:
     family, hints = _family(like)
     fit = evidence[np.arange(64), family.astype(np.int64) - 1].sum(1) + hints
     table = family[fit.argmax()]
-    prior = -np.abs(np.log(np.arange(1, 256) / table[:, None]))
-    np.put_along_axis(prior, table[:, None].astype(np.int64) - 1, _SURPRISE, 1)
-    steps = (evidence + prior).argmax(1) + 1
+    steps = (evidence + _departures(table, _SURPRISE)).argmax(1) + 1
     if _goes_with(counts, steps, table):
-        prior *= _SURER
-        steps = (evidence + prior).argmax(1) + 1
+        steps = (evidence + _departures(table, _SURPRISE * _SURER)).argmax(1) + 1
+    else:
+        # A table that is not known: something like it says what little else does.
+        known = _says_something(counts)
+        apart = np.abs(np.log(family[:, known] / steps[known])).sum(1)
+        steps = (evidence + _departures(family[apart.argmin()], _SURPRISE)).argmax(1) + 1
     found: Steps = steps.astype(np.uint16)
     return found, table
 
@@ -139,9 +141,22 @@ def log_gains(sizes: int, steps: int, strict: bool = False) -> NDArray[np.float3
     return gains.astype(np.float32)
 
 
+def _departures(table: Steps, surprise: float) -> NDArray[np.float64]:
+    """(64, 255): what it says against a step that it is not that of a table."""
+    prior = -surprise - np.abs(np.log(np.arange(1, 256) / table[:, None]))
+    np.put_along_axis(prior, table[:, None].astype(np.int64) - 1, 0, 1)
+    return prior
+
+
+def _says_something(counts: Counts) -> NDArray[np.bool_]:
+    """Which frequencies have coefficients that are not zero."""
+    some: NDArray[np.bool_] = counts[:, _ZERO:].sum(1) > _FEW
+    return some
+
+
 def _goes_with(counts: Counts, steps: NDArray[Any], table: Steps) -> bool:
     """Whether most of the frequencies that say something have their step from the table."""
-    used = counts[:, _ZERO:].sum(1) > _FEW
+    used = _says_something(counts)
     return not used.any() or bool((steps == table)[used].mean() > 0.5)
 
 
