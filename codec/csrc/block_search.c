@@ -20,7 +20,7 @@ enum {
     DOUBTFUL = 384, /* a coefficient that is farther from a multiple of its step is not that one */
     GREEDY = 8, /* moves before the first restart, and after each ... */
     AGAIN = 5,
-    MOSTLY = 48, /* samples of a block that have to be known where nothing helps to guess the others */
+    MOSTLY = 48, /* samples of a block that have to be known where nothing tells of the others */
     REST = 3, /* moves for which a coefficient that was moved stays as it is */
 };
 
@@ -100,8 +100,8 @@ static void wave(int frequency, int step, int16_t *change)
 /* The coefficients that samples have, rounded; returns the moves to those that are next to them. */
 static int round_off(struct block *block, const int16_t *samples, struct move *moves)
 {
-    static const uint16_t chances[] = {32768, 24000, 17600, 11952, 7809, 4980, 3124, 1939, 1196, 735,
-        451, 276, 169, 103, 63, 39, 24};
+    static const uint16_t chances[] = {32768, 24000, 17600, 11952, 7809, 4980, 3124, 1939, 1196,
+        735, 451, 276, 169, 103, 63, 39, 24};
     int32_t spectrum[64];
     int count = 0;
     forward(samples, spectrum);
@@ -126,7 +126,8 @@ static int round_off(struct block *block, const int16_t *samples, struct move *m
 
 static void make(struct block *block, struct move *move)
 {
-    block->coefficients[move->frequency] = saturated(block->coefficients[move->frequency] + move->sign);
+    int16_t *coefficient = block->coefficients + move->frequency;
+    *coefficient = saturated(*coefficient + move->sign);
     move->sign = (int16_t)-move->sign;
     for (int i = 0; i < 64; i++)
         move->change[i] = (int16_t)-move->change[i];
@@ -154,7 +155,9 @@ static int search(struct block *block, struct move *moves, int count, int effort
             int chosen = -1, rest = REST < count / 2 ? REST : count / 2;
             int32_t lowest = INT32_MAX;
             for (int i = 0; i < count; i++) {
-                int32_t left_over = moves[i].until > turn ? INT32_MAX : excess(block, moves[i].change);
+                int32_t left_over = INT32_MAX;
+                if (moves[i].until <= turn)
+                    left_over = excess(block, moves[i].change);
                 if (left_over < lowest) {
                     lowest = left_over;
                     chosen = i;
@@ -226,12 +229,12 @@ static int guess(struct block *block, int effort)
     return least;
 }
 
-/* --- Blocks of which something is not known ----------------------------------------------------- */
+/* --- Blocks of which something is not known --------------------------------------------------- */
 
-/* What is known are sums of coefficients, with noise; and how often coefficients have a size. To begin
- * with, take sizes for normally distributed: then what is known of one coefficient, whatever the
- * later ones are, follows from a triangular matrix. So coefficients are chosen one by one, the last
- * one first, and of all choices some of the likeliest are kept: a beam. */
+/* What is known are sums of coefficients, with noise; and how often coefficients have a size. To
+ * begin with, take sizes for normally distributed: then what is known of one coefficient, whatever
+ * the earlier ones are, follows from a triangular matrix. So coefficients are chosen one by one,
+ * the last one first, and of all choices some of the likeliest are kept: a beam. */
 
 enum { BEAM = 64, KEPT = 24, CHILDREN = 8, SIZES = 64, TURNS = 8 };
 
@@ -442,7 +445,8 @@ static void assemble(struct block *block, const struct group *groups, const int 
 }
 
 /* What a solution of a group adds to residuals. */
-static void contribution(const struct block *block, const struct group *group, int which, int16_t *out)
+static void contribution(
+    const struct block *block, const struct group *group, int which, int16_t *out)
 {
     for (int i = 0; i < 64; i++) {
         double sum = 0;
@@ -511,8 +515,10 @@ static int solve_rows(struct block *block, const struct prior *prior, const int 
     for (int i = 0; i < rows; i++)
         for (int g = 0; g < 8; g++) {
             lines[i][g] = 0;
-            for (int x = 0; x < 8; x++)
-                lines[i][g] += waves[g][x] * block->samples[by == 8 ? 8 * x + places[i] : 8 * places[i] + x];
+            for (int x = 0; x < 8; x++) {
+                int at = by == 8 ? 8 * x + places[i] : 8 * places[i] + x;
+                lines[i][g] += waves[g][x] * block->samples[at];
+            }
         }
     for (int g = 0; g < 8; g++) {
         lattice->count = 8;
@@ -570,7 +576,7 @@ static void equations(struct space *space, const struct prior *prior, const doub
     }
 }
 
-/* A block of which any samples are known. A bound on one side counts where a solution exceeds it. */
+/* A block of which any samples are known. A bound on one side counts where it is exceeded. */
 static int solve_any(
     struct block *block, const struct prior *prior, int effort, struct space *space)
 {
@@ -637,11 +643,12 @@ static void cut(const struct plane *plane, int64_t top, int64_t left, struct blo
     }
 }
 
-/* The coefficients of the blocks of a grid with these numbers; the grid has so many columns. `wrong` is
- * how many samples of each do not fit. Without a prior only blocks are solved of which most is
+/* The coefficients of the blocks of a grid with these numbers; the grid has so many columns.
+ * `wrong` is how many samples of each do not fit. Without a prior only blocks are solved of which most is
  * known, `wrong` is 255 for the others. Returns 0 where there is no memory. */
 EXPORT int blocks_solve(const uint8_t *samples, const uint8_t *low, const uint8_t *high,
-    int64_t height, int64_t width, const uint16_t *steps, int64_t columns, int64_t top, int64_t left, int transposed, int effort,
+    int64_t height, int64_t width, const uint16_t *steps, int64_t columns, int64_t top,
+    int64_t left, int transposed, int effort,
     const double *costs, const double *slopes, const double *squares, const int64_t *numbers,
     int64_t count, int16_t *coefficients, uint8_t *wrong)
 {

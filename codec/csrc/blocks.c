@@ -27,7 +27,7 @@ EXPORT void blocks_render(const int16_t *coefficients, const uint16_t *steps, in
     }
 }
 
-/* --- Where the grid lies, and what the steps are ------------------------------------------------ */
+/* --- Where the grid lies, and what the steps are ---------------------------------------------- */
 
 enum {
     WINDOW = 15, /* holds a block at each of 64 offsets */
@@ -123,8 +123,9 @@ static int64_t score_of(const struct window *windows, int64_t count, int offset,
 }
 
 /* Of at most `most` windows of a plane, how much speaks for a grid at each of the 64 offsets (row,
- * column) in them: `gains` (LEVELS, STEPS) is what a coefficient says for a step, up to 127, `price`
- * what it has to exceed in all. Returns how many windows there are, -1 where there is no memory. */
+ * column) in them: `gains` (LEVELS, STEPS) is what a coefficient says for a step, up to 127,
+ * `price` what it has to exceed in all. Returns how many windows there are, or -1 where
+ * there is no memory. */
 EXPORT int64_t blocks_offsets(const uint8_t *samples, const uint8_t *low, const uint8_t *high,
     int64_t height, int64_t width, int64_t most, const int16_t *gains, int32_t price,
     int64_t *scores)
@@ -158,9 +159,9 @@ static int is_on(const int32_t *levels, const uint16_t *steps)
     return off <= STRAY;
 }
 
-/* How often each magnitude, in eighths, occurs among the coefficients of each frequency in blocks of a
- * grid: counts (64, 8192). Only blocks with at most so many guesses; and, where there are steps,
- * whose coefficients go with them for the most part. Returns how many these are. */
+/* How often each magnitude, in eighths, occurs among the coefficients of each frequency in blocks
+ * of a grid: counts (64, 8192). Only blocks with at most so many guesses; and, where there are
+ * steps, whose coefficients go with them for the most part. Returns how many these are. */
 EXPORT int64_t blocks_histogram(const uint8_t *samples, const uint8_t *low, const uint8_t *high,
     int64_t height, int64_t width, int64_t top, int64_t left, int guesses, const uint16_t *steps,
     float *counts)

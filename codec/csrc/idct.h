@@ -9,9 +9,9 @@
 
 enum { FIRST_SHIFT = 11, LAST_SHIFT = 18 };
 
-/* [frequency][place]: 2^13 sqrt(2) cos((2 place + 1) frequency pi / 16), 2^13 for frequency 0, as sums
- * of constants that were rounded. No row of its transpose has a sum of magnitudes beyond 61213, so
- * that products with 16-bit numbers fit 32 bits. */
+/* [frequency][place]: 2^13 sqrt(2) cos((2 place + 1) frequency pi / 16), 2^13 for frequency 0, as
+ * sums of constants that were rounded. No row of its transpose has a sum of magnitudes beyond
+ * 61213, so that products with 16-bit numbers fit 32 bits. */
 static const int16_t WAVES[8][8] = {
     {8192, 8192, 8192, 8192, 8192, 8192, 8192, 8192},
     {11363, 9633, 6437, 2260, -2260, -6437, -9633, -11363},
@@ -35,7 +35,7 @@ static void exchange(const int16_t *numbers, int16_t *out)
         out[i] = numbers[(i & 7) << 3 | i >> 3];
 }
 
-/* Dequantised coefficients (8, 8) -> samples less 128 in units of 2^-18, before they are rounded. */
+/* Dequantised coefficients (8, 8) -> samples less 128 in units of 2^-18, not yet rounded. */
 static void idct(const int16_t *coefficients, int32_t *samples)
 {
     int32_t sums[8][8];

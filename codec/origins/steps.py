@@ -31,7 +31,7 @@ _STRAY = 0.02
 """The share of coefficients that are wherever they like."""
 _FAR = 1.2
 """A coefficient that is farther from a multiple of its step is none."""
-_NEVER = -30.0
+_NEVER = -200.0
 """What such a one says, where there are no strays."""
 _ZERO = 12
 """Eighths: smaller ones may all be zeros, and then say nothing of the step."""
