@@ -145,7 +145,8 @@ def test_what_was_drawn_over_a_jpeg_is_corrected(crops: Crops) -> None:
     assert 0 < len(component.corrections) < 300
     np.testing.assert_array_equal(pixelzip.decompress_array(data), pixels)
     bits = pixelzip.cost_map(data)
-    assert bits.sum() / 8 == pytest.approx(pixelzip.info(data).payload_bytes, abs=9)
+    # Each plane's tables and ends are no pixel's.
+    assert bits.sum() / 8 == pytest.approx(pixelzip.info(data).payload_bytes, abs=18)
 
 
 @pytest.mark.parametrize("subsampling", [0, 2])
