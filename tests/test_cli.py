@@ -33,6 +33,7 @@ from pixelzip.cli import MODULES, cli
 from pixelzip.codec.container import MIN_TILE
 from pixelzip.commands.compress import judge
 from pixelzip.meter import Meter
+from pixelzip.models import zoo
 
 COMMAND = str(Path(sys.executable).with_name("pixelzip"))
 KEYS = [
@@ -981,6 +982,24 @@ def test_networks_have_one_number_of_parameters(run: Run) -> None:
         return {card["name"]: card["parameters"] for card in map(json.loads, lines)}
 
     assert of()["photo"] == of()["tiny"] == of("--architectures")["photo"]
+
+
+def test_networks_describes_a_file(run: Run, tmp_path: Path) -> None:
+    ours = Path(zoo.__file__).with_name("luma.safetensors")
+    mine, damaged = tmp_path / "mine.safetensors", tmp_path / "damaged.safetensors"
+    mine.write_bytes(ours.read_bytes())
+    damaged.write_bytes(ours.read_bytes()[:-1])
+    text = run("networks", mine).stdout.decode()
+    assert text.startswith("mine:\n  architecture: photo\n  settings: ")
+    assert "colours=1" in text
+    (line,) = run("networks", "--json", mine).stdout.splitlines()
+    card = json.loads(line)
+    assert f"fingerprint: {card['fingerprint']}" in text
+    (named,) = run("networks", "--json", "luma").stdout.splitlines()
+    assert json.loads(named)["fingerprint"] == card["fingerprint"]
+    assert "damaged.safetensors" in error_of(run("networks", damaged, status=1))
+    assert "no network 'nope'" in error_of(run("networks", "nope", status=1))
+    run("networks", "--architectures", mine, status=2)
 
 
 def test_the_meter_ends_with_the_last_file() -> None:

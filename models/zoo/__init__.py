@@ -81,6 +81,16 @@ def _entries(folder: Path, changed: int) -> tuple[Entry, ...]:
     return tuple(_describe(folder / f"{name}.safetensors") for name in _names(folder, changed))
 
 
+def describe_file(name_or_path: str) -> Entry:
+    """The same of any network that `load` finds, which is loaded and so checked.
+
+    Raises what `load` raises.
+    """
+    path = _path(name_or_path)
+    load(name_or_path)
+    return _describe(path)
+
+
 def parameters(entry: Entry) -> int:
     """How many weights of the network were trained; more integers come of them. Loads torch."""
     from pixelzip.models.networks import architectures

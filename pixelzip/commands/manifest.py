@@ -65,9 +65,7 @@ def _manifest(file: str, failed: bool, as_json: bool) -> None:
             click.echo(line)
 
 
-def _counted(
-    lines: Iterable[dict[str, Any]], networks: Counter[str]
-) -> Iterator[dict[str, Any]]:
+def _counted(lines: Iterable[dict[str, Any]], networks: Counter[str]) -> Iterator[dict[str, Any]]:
     """The same lines, counted on the way."""
     for line in lines:
         networks.update(line.get("networks", ()))

@@ -229,9 +229,7 @@ def _in_folder(
     return _files(entries, folder, target, rule), inner
 
 
-def _files(
-    entries: Sequence[Entry], folder: str, target: str | None, rule: Rule
-) -> Iterator[Item]:
+def _files(entries: Sequence[Entry], folder: str, target: str | None, rule: Rule) -> Iterator[Item]:
     """The items of files that become files of one folder; without a ``folder`` they are named."""
     named = not folder
     sources = [e.name if named else storage.join(folder, e.name) for e in entries]
