@@ -98,8 +98,11 @@ def test_networks_of_ones_own_are_found(
     """By name and by fingerprint, for Pillow too; other files in the folder do no harm."""
     flower = next(path for path in crop_paths if path.stem == "flower-64x48")
     image = np.asarray(Image.open(flower))[:24, :24]
-    monkeypatch.setattr(zoo, "names", lambda: ["photo"])
-    original = Path(zoo.__file__).parent / "tiny.safetensors"
+    shipped = Path(zoo.__file__).parent
+    original = shipped / "tiny.safetensors"
+    (tmp_path / "zoo").mkdir()
+    shutil.copy(shipped / "photo.safetensors", tmp_path / "zoo")
+    monkeypatch.setattr(zoo, "_FOLDER", tmp_path / "zoo")
     data = pixelzip.compress(image, network=str(original), origin="none")
     for variable, place in (
         ("PIXELZIP_NETWORKS", tmp_path / "mine"),
