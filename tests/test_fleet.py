@@ -31,10 +31,10 @@ from pixelzip.cli import cli
 from pixelzip.codec.errors import PixelzipError
 from pixelzip.files import Refusal
 from pixelzip.fleet import plan, storage
-from pixelzip.fleet.crew import Alone, Crew, Processes
+from pixelzip.fleet.crew import Alone, Crew, Outcome, Processes
 from pixelzip.fleet.manifest import Manifest, ManifestError, Past, Record, read
 from pixelzip.fleet.plan import Item, Root, Rule, batches, find
-from pixelzip.fleet.run import RunError, run
+from pixelzip.fleet.run import ATTEMPTS, RunError, run
 from pixelzip.fleet.work import Task
 
 RUN = {"command": "double"}
@@ -202,6 +202,30 @@ def test_a_worker_that_dies(folder: Path) -> None:
     (folder / "in" / "a" / "06.in").write_bytes(b"6")
     assert set(go(folder, retry_failed=True)) >= {"06.in"}
     (folder / "out" / "b" / "07.out").write_bytes(b"77")
+    check_outputs(folder)
+
+
+def test_a_machine_that_is_lost_is_no_files_fault(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often a file was at work there."""
+    monkeypatch.setattr("pixelzip.fleet.run._LONGEST_REST", 0)
+
+    class Losing(Alone):
+        lost = 0
+
+        def wait(self) -> list[Outcome]:
+            if self.lost < ATTEMPTS + 1 and len(self._waiting[0]) == 1:
+                self.lost += 1
+                return [Outcome(self._waiting.popleft(), death="gone", is_machines=True)]
+            if self.lost < ATTEMPTS + 1:
+                return [Outcome(self._waiting.popleft(), death="gone")]
+            return super().wait()
+
+    crew = Losing(Task(DOUBLE))
+    records = go(folder, crew)
+    assert crew.lost == ATTEMPTS + 1
+    assert [record.error for record in records.values() if "gone" in (record.error or "")] == []
     check_outputs(folder)
 
 

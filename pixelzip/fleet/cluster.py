@@ -18,6 +18,7 @@ from pixelzip.fleet.plan import Batch
 
 _REACH = 10.0  # seconds, for a connection
 _ASK_AGAIN = 10.0  # seconds, for how large the cluster is: it may grow
+_MACHINES = (ray.exceptions.NodeDiedError, ray.exceptions.LocalRayletDiedError)
 
 
 class Cluster:
@@ -74,7 +75,8 @@ class Cluster:
         except ray.exceptions.RayTaskError as error:  # of our code, or for want of it
             return Outcome(batch, stop=f"a machine of the cluster cannot work: {error.cause}")
         except ray.exceptions.RayError as error:  # of a process or a machine that is no more
-            return Outcome(batch, death=f"a worker was lost: {_first_sentence(error)}")
+            death = f"a worker was lost: {_first_sentence(error)}"
+            return Outcome(batch, death=death, is_machines=isinstance(error, _MACHINES))
         return outcome
 
     def __enter__(self) -> Self:

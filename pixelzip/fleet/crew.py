@@ -34,6 +34,8 @@ class Outcome:
     """Sources that were to be removed and are not, and why."""
     death: str = ""
     """How the worker ended, if it did not live to tell."""
+    is_machines: bool = False
+    """Whether its machine was lost, which is no fault of the batch."""
     stop: str = ""
     """Why no other file of the run can be done either."""
 

@@ -127,6 +127,9 @@ def _after_death(outcome: Outcome, again: deque[Batch], attempts: dict[str, int]
     if len(batch) > 1:
         again.extend(halves(batch))
         return nothing
+    if outcome.is_machines:
+        again.append(batch)
+        return nothing
     (item,) = batch
     attempts[item.source] = attempts.get(item.source, 0) + 1
     if attempts[item.source] < ATTEMPTS:
