@@ -13,11 +13,11 @@ It needs a network that gives mixtures, whose rows trail by two columns, and tha
 from __future__ import annotations
 
 import ctypes
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import cache
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,7 +122,7 @@ def _step(
     return True
 
 
-class _Stage(Protocol):
+class _Stage(ABC):
     """What is known of a tile, and its filters and weights."""
 
     def encode(
@@ -134,6 +134,9 @@ class _Stage(Protocol):
         values: NDArray[np.uint8],
     ) -> NDArray[np.float32]:
         """(n, 8, 3) intervals."""
+        intervals = np.empty((len(rows), BITS, 3), np.float32)
+        self._code(rows, columns, channel, parameters, values, intervals, b"", None)
+        return intervals
 
     def decode(
         self,
@@ -144,6 +147,26 @@ class _Stage(Protocol):
         source: coder.Decoder,
     ) -> NDArray[np.uint8]:
         """The values (n). FormatError if none can be there."""
+        values = np.zeros(len(rows), np.uint8)
+        here = rows, columns, channel, parameters
+        if self._code(*here, values, None, source.payload, source.state):
+            raise FormatError("the compressed data is damaged")
+        return values
+
+    @abstractmethod
+    def _code(
+        self,
+        rows: NDArray[np.int32],
+        columns: NDArray[np.int32],
+        channel: int,
+        parameters: NDArray[np.int32],
+        values: NDArray[np.uint8],
+        intervals: NDArray[np.float32] | None,
+        payload: bytes,
+        state: NDArray[np.uint64] | None,
+    ) -> int:
+        """Fill intervals by values, or without a place for them, values by a payload and the
+        decoder's state. Not 0 if that is damaged."""
 
 
 @cache
@@ -185,39 +208,11 @@ def _stage(shape: Shape, channels: int) -> Iterator[_Stage]:
         library.adaptive_close(address)
 
 
-class _Compiled:
+class _Compiled(_Stage):
     """struct adaptive of adaptive.c."""
 
     def __init__(self, library: ctypes.CDLL, address: int) -> None:
         self.library, self.address = library, address
-
-    def encode(
-        self,
-        rows: NDArray[np.int32],
-        columns: NDArray[np.int32],
-        channel: int,
-        parameters: NDArray[np.int32],
-        values: NDArray[np.uint8],
-    ) -> NDArray[np.float32]:
-        """See `_Stage.encode`."""
-        intervals = np.empty((len(rows), BITS, 3), np.float32)
-        self._code(rows, columns, channel, parameters, values, intervals, b"", None)
-        return intervals
-
-    def decode(
-        self,
-        rows: NDArray[np.int32],
-        columns: NDArray[np.int32],
-        channel: int,
-        parameters: NDArray[np.int32],
-        source: coder.Decoder,
-    ) -> NDArray[np.uint8]:
-        """See `_Stage.decode`."""
-        values = np.zeros(len(rows), np.uint8)
-        here = rows, columns, channel, parameters
-        if self._code(*here, values, None, source.payload, source.state):
-            raise FormatError("the compressed data is damaged")
-        return values
 
     def _code(
         self,
@@ -238,7 +233,7 @@ class _Compiled:
         return damaged
 
 
-class _Loops:
+class _Loops(_Stage):
     """The same in loops that numba compiles."""
 
     def __init__(self, shape: Shape, channels: int) -> None:
@@ -246,34 +241,20 @@ class _Loops:
 
         self.code, self.state = loops.code, loops.fresh(*shape, channels)
 
-    def encode(
+    def _code(
         self,
         rows: NDArray[np.int32],
         columns: NDArray[np.int32],
         channel: int,
         parameters: NDArray[np.int32],
         values: NDArray[np.uint8],
-    ) -> NDArray[np.float32]:
-        """See `_Stage.encode`."""
-        intervals = np.empty((len(rows), BITS, 3), np.float32)
-        unread = np.zeros(0, np.uint8)
-        unread.flags.writeable = False
-        nothing = unread, np.zeros(3, np.uint64)
-        self.code(self.state, rows, columns, channel, parameters, values, intervals, *nothing, LN)
-        return intervals
-
-    def decode(
-        self,
-        rows: NDArray[np.int32],
-        columns: NDArray[np.int32],
-        channel: int,
-        parameters: NDArray[np.int32],
-        source: coder.Decoder,
-    ) -> NDArray[np.uint8]:
-        """See `_Stage.decode`."""
-        values, nothing = np.zeros(len(rows), np.uint8), np.zeros((0, BITS, 3), np.float32)
-        read = np.frombuffer(source.payload, np.uint8), source.state
-        here = rows, columns, channel, parameters
-        if self.code(self.state, *here, values, nothing, *read, LN):
-            raise FormatError("the compressed data is damaged")
-        return values
+        intervals: NDArray[np.float32] | None,
+        payload: bytes,
+        state: NDArray[np.uint64] | None,
+    ) -> int:
+        if intervals is None:
+            intervals = np.zeros((0, BITS, 3), np.float32)
+        if state is None:
+            state = np.zeros(3, np.uint64)
+        here, read = (rows, columns, channel, parameters), np.frombuffer(payload, np.uint8)
+        return int(self.code(self.state, *here, values, intervals, read, state, LN))
