@@ -7,7 +7,7 @@ Samples of 9 to 15 bits become the high ones of 16, as Pillow does with grey JPE
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,20 +17,79 @@ from pixelzip.codec.errors import UnsupportedImageError
 
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _SIZ = b"\xff\x4f\xff\x51"  # the beginning of a JPEG 2000 codestream
+_BESIDES = {
+    "depth_images": "depth map",
+    "aux": "auxiliary images, such as a gain map",
+    "thumbnails": "thumbnails",
+}
+"""What pillow-heif says of an image -> what people call it."""
 _DEEP = {"RGB;16": 3, "RGBA;16": 4}  # as pillow-heif calls them
 
 
 def is_heic(data: bytes) -> bool:
     """Whether a file's content is a HEIC image."""
     brands = data[8 : min(int.from_bytes(data[:4], "big"), 256)]
-    return data[4:8] == b"ftyp" and data[8:12] in _HEIC and b"avif" not in brands
+    is_avif = b"avif" in brands or b"avis" in brands
+    return data[4:8] == b"ftyp" and data[8:12] in _HEIC and not is_avif
 
 
-def count_heic(data: bytes) -> int:
-    """How many images a HEIC file holds. Raises ImportError if pillow-heif is not there."""
+def is_avif(data: bytes) -> bool:
+    """Whether a file's content may be an AVIF image: it is in such a file and no HEIC."""
+    return data[4:8] == b"ftyp" and not is_heic(data)
+
+
+def besides_heic(data: bytes) -> Iterator[str]:
+    """The names of what a HEIC file holds besides its primary image and that one's metadata.
+
+    Raises ImportError if pillow-heif is not there.
+    """
     import pillow_heif
 
-    return len(pillow_heif.open_heif(data))
+    heif = pillow_heif.open_heif(data)
+    if len(heif) > 1:
+        yield f"{len(heif) - 1} more images of a HEIC file"
+    for name, title in _BESIDES.items():
+        if heif.info.get(name):
+            yield title
+    if has_frames(data):
+        yield "frames of a sequence"
+
+
+def has_frames(data: bytes) -> bool:
+    """Whether there is a sequence of frames in an AVIF or HEIC file."""
+    return b"moov" in _boxes(data)
+
+
+def _boxes(data: bytes) -> Iterator[bytes]:
+    """The kinds of the outermost boxes."""
+    at = 0
+    while at + 8 <= len(data):
+        yield data[at + 4 : at + 8]
+        length = int.from_bytes(data[at : at + 4], "big")
+        if length == 1:
+            length = int.from_bytes(data[at + 8 : at + 16], "big")
+        at += length if length >= 8 else len(data)
+
+
+def plays_of(data: bytes) -> int:
+    """How often the sequence of an AVIF file plays; 0 for ever, also where the file does not say.
+
+    Its edit list says how long it is, and the header of its track for how long it plays.
+    """
+    edits, track = data.find(b"elst") + 4, data.find(b"tkhd") + 4
+    if edits < 4 or track < 4 or len(data) < max(edits, track) + 40:
+        return 0
+    if not data[edits + 3] & 1:
+        return 1
+    length = _number(data, edits, edits + 8)
+    total = _number(data, track, track + (28 if data[track] else 20))
+    for_ever = total == (1 << 64) - 1 or (total == (1 << 32) - 1 and not data[track])
+    return 0 if for_ever or not length else min(-(-total // length), (1 << 31) - 1)
+
+
+def _number(data: bytes, box: int, at: int) -> int:
+    """One of 8 bytes in a box of version 1, of 4 in one of version 0."""
+    return int.from_bytes(data[at : at + (8 if data[box] else 4)], "big")
 
 
 def depth_of(data: bytes, format_: str) -> int:
@@ -88,6 +147,8 @@ def read_heic(
         raise UnsupportedImageError(
             'HEIC images need a library: pip install "pixelzip[heif]"'
         ) from error
+    if has_frames(data) and b"meta" not in _boxes(data):
+        raise UnsupportedImageError("sequences of HEIC pictures cannot be read")
     heif = pillow_heif.open_heif(data, convert_hdr_to_8bit=False)
     check_size(*heif.size)
     if heif.mode not in _DEEP:

@@ -60,17 +60,23 @@ def _names(data: bytes) -> Iterator[str]:
     elif tiff.is_tiff(data):
         with tiff.opened(data) as opened:
             yield from _of_tiff(opened.image)
-    elif isobmff.is_heic(data) and (others := isobmff.count_heic(data) - 1) > 0:
-        yield f"{others} more images of a HEIC file"
+    elif isobmff.is_heic(data):
+        yield from isobmff.besides_heic(data)
+    elif isobmff.is_avif(data):
+        with Image.open(io.BytesIO(data)) as image:
+            if isobmff.has_frames(data) and getattr(image, "n_frames", 1) == 1:
+                yield "frames of a sequence"
 
 
 def _of_tiff(image: TiffImageFile) -> Iterator[str]:
-    pages = []
-    for number in range(image.n_frames):
+    pages, count = [], tiff.pages(image)
+    if count < image.n_frames:
+        yield "smaller images of a TIFF"
+    for number in range(count):
         image.seek(number)
         pages.append(metadata.of_page(image, {}))
         if _SMALLER in image.tag_v2:
-            yield "smaller images of a TIFF (SubIFDs)"
+            yield "smaller images of a TIFF"
     if any(page != pages[0] for page in pages):
         yield "tags of the pages after the first"
 

@@ -35,6 +35,7 @@ Array = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.bool_]
 
 READABLE = {
     ".avif": "AVIF",
+    ".avifs": "AVIF",
     ".bmp": "BMP",
     ".gif": "GIF",
     ".heic": "HEIC",
@@ -67,7 +68,7 @@ _OURS = frozenset(["HEIC", "NPY", "PAM"])
 
 _RAW = "a camera's raw file"
 UNREADABLE = {
-    **dict.fromkeys((".avifs", ".heics", ".heifs"), "a sequence of pictures"),
+    **dict.fromkeys((".heics", ".heifs"), "a sequence of pictures"),
     **dict.fromkeys((".jpc", ".jpf", ".jpm", ".mj2"), "JPEG 2000 by that name"),
     **dict.fromkeys((".jls",), "JPEG-LS"),
     **dict.fromkeys((".jxl",), "JPEG XL"),
@@ -170,6 +171,8 @@ def read(data: bytes, *, strip: bool = False) -> Picture:
             if header.depth == 16:
                 return _deep_animation(header, data, kept)
             return _animation(image, kept)
+        if image.format == "AVIF":
+            image.info["loop"] = isobmff.plays_of(data)
         if (found := _deep(image, data)) is not None:
             chunks_of = metadata.look_from_pillow if strip else metadata.from_pillow
             return _picture(_DEEP_MODES[found.shape[2]], found, chunks_of(image, image.info))
@@ -195,6 +198,8 @@ def _deep(image: Image.Image, data: bytes) -> NDArray[np.uint16] | None:
     if image.format not in ("AVIF", "JPEG2000") or image.mode == "I;16":
         return None
     depth = isobmff.depth_of(data, image.format)
+    if depth > 8 and getattr(image, "n_frames", 1) > 1:
+        raise UnsupportedImageError(f"sequences of {depth}-bit pictures cannot be kept")
     return isobmff.read_deep(data, image.format, depth) if depth > 8 else None
 
 
@@ -202,7 +207,7 @@ def _from_tiff(data: bytes, strip: bool) -> Picture:
     with tiff.opened(data) as opened:
         image = opened.image
         _check_size(*image.size)
-        if image.n_frames > 1 or not opened.mode:
+        if tiff.pages(image) > 1 or not opened.mode:
             return from_pillow(image, strip=strip)
         chunks_of = metadata.look_from_pillow if strip else metadata.from_pillow
         chunks = chunks_of(image, image.info)  # before Pillow forgets how the pixels lay
@@ -329,13 +334,13 @@ def from_pillow(
 
 
 def _is_animation(image: Image.Image) -> bool:
-    moving = image.format in ("GIF", "PNG", "PXZ", "WEBP") and not _has_pages(image)
+    moving = image.format in ("AVIF", "GIF", "PNG", "PXZ", "WEBP") and not _has_pages(image)
     return moving and getattr(image, "n_frames", 1) > 1
 
 
 def _has_pages(image: Image.Image) -> bool:
     if isinstance(image, TiffImageFile):
-        return image.n_frames > 1
+        return tiff.pages(image) > 1
     return getattr(image, "has_pages", False)
 
 
@@ -351,7 +356,7 @@ def _animation(image: Image.Image, chunks: Iterable[metadata.Chunk]) -> Picture:
         image.seek(number)
         frame[:] = np.asarray(image.convert("RGBA"))
         durations += _duration(image.info.get("duration", 0))
-    plays = image.info.get("loop", 1)
+    plays = image.info.get("loop", 0 if image.format == "AVIF" else 1)
     if image.format == "GIF" and plays and "loop" in image.info:
         plays += 1  # it says how often it is repeated
     image.seek(place)
@@ -425,7 +430,7 @@ def frame_height(picture: Picture) -> int:
 def _check_keepable(image: Image.Image) -> None:
     """Refuse several images, and what Pillow cuts to 8 bits, drops or changes without a word."""
     frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO" and not _has_pages(image):  # that is a JPEG and more
+    if frames > 1 and image.format not in ("MPO", "PXZ", "TIFF"):  # a JPEG and more; pages
         raise UnsupportedImageError(
             f"the image has {frames} frames or pages; save the one to keep as an image"
         )

@@ -27,6 +27,7 @@ _ROWS = 64  # in a strip
 _DEFLATE, _HORIZONTAL = 8, 2
 _WHITE_IS_0, _BLACK_IS_0, _RGB, _SEPARATED = 0, 1, 2, 5
 _UNASSOCIATED = 2
+_KIND_OF_PAGE = 254
 _BITS, _PHOTOMETRIC, _ORIENTATION, _CHANNELS, _PREDICTOR = 258, 262, 274, 277, 317
 _PLANAR, _TILE_WIDTH, _EXTRA, _SAMPLE_FORMAT = 284, 322, 338, 339
 _ICC = 34675
@@ -201,6 +202,19 @@ def check(image: TiffImageFile) -> None:
             f"the image has {channels} channels, of which only {kept} are colours or opacity; save "
             "it without the others"
         )
+
+
+def pages(image: TiffImageFile) -> int:
+    """How many pages there are: 1 if all others are smaller versions of the first."""
+    count, place = image.n_frames, image.tell()
+    if count == 1:
+        return 1
+    are_smaller = []
+    for number in range(1, count):
+        image.seek(number)
+        are_smaller.append(image.tag_v2.get(_KIND_OF_PAGE, 0) & 1)
+    image.seek(place)
+    return 1 if all(are_smaller) else count
 
 
 def is_cut(image: TiffImageFile) -> bool:

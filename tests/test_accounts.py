@@ -65,7 +65,7 @@ def small(here: Path) -> list[Path]:
 
 def test_what_is_not_taken_is_listed(small: list[Path]) -> None:
     folder = small[0].parent
-    names = ["a.jxl", "b.PSD", "c.avifs", "d.cr2", "e.xyz", "noending", "f.pxz", ".hidden"]
+    names = ["a.jxl", "b.PSD", "c.heics", "d.cr2", "e.xyz", "noending", "f.pxz", ".hidden"]
     for name in names:
         (folder / name).write_bytes(b"x")
     (folder / "elsewhere").symlink_to(folder.parent, target_is_directory=True)
@@ -74,7 +74,7 @@ def test_what_is_not_taken_is_listed(small: list[Path]) -> None:
         "small/elsewhere: skipped: links to folders are not followed",
         "small/a.jxl: skipped: JPEG XL is not read",
         "small/b.PSD: skipped: Photoshop is not read",
-        "small/c.avifs: skipped: a sequence of pictures is not read",
+        "small/c.heics: skipped: a sequence of pictures is not read",
         "small/d.cr2: skipped: a camera's raw file is not read",
         "small/e.xyz: skipped: not an image by its name",
         "small/noending: skipped: not an image by its name",

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, UnidentifiedImageError
 from PIL.TiffImagePlugin import AppendingTiffWriter
 
 import pixelzip
-from pixelzip import leftovers, metadata, pictures
+from pixelzip import isobmff, leftovers, metadata, pictures
 from pixelzip.cli import cli
 from pixelzip.codec.encode import encode
 from pixelzip.codec.errors import FormatError, LimitError, PixelzipError, UnsupportedImageError
@@ -362,6 +362,34 @@ def test_pages_that_are_not_alike_are_refused() -> None:
             pictures.read(out.getvalue())
 
 
+def pyramid(mode: str, kinds: tuple[int, ...] = (1, 1)) -> tuple[bytes, Image.Image]:
+    """A TIFF file of a picture and smaller versions of it, and the picture."""
+    image = frames()[0].convert("L" if mode == "I;16" else mode)
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image).astype(np.uint16) * 251)
+    out = io.BytesIO()
+    with AppendingTiffWriter(out, True) as writer:
+        image.save(writer, "TIFF")
+        writer.newFrame()
+        for number, kind in enumerate(kinds):
+            image.resize((20 >> number, 15)).save(writer, "TIFF", tiffinfo={254: kind})
+            writer.newFrame()
+    return out.getvalue(), image
+
+
+@pytest.mark.parametrize("mode", ["RGB", "I;16"])
+def test_smaller_versions_of_a_picture_are_no_pages(mode: str) -> None:
+    data, image = pyramid(mode)
+    picture = pictures.read(data)
+    np.testing.assert_array_equal(pictures.to_array(picture), np.asarray(image))
+    assert leftovers.left_behind(data) == ("smaller images of a TIFF",)
+    with Image.open(io.BytesIO(data)) as opened:
+        assert _same(pictures.from_pillow(opened), picture)
+    other, _ = pyramid(mode, (1, 0))
+    with pytest.raises(UnsupportedImageError, match="its 3 pages"):
+        pictures.read(other)
+
+
 def test_what_later_pages_say_is_named() -> None:
     data, _ = document("L")
     assert leftovers.left_behind(data) == ()
@@ -393,3 +421,67 @@ def test_damaged_counts_of_pages() -> None:
             pixelzip.decompress(data)
         with pytest.raises(UnidentifiedImageError):
             Image.open(io.BytesIO(data))
+
+
+# Sequences in AVIF and HEIC files.
+
+
+def test_avif_sequences_come_back() -> None:
+    data = saved("AVIF")
+    packed = pixelzip.compress(data, network="none")
+    with Image.open(io.BytesIO(data)) as image, pixelzip.decompress(packed) as back:
+        assert_same(shown(back), shown(image))
+        assert back.info["loop"] == 0
+        assert pixelzip.compress(image, network="none") == packed
+    assert leftovers.left_behind(data) == ()
+    assert pixelzip.info(packed).frames == 5
+
+
+def test_how_often_an_avif_plays() -> None:
+    data = saved("AVIF", loop=0)
+    edits, track = data.index(b"elst") + 4, data.index(b"tkhd") + 4
+    length = int.from_bytes(data[edits + 8 : edits + 16], "big")
+    for times in (1, 2, 7):
+        patched = bytearray(data)
+        patched[track + 28 : track + 36] = (times * length - 1).to_bytes(8, "big")
+        with pixelzip.decompress(pixelzip.compress(bytes(patched), network="none")) as back:
+            assert back.info["loop"] == times
+    once = data[: edits + 3] + b"\0" + data[edits + 4 :]
+    assert isobmff.plays_of(once) == 1
+    assert isobmff.plays_of(data[:track]) == isobmff.plays_of(b"") == 0
+
+
+def test_deep_avif_sequences_are_refused() -> None:
+    samples = np.arange(3 * 16 * 16 * 3, dtype=np.uint16).reshape(3, 16, 16, 3)
+    data = imagecodecs.avif_encode(samples, bitspersample=10)
+    with pytest.raises(UnsupportedImageError, match="sequences of 10-bit pictures"):
+        pictures.read(data)
+
+
+MOOV = b"\0\0\0\x08moov"
+
+
+def test_frames_beside_an_avif_are_named() -> None:
+    out = io.BytesIO()
+    frames()[0].save(out, "AVIF")
+    assert leftovers.left_behind(out.getvalue() + MOOV) == ("frames of a sequence",)
+    assert _same(pictures.read(out.getvalue() + MOOV), pictures.read(out.getvalue()))
+
+
+def test_what_is_beside_a_heic_is_named() -> None:
+    heif = pytest.importorskip("pillow_heif")
+    first, second, *_ = frames()
+    file = heif.from_pillow(first.resize((80, 60)))
+    alone = io.BytesIO()
+    file.save(alone)
+    assert leftovers.left_behind(alone.getvalue()) == ()
+    assert leftovers.left_behind(alone.getvalue() + MOOV) == ("frames of a sequence",)
+    file.info["thumbnails"] = [32]
+    file.add_from_pillow(second)
+    out = io.BytesIO()
+    file.save(out)
+    names = ("1 more images of a HEIC file", "thumbnails")
+    assert leftovers.left_behind(out.getvalue()) == names
+    sequence = b"\0\0\0\x10ftypmsf1\0\0\0\0" + MOOV
+    with pytest.raises(UnsupportedImageError, match="sequences of HEIC pictures"):
+        pictures.read(sequence)

@@ -543,7 +543,6 @@ def animation(format_: str) -> bytes:
 
 
 REFUSED = {
-    "frames": (animation("AVIF"), "the image has 3 frames or pages"),
     "float": (saved(Image.new("F", (3, 3)), "TIFF"), "floating-point pixels cannot be kept"),
     "int32": (saved(Image.new("I", (3, 3)), "TIFF"), "32-bit integer pixels cannot be kept"),
     "lab": (saved(Image.new("LAB", (3, 3)), "TIFF"), "images of mode LAB cannot be kept"),
@@ -559,6 +558,16 @@ def test_what_cannot_be_kept_is_refused_in_one_sentence(case: str) -> None:
     with pytest.raises(UnsupportedImageError, match=re.escape(sentence)) as caught:
         pictures.read(data)
     assert "\n" not in str(caught.value)
+
+
+def test_frames_that_are_not_known_are_refused() -> None:
+    still = saved(Image.new("L", (3, 3)), "IM")
+    three = io.BytesIO(still.replace(b"images): 1", b"images): 3"))
+    with (
+        Image.open(three) as image,
+        pytest.raises(UnsupportedImageError, match="the image has 3 frames or pages"),
+    ):
+        pictures.from_pillow(image)
 
 
 def test_mpo_is_taken_as_the_jpeg_that_it_is(photo: Image.Image) -> None:
