@@ -27,6 +27,7 @@ from pixelzip.codec.jpeg.quality import ZIGZAG, Table
 from pixelzip.codec.numbers import Reader, varint
 from pixelzip.codec.origins.blocks import Blocks, size
 from pixelzip.codec.picture import PlaneLayout
+from pixelzip.codec.workers import Map
 
 Earlier = Sequence[tuple[PlaneLayout, Blocks | None]]
 """The planes that one is given, see `pixelzip.codec.given`; with blocks where they have some."""
@@ -67,7 +68,9 @@ def with_usual_steps(blocks: Sequence[Blocks | None]) -> list[Blocks | None]:
     return done
 
 
-def encode(layout: PlaneLayout, blocks: Blocks, earlier: Earlier, threads: int = 1) -> bytes | None:
+def encode(
+    layout: PlaneLayout, blocks: Blocks, earlier: Earlier, parallel: Map = map
+) -> bytes | None:
     """The payload of a plane; None if it is larger than the plane's samples."""
     turned, steps = _pack_steps(blocks, earlier)
     place = blocks.top | blocks.left << 3 | blocks.transposed << 6 | turned << 7
@@ -76,7 +79,7 @@ def encode(layout: PlaneLayout, blocks: Blocks, earlier: Earlier, threads: int =
     frame, room = _frame(blocks, len(earlier)), layout.height * layout.width + 64
     try:
         bands = model.encode_blocks(
-            frame, _steps(blocks, frame), np.vstack([known, own]), room, threads, len(earlier)
+            frame, _steps(blocks, frame), np.vstack([known, own]), room, parallel, len(earlier)
         )
     except model.NoRoomError:
         return None
@@ -93,7 +96,9 @@ class Decoded:
     """(rows, columns): the bits that each block took."""
 
 
-def decode(payload: bytes, layout: PlaneLayout, earlier: Earlier, threads: int = 1) -> Decoded:
+def decode(
+    payload: bytes, layout: PlaneLayout, earlier: Earlier, parallel: Map = map
+) -> Decoded:
     """The blocks of a plane.
 
     Raises FormatError if the payload is damaged, MissingLibraryError where there was no compiler.
@@ -114,7 +119,7 @@ def decode(payload: bytes, layout: PlaneLayout, earlier: Earlier, threads: int =
     shape = size((layout.height, layout.width), top, left)
     blocks = Blocks(steps, np.zeros((*shape, 64), np.int16), top, left, transposed)
     known, frame = _known(layout, blocks, earlier), _frame(blocks, len(earlier))
-    found, prices = model.decode_blocks(frame, _steps(blocks, frame), bands, threads, known)
+    found, prices = model.decode_blocks(frame, _steps(blocks, frame), bands, parallel, known)
     blocks.coefficients.reshape(-1, 64)[:, ZIGZAG] = found[len(known) :]
     prices = prices[len(known) :].reshape(shape)
     return Decoded(blocks, (prices / 1024).astype(np.float32))

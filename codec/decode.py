@@ -32,7 +32,7 @@ from pixelzip.codec.origins import blocks
 from pixelzip.codec.picture import MODES, Box, Bytes, Picture, PlaneLayout
 from pixelzip.codec.progress import Progress, share
 from pixelzip.codec.transforms import Form
-from pixelzip.codec.workers import side_by_side
+from pixelzip.codec.workers import Map, side_by_side
 
 if TYPE_CHECKING:
     from pixelzip.codec.coefficients import Decoded
@@ -242,7 +242,7 @@ class Canvas:
         planes = [(canvas.plane.layout, canvas.samples) for canvas in self.earlier]
         return given.samples(self.plane.layout, self.grid[tile], planes)
 
-    def decode_blocks(self, threads: int) -> None:
+    def decode_blocks(self, parallel: Map) -> None:
         """Decode a plane that is stored as coefficients; earlier ones are known."""
         from pixelzip.codec import coefficients  # slow to load, and few files need it
 
@@ -252,7 +252,7 @@ class Canvas:
             for canvas, one in zip(self.earlier, found, strict=True)
         ]
         payload = self.plane.tiles[0].payload
-        self.coefficients = coefficients.decode(payload, layout, earlier, threads)
+        self.coefficients = coefficients.decode(payload, layout, earlier, parallel)
         shape = layout.height, layout.width
         self.put(0, blocks.render(self.coefficients.blocks, shape)[:, :, None])
 
@@ -326,8 +326,7 @@ def _fill_blocks(drafts: Sequence[Canvas], threads: int) -> None:
     with side_by_side(threads) as parallel:
         for rank in sorted({canvas.rank for canvas in drafts}):
             some = [canvas for canvas in drafts if canvas.rank == rank]
-            each = threads if len(some) == 1 else 1
-            list(parallel(lambda canvas, each=each: canvas.decode_blocks(each), some))
+            list(parallel(lambda canvas: canvas.decode_blocks(parallel), some))
 
 
 def network_tiles(drafts: Sequence[Canvas]) -> list[list[Job]]:

@@ -13,10 +13,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from threading import Lock
+from typing import Any
 
 import numpy as np
 
@@ -167,14 +169,14 @@ def encode_many(
             files[number] = data
 
     with side_by_side(threads) as parallel:
-        surveys = (_survey(of(group), networks, origins, map) for group in groups)
-        made = parallel(
-            lambda group, drafts: _make(
-                of(group), drafts, tile_size, adaptive, label, 1, None, map
-            ),
-            groups,
-            surveys,
-        )
+        surveying = Lock()
+
+        def make(group: Sequence[int]) -> list[bytes]:
+            with surveying:
+                drafts = _survey(of(group), networks, origins, map)
+            return _make(of(group), drafts, tile_size, adaptive, label, 1, None, map)
+
+        made = parallel(make, groups)
         done = 0
         for group, some in zip(groups, made, strict=True):
             put(group, some)
@@ -217,14 +219,7 @@ def _make(
     parallel: Map,
 ) -> list[bytes]:
     """The other three acts, after the survey."""
-    for choice in [choice for draft in drafts for choice in draft]:
-        choice[:] = [
-            way for way in choice if all(plane.code_blocks(threads) for plane in _planes([[way]]))
-        ]
-    for picture, draft in zip(pictures, drafts, strict=True):
-        if not _is_small(picture):
-            for choice in draft:
-                _narrow_down(choice, picture, parallel)
+    _narrow_down(pictures, drafts, parallel)
     planes = [plane for draft in drafts for plane in _planes(draft)]
     _cut(planes, tile_size, parallel)
     _code(planes, label, adaptive, threads, progress)
@@ -327,7 +322,7 @@ class _Plane:
                 if one.best is None:
                     yield one, box
 
-    def code_blocks(self, threads: int) -> bool:
+    def code_blocks(self, parallel: Map) -> bool:
         """Code its coefficients, if it has some; False if they take more than its samples.
 
         Nothing else may take their place, since those of later planes rely on them.
@@ -340,7 +335,7 @@ class _Plane:
             (layout, blocks)
             for (layout, _), blocks in zip(self.earlier, self.earlier_blocks, strict=True)
         ]
-        payload = coefficients.encode(self.layout, self.blocks, earlier, threads)
+        payload = coefficients.encode(self.layout, self.blocks, earlier, parallel)
         if payload is None:
             return False
         self.whole.best = Tile(Method.BLOCKS, payload)
@@ -437,8 +432,7 @@ def _survey(
 ) -> list[list[_Choice]]:
     """Each picture's choices, one for each component, or each pair of high and low bytes."""
     todo = [(picture, carried) for picture in pictures for carried in _carried_together(picture)]
-    each = map if len(pictures) == 1 else parallel  # what is looked at alone is shared out
-    choices = each(lambda one: _look(one[0], one[1], with_origins, parallel), todo)
+    choices = parallel(lambda one: _look(one[0], one[1], with_origins, parallel), todo)
     drafts: list[list[_Choice]] = []
     for picture in pictures:
         drafts.append([next(choices) for _ in _carried_together(picture)])
@@ -465,18 +459,20 @@ def _carried_together(picture: Picture) -> list[tuple[int, ...]]:
     return [(position,) for position in range(count)]
 
 
-def _look(
-    picture: Picture, carried: tuple[int, ...], with_origins: bool, parallel: Map
-) -> _Choice:
+def _look(picture: Picture, carried: tuple[int, ...], with_origins: bool, parallel: Map) -> _Choice:
     """The ways to store some components: as they are, or as what they were computed from."""
-    as_they_are = [_as_it_is(picture, position) for position in carried]
-    choice: _Choice = [as_they_are]
-    trivial = all(plane.whole.best for one in as_they_are for plane in one.planes)
-    grey = as_they_are[0].form.transform == Transform.GREY and not is_deep(picture.mode)
-    if with_origins and not trivial:
-        tried = (origins.tone,) if grey else origins.ALL
-        choice += [[candidate] for candidate in _origins(picture, carried, tried, parallel)]
-    return _unless_clear(choice)
+    tried: Sequence[Origin] = origins.ALL if with_origins else ()
+    if not transforms.is_possible(picture.mode, carried[0], Transform.ORIGIN):
+        tried = ()
+    elif not is_deep(picture.mode) and transforms.is_grey(picture.planes[carried[0]]):
+        tried = [origin for origin in tried if origin is origins.tone]
+    ways: list[Callable[[], _Choice]] = [lambda: [[_as_it_is(picture, p) for p in carried]]]
+    ways += [partial(_computed, picture, carried, origin, parallel) for origin in tried]
+    found = parallel(lambda look: look(), ways)
+    choice: _Choice = next(found)
+    if all(plane.whole.best for one in choice[0] for plane in one.planes):
+        return choice  # trivial
+    return _unless_clear(choice + [way for some in found for way in some])
 
 
 def _unless_clear(choice: _Choice) -> _Choice:
@@ -500,50 +496,49 @@ def _as_it_is(picture: Picture, position: int) -> _Candidate:
     return _Candidate(position, form, [_Plane(plane, [])])
 
 
-def _origins(
-    picture: Picture, carried: tuple[int, ...], tried: Sequence[Origin], parallel: Map
-) -> Iterator[_Candidate]:
-    """Components as what they may have been computed from."""
-    if not transforms.is_possible(picture.mode, carried[0], Transform.ORIGIN):
-        return
-    deep = is_deep(picture.mode)
+def _computed(picture: Picture, carried: tuple[int, ...], origin: Origin, parallel: Map) -> _Choice:
+    """The ways to store components as what they may have been computed from."""
     parts = [picture.planes[position] for position in carried]
-    samples = transforms.samples_of(*parts) if deep else parts[0]
-    for origin in tried:
-        found = origin.find(samples, parallel)
-        if found is None:
-            continue
-        form = Form(Transform.ORIGIN, origin.NUMBER, found.parameters)
-        pixels = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
-        layouts = [plane.layout for plane in found.planes]
-        earlier = [given.earlier(layouts, number) for number in range(len(layouts))]
-        for planes, blocks in _with_and_without_blocks(found):
-            made = [plane.samples for plane in planes]
-            rendered = transforms.render(picture.mode, form, made, pixels.shape[:2])
-            told = [[planes[i] for i in before] for before in earlier]
-            told_blocks = [[blocks[i] for i in before] for before in earlier]
-            yield _Candidate(
-                carried[0],
-                form,
-                list(parallel(_Plane, planes, told, blocks, told_blocks)),
-                transforms.corrections_of(pixels, rendered),
-            )
+    deep = is_deep(picture.mode)
+    found = origin.find(transforms.samples_of(*parts) if deep else parts[0], parallel)
+    if found is None:
+        return []
+    form = Form(Transform.ORIGIN, origin.NUMBER, found.parameters)
+    pixels = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+    layouts = [plane.layout for plane in found.planes]
+    earlier = [given.earlier(layouts, number) for number in range(len(layouts))]
+
+    def corrections(planes: Sequence[Plane]) -> bytes:
+        made = [plane.samples for plane in planes]
+        return transforms.corrections_of(
+            pixels, transforms.render(picture.mode, form, made, pixels.shape[:2])
+        )
+
+    def store(blocks: Sequence[Blocks | None]) -> _Way:
+        planes = list(parallel(_rendered, found.planes, blocks))
+        jobs: list[Callable[[], Any]] = [partial(corrections, planes)]
+        for plane, own, before in zip(planes, blocks, earlier, strict=True):
+            told, told_blocks = [planes[i] for i in before], [blocks[i] for i in before]
+            jobs.append(partial(_Plane, plane, told, own, told_blocks))
+        correction, *made = parallel(lambda job: job(), jobs)
+        return [_Candidate(carried[0], form, made, correction)]
+
+    return list(parallel(store, _with_and_without_blocks(found)))
 
 
-def _with_and_without_blocks(
-    found: Found,
-) -> Iterator[tuple[Sequence[Plane], Sequence[Blocks | None]]]:
-    """Planes as their coefficients render them, if there are some; and as they were found.
+def _with_and_without_blocks(found: Found) -> list[Sequence[Blocks | None]]:
+    """The coefficients that planes are stored as, if there are some; and none at all.
 
-    Not so a plane that is the picture itself: that needs no origin.
+    Not so for a plane that is the picture itself: that needs no origin.
     """
+    ways: list[Sequence[Blocks | None]] = []
     if any(found.blocks):
         from pixelzip.codec import coefficients  # slow to load, and few pictures need it
 
-        usual = coefficients.with_usual_steps(found.blocks)
-        yield [_rendered(*one) for one in zip(found.planes, usual, strict=True)], usual
+        ways.append(coefficients.with_usual_steps(found.blocks))
     if len(found.planes) > 1 or not any(found.blocks):
-        yield found.planes, [None] * len(found.planes)
+        ways.append([None] * len(found.planes))
+    return ways
 
 
 def _rendered(plane: Plane, blocks: Blocks | None) -> Plane:
@@ -623,13 +618,34 @@ def _is_constant(pixels: Bytes) -> bool:
 # Narrowing down.
 
 
-def _narrow_down(choice: _Choice, picture: Picture, parallel: Map) -> None:
-    """Drop the ways that a sample shows to be out."""
-    if len(choice) > 1:
+def _narrow_down(
+    pictures: Sequence[Picture], drafts: Sequence[list[_Choice]], parallel: Map
+) -> None:
+    """Code all coefficients, and drop the ways that they or a sample show to be out."""
+    coded = [plane for draft in drafts for plane in _planes(draft) if plane.blocks is not None]
+    jobs: list[Callable[[], Any]] = [partial(plane.code_blocks, parallel) for plane in coded]
+    sampled: list[_Plane] = []
+    for picture, draft in zip(pictures, drafts, strict=True):
         boxes = _patches(picture.height, picture.width, _PATCH)
-        planes = [p for p in _planes([choice]) if p.network is not None and p.whole.best is None]
-        found = parallel(partial(_rate, boxes=boxes), planes)
-        rates = {id(plane): rate for plane, rate in zip(planes, found, strict=True)}
+        unclear = [choice for choice in draft if len(choice) > 1 and not _is_small(picture)]
+        some = [p for p in _planes(unclear) if p.network is not None and p.whole.best is None]
+        jobs += [partial(_rate, plane, boxes) for plane in some]
+        sampled += some
+    done = list(parallel(lambda job: job(), jobs))
+    fits = {id(plane): fit for plane, fit in zip(coded, done, strict=False)}
+    rates = {id(plane): rate for plane, rate in zip(sampled, done[len(coded) :], strict=True)}
+    for picture, draft in zip(pictures, drafts, strict=True):
+        for choice in draft:
+            choice[:] = [
+                way for way in choice if all(fits.get(id(p), True) for p in _planes([[way]]))
+            ]
+            if not _is_small(picture):
+                _drop_losers(choice, rates)
+
+
+def _drop_losers(choice: _Choice, rates: Mapping[int, float]) -> None:
+    """Keep the ways that may win, by their planes' rates."""
+    if len(choice) > 1:
         sizes = [[_expect(one, rates) for one in way] for way in choice]
         mosts = [sum(most for _, most in way) for way in sizes]
         # Of ways that differ in their sets of colours only, the sample alone decides.

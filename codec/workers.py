@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from functools import cache
-from threading import get_ident
-from typing import Any
+from concurrent.futures import Future
+from contextlib import contextmanager
+from threading import Condition, Thread
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,25 +19,104 @@ Array = NDArray[Any]
 
 @contextmanager
 def side_by_side(threads: int) -> Iterator[Map]:
-    """A ``map`` that so many threads work on, which start when there is something to share.
+    """A ``map`` that so many threads work on: this one, while it waits for results, and others.
 
-    These threads may call it as well, and then do themselves what they ask for.
+    What it calls may call it in turn: threads that have nothing to do take part. The others start
+    when there is something to share.
     """
     if threads == 1:
         yield map
         return
-    owner = get_ident()
-    with ExitStack() as stack:
-        pool = cache(lambda: stack.enter_context(ThreadPoolExecutor(threads)))
+    crew = _Crew(threads - 1)
+    try:
+        yield crew.share
+    finally:
+        crew.go_home()
 
-        def parallel(
-            work: Callable[..., Any], first: Sequence[Any], *others: Iterable[Any]
-        ) -> Iterator[Any]:
-            alone = len(first) < 2 or get_ident() != owner
-            run: Map = map if alone else pool().map
-            return run(work, first, *others)
 
-        yield parallel
+class _Piece(NamedTuple):
+    """A piece of work, and what will come of it."""
+
+    number: int
+    """Of the call that it was shared out by, as they came."""
+    result: Future[Any]
+    work: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+    def do(self) -> None:
+        try:
+            self.result.set_result(self.work(*self.arguments))
+        except BaseException as error:  # it is raised again where the result is asked for
+            self.result.set_exception(error)
+
+
+class _Crew:
+    """Threads that take pieces of work from a heap, the newest call's first.
+
+    Who waits for results does only pieces of that call and of later ones meanwhile. As nothing
+    waits for earlier ones than itself, there is always somebody who gets on.
+    """
+
+    def __init__(self, helpers: int) -> None:
+        self.threads = [Thread(target=self._help) for _ in range(helpers)]
+        self.heap: list[_Piece] = []
+        self.news = Condition()
+        self.calls = 0
+        self.is_over = False
+
+    def share(
+        self, work: Callable[..., Any], first: Sequence[Any], *others: Iterable[Any]
+    ) -> Iterator[Any]:
+        """A `Map`."""
+        if len(first) < 2:
+            return map(work, first, *others)
+        with self.news:
+            self.calls += 1
+            if self.calls == 1:
+                for thread in self.threads:
+                    thread.start()
+            together = zip(first, *others, strict=True)
+            pieces = [_Piece(self.calls, Future(), work, each) for each in together]
+            self.heap += reversed(pieces)
+            self.news.notify_all()
+        return self._results(pieces)
+
+    def go_home(self) -> None:
+        """Let the threads end."""
+        with self.news:
+            self.is_over = True
+            self.news.notify_all()
+        for thread in self.threads if self.calls else []:
+            thread.join()
+
+    def _results(self, pieces: Sequence[_Piece]) -> Iterator[Any]:
+        number, results = pieces[0].number, [piece.result for piece in reversed(pieces)]
+        try:
+            while results:
+                self._work(number, results[-1].done)
+                yield results.pop().result()
+        finally:  # perhaps nobody wants the rest
+            with self.news:
+                self.heap[:] = [piece for piece in self.heap if piece.number != number]
+
+    def _help(self) -> None:
+        self._work(0, lambda: self.is_over)
+
+    def _work(self, number: int, is_over: Callable[[], bool]) -> None:
+        """Do pieces of that call and of later ones, until something is over."""
+
+        def wake_up() -> bool:
+            return is_over() or (bool(self.heap) and self.heap[-1].number >= number)
+
+        while True:
+            with self.news:
+                self.news.wait_for(wake_up)
+                if is_over():
+                    return
+                piece = self.heap.pop()
+            piece.do()
+            with self.news:
+                self.news.notify_all()
 
 
 _SHARES = 16

@@ -17,6 +17,7 @@ from pixelzip.codec.errors import FormatError, MissingLibraryError
 from pixelzip.codec.jpeg import model, quality
 from pixelzip.codec.origins.blocks import Blocks, size
 from pixelzip.codec.picture import PlaneLayout
+from pixelzip.codec.workers import side_by_side
 
 pytestmark = pytest.mark.skipif(native.coding() is None, reason="there is no compiled library")
 
@@ -92,10 +93,11 @@ def test_large_planes_are_cut_into_bands(threads: int) -> None:
     numbers = np.zeros((250, 250, 64), np.int16)
     numbers[:, :, 0] = random.integers(-40, 40, (250, 250))
     blocks = Blocks(TABLES[2], numbers, 0, 0, False)
-    payload = coefficients.encode(layout, blocks, [], threads)
-    assert payload is not None
-    assert payload[2] == 3  # bands
-    assert same(coefficients.decode(payload, layout, [], threads).blocks, blocks)
+    with side_by_side(threads) as parallel:
+        payload = coefficients.encode(layout, blocks, [], parallel)
+        assert payload is not None
+        assert payload[2] == 3  # bands
+        assert same(coefficients.decode(payload, layout, [], parallel).blocks, blocks)
 
 
 def test_what_is_known_of_luma_helps_chroma() -> None:

@@ -1,12 +1,14 @@
-"""Threads: that work is shared, and that a single piece of it is done here."""
+"""Threads: that work is shared, also within work, and that a single piece of it is done here."""
 
 from __future__ import annotations
 
+import time
 from threading import Barrier, get_ident
 
 import numpy as np
+import pytest
 
-from pixelzip.codec.workers import shares, side_by_side
+from pixelzip.codec.workers import Map, shares, side_by_side
 
 
 def test_several_pieces_are_done_side_by_side() -> None:
@@ -19,7 +21,9 @@ def test_several_pieces_are_done_side_by_side() -> None:
     with side_by_side(2) as parallel:
         found = list(parallel(work, [1, 2], [10, 20]))
     assert [total for total, _ in found] == [11, 22]
-    assert get_ident() not in [thread for _, thread in found]
+    threads = {thread for _, thread in found}
+    assert len(threads) == 2
+    assert get_ident() in threads  # it does not sit and wait
 
 
 def test_a_single_piece_is_done_here() -> None:
@@ -28,14 +32,65 @@ def test_a_single_piece_is_done_here() -> None:
         assert list(parallel(get_ident, [])) == []
 
 
-def test_what_threads_ask_for_they_do_themselves() -> None:
-    """Else all of them might wait for work that nobody is left to do."""
+def test_threads_without_work_take_part_in_what_others_ask_for() -> None:
+    """Whichever of the two it is that asks, and though all of them are at work."""
+    start, meet = Barrier(2, timeout=10), Barrier(2, timeout=10)
+
+    def within(_: int) -> int:
+        meet.wait()
+        return get_ident()
+
+    for asks in (0, 1):
+
+        def work(piece: int, asks: int = asks) -> set[int]:
+            start.wait()
+            return set(parallel(within, [0, 1]) if piece == asks else ())
+
+        with side_by_side(2) as parallel:
+            found = list(parallel(work, [0, 1]))
+        assert len(found[asks]) == 2
+
+
+def count(parallel: Map, depth: int) -> int:
+    """Leaves of a tree of calls."""
+    return 1 if depth == 0 else sum(parallel(lambda _: count(parallel, depth - 1), range(3)))
+
+
+@pytest.mark.parametrize("threads", [2, 3, 7])
+def test_calls_within_calls_come_to_an_end(threads: int) -> None:
+    with side_by_side(threads) as parallel:
+        assert count(parallel, 5) == 3**5
+
+
+def test_an_error_comes_in_its_turn_and_ends_the_rest() -> None:
+    begun: list[int] = []
+
+    def work(piece: int) -> int:
+        begun.append(piece)
+        time.sleep(0.001)
+        if piece == 3:
+            raise ValueError("three")
+        return piece
+
     with side_by_side(2) as parallel:
+        found = parallel(work, range(1000))
+        assert [next(found) for _ in range(3)] == [0, 1, 2]
+        with pytest.raises(ValueError, match="three"):
+            next(found)
+    assert len(begun) < 100
 
-        def work(piece: int) -> set[int]:
-            return {get_ident(), *parallel(lambda _: get_ident(), [piece, piece])}
 
-        assert [len(threads) for threads in parallel(work, [1, 2, 3])] == [1, 1, 1]
+def test_results_that_nobody_waits_for_are_not_made() -> None:
+    begun: list[int] = []
+
+    def work(piece: int) -> int:
+        begun.append(piece)
+        time.sleep(0.001)
+        return piece
+
+    with side_by_side(2) as parallel:
+        assert any(parallel(work, range(1, 1000)))
+    assert len(begun) < 100
 
 
 def test_shares_are_all_of_it_and_not_small() -> None:

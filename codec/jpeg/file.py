@@ -31,6 +31,7 @@ from pixelzip.codec.jpeg import inner, model, parts
 from pixelzip.codec.jpeg.headers import MAX_BLOCKS, SOI, Frame, Headers
 from pixelzip.codec.jpeg.inner import Inner
 from pixelzip.codec.numbers import Reader, varint
+from pixelzip.codec.workers import side_by_side
 
 HEAD = 15 | VERSION << 4
 """No mode of a picture: what follows is a JPEG file."""
@@ -126,7 +127,9 @@ def decode(data: bytes, threads: int = 1, max_pixels: int = MAX_PIXELS) -> bytes
         frame = _checked_frame(coded.headers, max_pixels)
         room = max_pixels - frame.width * frame.height
         segments = inner.put_back(coded.segments, coded.late, MAX_BLOCKS, room, threads)
-        blocks, _ = model.decode_blocks(frame, coded.headers.model_steps(), coded.bands, threads)
+        steps = coded.headers.model_steps()
+        with side_by_side(threads) as parallel:
+            blocks, _ = model.decode_blocks(frame, steps, coded.bands, parallel)
         out = parts.put_together(segments, coded.notes, blocks, stored.length)
     if len(out) != stored.length or crc32(out) != stored.check:
         raise FormatError("the file is damaged: its JPEG file does not match its checksum")
@@ -174,7 +177,9 @@ def costs(data: bytes, threads: int = 1, max_pixels: int = MAX_PIXELS) -> NDArra
     if stored.form != Form.MODEL:
         return total + np.float32(8 * len(stored.body) / total.size)
     coded = _read_model(stored)
-    _, prices = model.decode_blocks(frame, coded.headers.model_steps(), coded.bands, threads)
+    with side_by_side(threads) as parallel:
+        steps = coded.headers.model_steps()
+        _, prices = model.decode_blocks(frame, steps, coded.bands, parallel)
     for one in frame.components:
         grid = prices[one.first : one.first + one.blocks].reshape(one.rows, one.stride)
         rows = np.arange(frame.height) * one.v // (8 * frame.most_v)
@@ -235,9 +240,10 @@ def _encode_model(data: bytes, threads: int) -> bytes:
     headers = parts.first_headers(found.segments)
     if headers.frame is None or not found.notes:
         return b""
+    steps, room = headers.model_steps(), len(data) + 64
     try:
-        steps = headers.model_steps()
-        bands = model.encode_blocks(headers.frame, steps, found.blocks, len(data) + 64, threads)
+        with side_by_side(threads) as parallel:
+            bands = model.encode_blocks(headers.frame, steps, found.blocks, room, parallel)
     except model.NoRoomError:
         return b""
     segments, late, early = inner.take_out(found.segments, found.notes, threads)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pixelzip.codec.errors import FormatError, LimitError
 from pixelzip.codec.jpeg import model, parts
 from pixelzip.codec.jpeg.headers import MAX_BLOCKS, SOI
+from pixelzip.codec.workers import side_by_side
 
 MOST = 16
 """Inner files of each kind."""
@@ -70,7 +71,8 @@ def _take_out(
             continue
         steps = one.headers.model_steps()
         try:
-            bands = model.encode_blocks(frame, steps, one.blocks, removed, threads)
+            with side_by_side(threads) as parallel:
+                bands = model.encode_blocks(frame, steps, one.blocks, removed, parallel)
         except model.NoRoomError:
             continue
         if sum(map(len, bands)) + len(one.notes) + _OVERHEAD > removed:
@@ -97,7 +99,9 @@ def put_back(
         max_pixels -= headers.frame.width * headers.frame.height
         if max_pixels < 0:
             raise LimitError("the images within the image have too many pixels")
-        blocks, _ = model.decode_blocks(headers.frame, headers.model_steps(), one.bands, threads)
+        with side_by_side(threads) as parallel:
+            steps = headers.model_steps()
+            blocks, _ = model.decode_blocks(headers.frame, steps, one.bands, parallel)
         whole = parts.put_together(own, one.notes, blocks, len(own) + one.removed)
         segments = segments[: one.place] + whole
     return segments

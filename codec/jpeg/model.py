@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import cache
@@ -26,6 +25,7 @@ from pixelzip.codec.jpeg.prior import Prior
 from pixelzip.codec.jpeg.syntax import Blocks
 from pixelzip.codec.probabilities import LOGIT
 from pixelzip.codec.tables import SIGMOID
+from pixelzip.codec.workers import Map
 
 BAND = 20_000
 """The least number of blocks that a band of several has."""
@@ -75,7 +75,7 @@ def _tables() -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
 
 
 def encode_blocks(
-    frame: Frame, steps: Steps, blocks: Blocks, room: int, threads: int, first: int = 0
+    frame: Frame, steps: Steps, blocks: Blocks, room: int, parallel: Map, first: int = 0
 ) -> list[bytes]:
     """The bytes of all bands. Raises NoRoomError if one of them takes more than ``room`` bytes.
 
@@ -88,12 +88,11 @@ def encode_blocks(
         length = _blocks(False, frame, steps, blocks, rows, out, None, first=first)
         return out[:length].tobytes()
 
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(band, pairwise(_cuts(frame, count))))
+    return list(parallel(band, list(pairwise(_cuts(frame, count)))))
 
 
 def decode_blocks(
-    frame: Frame, steps: Steps, data: Sequence[bytes], threads: int, known: Blocks | None = None
+    frame: Frame, steps: Steps, data: Sequence[bytes], parallel: Map, known: Blocks | None = None
 ) -> tuple[Blocks, NDArray[np.uint32]]:
     """The coefficients of the bands, and what each block of them took, in units of 2^-10 bits.
 
@@ -111,8 +110,8 @@ def decode_blocks(
         coded = np.frombuffer(stored, np.uint8).copy()
         _blocks(True, frame, steps, blocks, rows, coded, prices, first=first)
 
-    with ThreadPoolExecutor(threads) as pool, _damage():
-        list(pool.map(band, pairwise(_cuts(frame, len(data))), data))
+    with _damage():
+        list(parallel(band, list(pairwise(_cuts(frame, len(data)))), data))
     return blocks, prices
 
 
