@@ -1,15 +1,17 @@
 """Compiling with numba, whose cache is a help and no condition: without it each start compiles.
 
-Somebody waits for what is compiled, so there should be little of it. `kernel` is for functions that
-Python calls, `part` for those that only kernels call. Arrays are best made and filled outside, as
-numba compiles some twenty functions for a `np.full`, and more for the message of an assignment
-whose shapes differ.
+Somebody waits for what is compiled, so there should be little of it, and the logger "pixelzip" says
+so once. `kernel` is for functions that Python calls, `part` for those that only kernels call.
+Arrays are best made and filled outside, as numba compiles some twenty functions for a `np.full`,
+and more for the message of an assignment whose shapes differ.
 """
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numba
@@ -29,22 +31,26 @@ class _Cache(FunctionCache):
             _warn(error)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        found = None
         try:
-            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+            found = super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
         except OSError as error:
             _warn(error)
-            return None
+        if found is None:
+            _tell()
+        return found
 
 
 def kernel(function: Callable[..., Any]) -> Any:
     """The function compiled, at its first call or from the cache; it leaves Python's lock alone."""
     compiled: Any = numba.njit(nogil=True)(function)
     try:
-        cache: Any = _Cache
-        compiled._cache = cache(function)  # as numba's own cache=True does
+        kept: Any = _Cache
+        compiled._cache = kept(function)  # as numba's own cache=True does
         compiled._cache.enable()
     except (RuntimeError, OSError) as error:  # there is no folder for it
         _warn(error)
+        _tell()
     return compiled
 
 
@@ -59,6 +65,11 @@ def part(function: Callable[..., Any]) -> Any:
 
     compiled.get_call_template = of_plain_types  # else it is compiled again for each constant
     return compiled
+
+
+@cache
+def _tell() -> None:
+    logging.getLogger("pixelzip").info("compiling for the first use, which takes some seconds")
 
 
 def _warn(error: Exception) -> None:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from pixelzip import files
 from pixelzip.codec.errors import PixelzipError, UncachedWarning
 from pixelzip.files import STANDARD, Job
+from pixelzip.telling import Voice
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ProcessPoolExecutor
@@ -337,12 +338,21 @@ class Rules:
 
 
 def all_done(
-    todo: Sequence[Job], work: Work, rules: Rules, *, jobs: int = 1, progress: Fraction | None
+    todo: Sequence[Job],
+    work: Work,
+    rules: Rules,
+    *,
+    jobs: int = 1,
+    progress: Fraction | None,
+    quiet: bool = True,
 ) -> Generator[tuple[Job, Done], None, None]:
-    """What became of each job, in order, done here or by several processes."""
+    """What became of each job, in order, done here or by several processes.
+
+    Unless they are ``quiet``, these say by themselves what takes a while.
+    """
     some = partial(_some, work, rules)
     if min(jobs, len(todo)) > 1 and all(job.source != STANDARD for job in todo):
-        yield from _in_processes(todo, some, jobs)
+        yield from _in_processes(todo, some, jobs, None if quiet else Voice())
         return
     at = 0
     while at < len(todo):
@@ -399,13 +409,16 @@ def written(job: Job, done: Done, rules: Rules) -> Done:
 
 
 def _in_processes(
-    todo: Sequence[Job], some: Callable[[Sequence[Job]], list[Done]], jobs: int
+    todo: Sequence[Job],
+    some: Callable[[Sequence[Job]], list[Done]],
+    jobs: int,
+    voice: Voice | None,
 ) -> Generator[tuple[Job, Done], None, None]:
     """Do the work in other processes; the results in order, and never many of them waiting."""
     import multiprocessing  # slow to load, and one file needs none
     from concurrent.futures.process import BrokenProcessPool
 
-    crew, left = _Crew(min(jobs, len(todo))), _handfuls(todo, jobs)
+    crew, left = _Crew(min(jobs, len(todo)), voice), _handfuls(todo, jobs)
     waiting: deque[tuple[Sequence[Job], Future[list[Done]]]] = deque()
     try:
         while True:
@@ -440,7 +453,7 @@ def _one_by_one(
     """Jobs done each alone, so that a process that is killed costs that job only."""
     from concurrent.futures.process import BrokenProcessPool
 
-    crew = _Crew(1)
+    crew = _Crew(1, None)
     try:
         for job in suspects:
             try:
@@ -457,8 +470,8 @@ def _one_by_one(
 class _Crew:
     """Processes, which start when there is work, and again after they have been dismissed."""
 
-    def __init__(self, number: int) -> None:
-        self._number = number
+    def __init__(self, number: int, voice: Voice | None) -> None:
+        self._number, self._voice = number, voice
         self._pool: ProcessPoolExecutor | None = None
 
     def submit(
@@ -471,7 +484,9 @@ class _Crew:
 
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._number, context, initializer=_start_worker)
+            self._pool = ProcessPoolExecutor(
+                self._number, context, initializer=_start_worker, initargs=(self._voice,)
+            )
         try:
             return self._pool.submit(some, jobs)
         except BrokenProcessPool as error:
@@ -501,10 +516,12 @@ def _handfuls(todo: Sequence[Job], jobs: int) -> Iterator[Sequence[Job]]:
     yield handful
 
 
-def _start_worker() -> None:
+def _start_worker(voice: Voice | None) -> None:
     """Workers hold nothing worth saving, so they go at once when they are told or left alone."""
     import multiprocessing
 
+    if voice is not None:
+        voice.lend()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
     assert parent is not None

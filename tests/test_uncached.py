@@ -67,7 +67,7 @@ with event.install_recorder("numba:compile") as recorder:
 
 
 def test_first_use_compiles_little(tmp_path: Path) -> None:
-    """No function twice, and hardly any of numba's own, as each takes 20 to 500 ms."""
+    """No function twice, and hardly any of numba's own, as each takes 20 to 500 ms; it is told."""
     run = subprocess.run(
         [sys.executable, "-c", COUNTS, "decompress", str(ROOT / "tests/golden/photocd.pxz"),
          "-o", str(tmp_path / "out.png")],
@@ -75,6 +75,7 @@ def test_first_use_compiles_little(tmp_path: Path) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
+    assert run.stderr.count("note: compiling for the first use, which takes some seconds\n") == 1
     ours, every, *twice = run.stdout.splitlines()[-1].split(maxsplit=2)
     assert twice == ["[]"]
     assert 10 < int(ours) < 45

@@ -22,6 +22,7 @@ from pixelzip.codec.errors import PixelzipError
 from pixelzip.commands import running
 from pixelzip.fleet import storage
 from pixelzip.fleet.plan import Item, Root, Rule
+from pixelzip.telling import Voice
 
 if TYPE_CHECKING:
     from pixelzip.fleet.crew import Crew, Do
@@ -226,7 +227,8 @@ def _crew(many: Many, context: click.Context, places: Sequence[str | None], do: 
     jobs: int | None = None if is_default else context.params["jobs"]
     threads: int = context.params["threads"] or 1
     if many.cluster is None:
-        return Processes(do, jobs or max(1, available_threads() // threads))
+        voice = None if context.params["quiet"] else Voice()
+        return Processes(do, jobs or max(1, available_threads() // threads), voice)
     try:
         from pixelzip.fleet.cluster import Cluster
     except ImportError as error:

@@ -20,6 +20,7 @@ from pixelzip.batch import Done, Rules, Totals, Work
 from pixelzip.codec.errors import PixelzipError
 from pixelzip.files import STANDARD, Job, Judge, Refusal
 from pixelzip.meter import Meter
+from pixelzip.telling import telling
 
 Result = TypeVar("Result")
 
@@ -89,8 +90,13 @@ def run(
     reports = sys.stderr if to_stdout else sys.stdout
     start, totals = time.perf_counter(), Totals()
     with Meter(len(todo), shown=sys.stderr.isatty() and not quiet) as meter:
-        results = batch.all_done(todo, work, rules, jobs=jobs, progress=meter.fraction)
-        with closing(results):
+
+        def tell(sentence: str) -> None:
+            with meter.hidden():
+                click.echo(f"note: {sentence}", err=True)
+
+        results = batch.all_done(todo, work, rules, jobs=jobs, progress=meter.fraction, quiet=quiet)
+        with closing(results), telling(None if quiet else tell):
             for job, done in results:
                 done = batch.written(job, done, rules)
                 totals.add(done)

@@ -17,6 +17,7 @@ from typing import Protocol, Self
 
 from pixelzip.fleet.manifest import Record
 from pixelzip.fleet.plan import Batch
+from pixelzip.telling import Voice
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,10 @@ class Alone:
 class Processes:
     """Processes on this machine. One that dies takes only its own batch along, and is replaced."""
 
-    def __init__(self, do: Do, count: int) -> None:
+    def __init__(self, do: Do, count: int, voice: Voice | None = None) -> None:
+        """``voice`` is for what takes a while, and None if nobody wants to know."""
         self.most = 2 * count
-        self._do = do
+        self._do, self._voice = do, voice
         self._count = count
         self._workers: list[_Worker] = []
         self._waiting: deque[Batch] = deque()
@@ -100,7 +102,7 @@ class Processes:
     def submit(self, batch: Batch) -> None:
         idle = [worker for worker in self._workers if worker.batch is None]
         if not idle and len(self._workers) < self._count:
-            idle = [_Worker(self._do)]
+            idle = [_Worker(self._do, self._voice)]
             self._workers += idle
         if idle:
             idle[0].give(batch)
@@ -130,11 +132,11 @@ class Processes:
 class _Worker:
     """A process, and our end of the pipe to it."""
 
-    def __init__(self, do: Do) -> None:
+    def __init__(self, do: Do, voice: Voice | None) -> None:
         # Not forked: libraries of object stores have threads, and a fork has only one of them.
         context = multiprocessing.get_context("spawn")
         self.pipe, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(do, other), daemon=True)
+        self._process = context.Process(target=_serve, args=(do, other, voice), daemon=True)
         self._process.start()
         other.close()  # so that the pipe ends when the process does
         self.batch: Batch | None = None
@@ -165,8 +167,10 @@ class _Worker:
         self.pipe.close()
 
 
-def _serve(do: Do, pipe: Connection) -> None:
+def _serve(do: Do, pipe: Connection, voice: Voice | None) -> None:
     """A worker's life: it holds nothing worth saving, and goes at once when it is left alone."""
+    if voice is not None:
+        voice.lend()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # half a file is taken away first
     parent = multiprocessing.parent_process()
