@@ -30,16 +30,20 @@ from pixelzip.codec.methods import MAX_ADAPTIVE_SIDE
 
 BITS = 8
 _LAG = 2
-LN_STEPS = 1024
-LN = table(
-    ((1 + Decimal(i) / LN_STEPS).ln() for i in range(LN_STEPS + 1)),
-    16,
-    "b36268140ba296a8841b24c36f1eed9e616dd63f4588aeb503afc96d42e7e07a",
-)
-"""The natural logarithm from 1 to 2."""
+_LN_STEPS = 1024
 
 Code = Callable[[NDArray[np.int32], NDArray[np.int32], int, NDArray[np.int32]], NDArray[np.uint8]]
 """Codes one channel of n pixels in these rows and columns, with (n, 3, K) mixtures: the values."""
+
+
+@cache
+def _ln() -> NDArray[np.int64]:
+    """The natural logarithm from 1 to 2; made when it is asked for, which takes a while."""
+    return table(
+        ((1 + Decimal(i) / _LN_STEPS).ln() for i in range(_LN_STEPS + 1)),
+        16,
+        "b36268140ba296a8841b24c36f1eed9e616dd63f4588aeb503afc96d42e7e07a",
+    )
 
 
 def suits(conditional: Conditional, shape: Shape) -> bool:
@@ -189,7 +193,7 @@ def _library() -> ctypes.CDLL | None:
     ):  # fmt: skip
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
-    library.adaptive_ln(LN)
+    library.adaptive_ln(_ln())
     return library
 
 
@@ -257,4 +261,4 @@ class _Loops(_Stage):
         if state is None:
             state = np.zeros(3, np.uint64)
         here, read = (rows, columns, channel, parameters), np.frombuffer(payload, np.uint8)
-        return int(self.code(self.state, *here, values, intervals, read, state, LN))
+        return int(self.code(self.state, *here, values, intervals, read, state, _ln()))

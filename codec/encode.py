@@ -231,6 +231,10 @@ def _is_small(picture: Picture) -> bool:
     return picture.height * picture.width <= _SMALL
 
 
+def _is_tiny(picture: Picture) -> bool:
+    return picture.height * picture.width <= _TINY
+
+
 # What is being encoded: areas make planes, planes a candidate, candidates a way, ways a choice.
 
 
@@ -436,16 +440,16 @@ def _survey(
     drafts: list[list[_Choice]] = []
     for picture in pictures:
         drafts.append([next(choices) for _ in _carried_together(picture)])
-    for draft in drafts:
+    undecided = []
+    for picture, draft in zip(pictures, drafts, strict=True):
+        is_between = _is_small(picture) and not _is_tiny(picture)
         for plane in _planes(draft):
             if plane.whole.best is None and plane.blocks is None:
-                plane.network = _network(networks, plane)
+                plane.network = _network(networks, plane, _is_tiny(picture))
+                if plane.network and plane.layout.kind == "colour" and is_between:
+                    undecided.append(plane)
     if "small" in networks:
-        usual, other = networks["colour"], networks["small"]
-        small = [draft for number, draft in enumerate(drafts) if _is_small(pictures[number])]
-        coloured = [p for draft in small for p in _planes(draft) if p.layout.kind == "colour"]
-        planes = [plane for plane in coloured if plane.network is usual]
-        list(parallel(partial(_choose_network, usual=usual, other=other), planes))
+        list(parallel(partial(_choose_network, networks=networks), undecided))
     if with_origins:
         list(parallel(_restrict, [choice for draft in drafts for choice in draft]))
     return drafts
@@ -548,9 +552,12 @@ def _rendered(plane: Plane, blocks: Blocks | None) -> Plane:
     return replace(plane, samples=samples[:, :, None])
 
 
-def _network(networks: Networks, plane: _Plane) -> Conditional | None:
+def _network(networks: Networks, plane: _Plane, tiny: bool) -> Conditional | None:
     """The network for a plane, or one that stands in for it."""
-    for kind in _STAND_INS[plane.layout.kind]:
+    kinds = _STAND_INS[plane.layout.kind]
+    if tiny and plane.layout.kind == "colour":
+        kinds = ("small", *kinds)
+    for kind in kinds:
         network = networks.get(kind)
         if (
             network is not None
@@ -561,18 +568,19 @@ def _network(networks: Networks, plane: _Plane) -> Conditional | None:
     return None
 
 
-def _choose_network(plane: _Plane, usual: Conditional, other: Conditional) -> None:
-    """Take the other network for a small plane, unless a sample speaks for the usual one."""
+def _choose_network(plane: _Plane, networks: Networks) -> None:
+    """Take the one for small pictures instead, unless a sample speaks for the usual one."""
     from pixelzip.codec import tiles  # slow to load, and not every file needs it
 
+    assert plane.network is not None
     height, width, _ = plane.layout.shape
-    sizes = np.zeros(2)
-    for box in _patches(height, width, _SMALL_PATCH) if height * width > _TINY else []:
+    tried, sizes = (plane.network, networks["small"]), np.zeros(2)
+    for box in _patches(height, width, _SMALL_PATCH):
         patch = plane.whole.pixels[area(box)]
-        sizes += [len(tiles.encode_tiles(network, [patch])[0]) for network in (usual, other)]
+        sizes += [len(tiles.encode_tiles(network, [patch])[0]) for network in tried]
         if sizes.min() < _AHEAD * sizes.max():
             break
-    plane.network = usual if sizes[0] < sizes[1] else other
+    plane.network = tried[0] if sizes[0] < sizes[1] else tried[1]
 
 
 def _restrict(choice: _Choice) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,7 +169,8 @@ def bytes_of(samples: Samples) -> Bytes:
 
 def split(joined: Bytes, channels: Sequence[int]) -> list[Bytes]:
     """Channels that lie side by side -> planes of so many each."""
-    return list(np.split(joined, np.cumsum(channels)[:-1], axis=2))
+    ends = accumulate(channels)
+    return [joined[:, :, end - count : end] for end, count in zip(ends, channels, strict=True)]
 
 
 def is_grey(plane: Bytes) -> bool:

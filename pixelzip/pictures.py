@@ -30,6 +30,7 @@ from pixelzip import isobmff, metadata, netpbm, png, tiff
 from pixelzip.codec.container import MAGIC, MAX_PIXELS, MAX_SIDE
 from pixelzip.codec.errors import LimitError, PixelzipError, UnsupportedImageError
 from pixelzip.codec.picture import MODES, Picture
+from pixelzip.codec.transforms import split
 
 Array = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.bool_]
 
@@ -656,9 +657,8 @@ def _picture(mode: str, samples: png.Samples, chunks: Iterable[metadata.Chunk]) 
     """Cut (height, width, channels) samples into the mode's planes."""
     if samples.dtype == np.uint16:
         samples = np.concatenate([samples >> 8, samples & 255], axis=2).astype(np.uint8)
-    ends = np.cumsum(MODES[mode])[:-1]
-    planes = [np.ascontiguousarray(p, np.uint8) for p in np.split(samples, ends, axis=2)]
-    return Picture(mode, tuple(planes), metadata.serialise(chunks))
+    parts = split(np.ascontiguousarray(samples, np.uint8), MODES[mode])
+    return Picture(mode, tuple(map(np.ascontiguousarray, parts)), metadata.serialise(chunks))
 
 
 def _joined(picture: Picture) -> png.Samples:

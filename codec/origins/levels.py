@@ -77,17 +77,27 @@ def find(samples: Samples, parallel: Map = map) -> Found | None:
     if not _is_likely(_used(pixels[:: max(1, len(pixels) // _SAMPLE)], depth), depth):
         return None
     counts = [np.bincount(pixels[:, c], minlength=1 << depth) for c in range(channels)]
-    if depth == 8 and sum(_gain(n, np.flatnonzero(n), 8) for n in counts) * _DOUBT < _LEAST:
-        return None
     if depth == 16:  # what digitises one channel digitises all
         counts = [np.sum(counts, axis=0)]
-    specs, tables = zip(*(_levels(count > 0, depth) for count in counts), strict=True)
+    gains = [_gain(count, np.flatnonzero(count), depth) for count in counts]
+    if depth == 8 and sum(gains) * _DOUBT < _LEAST:
+        return None
+    rules, tables = zip(*(_levels(count > 0, depth) for count in counts), strict=True)
+    if len(tables[0]) > _most_levels(depth):
+        return None
+    for number, rule in enumerate(rules):
+        if rule:  # there are levels that do not occur
+            gains[number] = _gain(counts[number], tables[number], depth)
+    worth, specs = sum(gains) * _DOUBT / 8, []
+    for rule, count in zip(rules, counts, strict=True):
+        specs.append(rule or _set(count > 0))
+        if 1 + len(specs[-1]) > worth:
+            return None
     if len(set(specs)) == 1:
         specs = specs[:1]
     head = channels - 1 | (depth == 16) << 2 | (len(specs) > 1) << 3
     parameters = bytes([head]) + b"".join(specs)
-    gain = sum(_gain(count, table, depth) for count, table in zip(counts, tables, strict=True))
-    if gain * _DOUBT < 8 * len(parameters) or len(tables[0]) > _most_levels(depth):
+    if len(parameters) > worth:
         return None
     return Found(parameters, tuple(_planes(samples, tables * (channels // len(tables)))))
 
@@ -170,7 +180,8 @@ def _is_likely(used: NDArray[np.bool_], depth: int) -> bool:
 
 
 def _levels(used: NDArray[np.bool_], depth: int) -> tuple[bytes, Table]:
-    """Bytes and levels: the rule of the fewest that include the used ones, or just these."""
+    """Bytes and levels of the rule of the fewest that include the used ones; or nothing and these.
+    """
     values, bits, rules = np.flatnonzero(used), _as_bits(used), _matched(depth)
     enough = bisect_left(rules, len(values), key=lambda rule: len(rule[2]))
     for levels, spec, table in islice(rules, enough, None):
@@ -178,10 +189,15 @@ def _levels(used: NDArray[np.bool_], depth: int) -> tuple[bytes, Table]:
             inside = int(((table >= values[0]) & (table <= values[-1])).sum())
             if depth == 16 or inside <= _EXCESS * len(values) + _SPARE:
                 return spec, table
+    return b"", values
+
+
+def _set(used: NDArray[np.bool_]) -> bytes:
+    """The bytes of levels without a rule."""
     from pixelzip.codec.bits import encode_flags  # slow to load, and few pictures need it
 
     data = encode_flags(used)
-    return bytes([Rule.SET]) + len(data).to_bytes(2, "little") + data, values
+    return bytes([Rule.SET]) + len(data).to_bytes(2, "little") + data
 
 
 def _gain(count: NDArray[np.int64], table: Table, depth: int) -> float:

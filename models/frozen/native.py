@@ -64,7 +64,7 @@ def library() -> ctypes.CDLL | None:
     found = native.library("pixelzip.models.frozen._engine")
     if found is None:
         return None
-    native.fill_tables(found.engine_tables)
+    native.fill_tables(found.engine_start)
     pointer, number, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
     octets, integers = native.array(np.uint8), native.array(np.int32)
     states = native.array(np.uint64)

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -44,13 +44,18 @@ class Entry(TypedDict):
 
 def names() -> list[str]:
     """The networks that ship with pixelzip."""
-    return list(_names(_FOLDER, _FOLDER.stat().st_mtime_ns))
+    return list(_shipped())
+
+
+def _shipped() -> Mapping[str, Path]:
+    """Their files by their names, in order: each image asks."""
+    return _files(_FOLDER, _FOLDER.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=1)
-def _names(folder: Path, changed: int) -> tuple[str, ...]:
-    """Of a folder as it was changed last: each image asks."""
-    return tuple(sorted(path.stem for path in folder.glob("*.safetensors")))
+def _files(folder: Path, changed: int) -> Mapping[str, Path]:
+    """Of a folder as it was changed last."""
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
 def folders() -> list[Path]:
@@ -78,7 +83,7 @@ def describe() -> list[Entry]:
 @lru_cache(maxsize=1)
 def _entries(folder: Path, changed: int) -> tuple[Entry, ...]:
     """The same, of a folder as it was changed last: each file to decode asks."""
-    return tuple(_describe(folder / f"{name}.safetensors") for name in _names(folder, changed))
+    return tuple(map(_describe, _files(folder, changed).values()))
 
 
 def describe_file(name_or_path: str) -> Entry:
@@ -145,8 +150,8 @@ def load(
 
 
 def _path(name_or_path: str) -> Path:
-    if name_or_path in names():
-        return _FOLDER / f"{name_or_path}.safetensors"
+    if shipped := _shipped().get(name_or_path):
+        return shipped
     own = [path for path in _own() if path.stem == name_or_path]
     for path in (Path(name_or_path), *own):
         if path.is_file():

@@ -128,38 +128,47 @@ static int dotprod_is_here(void)
 #endif
 #endif
 
-/* Of the instruction sets that are here, the number-th one, fastest first; or NULL. */
-static const struct backend *backend(int number)
+/* The instruction sets that are here, fastest first. What asks the processor may take as long as
+ * some layers of a small tile, so it is asked once. */
+static const struct backend *backends[8];
+static int backend_count;
+
+static void find_backends(void)
 {
-    const struct backend *found[8];
     int count = 0;
 #ifdef X86
 #ifdef HAS_AVX512VNNI
     int avx512vnni = avx512vnni_is_here();
 #ifdef HAS_AMX
     if (avx512vnni && amx_is_here())
-        found[count++] = &backend_amx;
+        backends[count++] = &backend_amx;
 #endif
     if (avx512vnni)
-        found[count++] = &backend_avx512vnni;
+        backends[count++] = &backend_avx512vnni;
 #endif
 #ifdef HAS_AVXVNNI
     if (avxvnni_is_here())
-        found[count++] = &backend_avxvnni;
+        backends[count++] = &backend_avxvnni;
 #endif
     if (avx2_is_here())
-        found[count++] = &backend_avx2;
-    found[count++] = &backend_sse2;
+        backends[count++] = &backend_avx2;
+    backends[count++] = &backend_sse2;
 #endif
 #ifdef ARM
 #ifdef HAS_DOTPROD
     if (dotprod_is_here())
-        found[count++] = &backend_dotprod;
+        backends[count++] = &backend_dotprod;
 #endif
-    found[count++] = &backend_neon;
+    backends[count++] = &backend_neon;
 #endif
-    found[count++] = &backend_portable;
-    return number < count ? found[number] : NULL;
+    backends[count++] = &backend_portable;
+    backend_count = count;
+}
+
+/* The number-th one, or NULL. */
+static const struct backend *backend(int number)
+{
+    return number < backend_count ? backends[number] : NULL;
 }
 
 /* --- Evaluations ------------------------------------------------------------------------------- */
@@ -529,9 +538,11 @@ EXPORT void engine_reveal(struct evaluation *ev, int colour, const uint8_t *valu
 
 /* --- What Python asks for once ----------------------------------------------------------------- */
 
-EXPORT void engine_tables(const int64_t *exp, const int64_t *inverse, const int64_t *sigmoids)
+/* First of all: the tables of docs/format.md. */
+EXPORT void engine_start(const int64_t *exp, const int64_t *inverse, const int64_t *sigmoids)
 {
     fill_tables(exp, inverse, sigmoids);
+    find_backends();
 }
 
 /* The name of the number-th instruction set, fastest first; NULL if there are no more. */
