@@ -18,24 +18,27 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from fuzzing import damage, damage_field
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import pixelzip
 from pixelzip import files
 from pixelzip.cli import MODULES, cli
-from pixelzip.codec.container import MIN_TILE
+from pixelzip.codec.container import MIN_TILE, SEAL, seal
 from pixelzip.commands.compress import judge
 from pixelzip.meter import Meter
 from pixelzip.models import zoo
 
 COMMAND = str(Path(sys.executable).with_name("pixelzip"))
+GOLDEN = Path(__file__).parent / "golden"
 KEYS = [
     "input",
     "output",
@@ -384,6 +387,38 @@ def test_class(run: Run, photo: Path) -> None:
     assert "name the network" in error_of(run("compress", "photo.png", "--class", 1, status=1))
 
 
+MEASURED = """
+import atexit, re
+from pixelzip.cli import main
+def tell():
+    print(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
+atexit.register(tell)
+main()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks into /proc")
+def test_damaged_files_take_little_memory(tmp_path: Path) -> None:
+    """All of the process, with libraries and networks; files of a few hundred bytes took 887 MB."""
+    golden = [path.read_bytes() for path in sorted(GOLDEN.rglob("*.pxz"))]
+    small = [data for data in golden if len(data) < 2000]
+    names = []
+    for number in range(120):
+        chance = Random(number)
+        data, donor = chance.choice(small), chance.choice(small)
+        if number % 2 and not pixelzip.holds_jpeg(data):
+            hurt = damage_field(data, donor, chance)
+        else:
+            hurt = seal(damage(data[:-SEAL], donor[:-SEAL], chance))
+        names.append(f"{number}.pxz")
+        (tmp_path / names[-1]).write_bytes(hurt)
+    command = [sys.executable, "-c", MEASURED, "verify", "-q", "--max-pixels", str(1 << 20), *names]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count(b": error: ") == len(done.stderr.splitlines()) > 80
+    assert int(done.stdout) < 400 << 10
+
+
 def test_verify_finds_damage(run: Run, photo: Path) -> None:
     run("compress", "photo.png", "-n", "none")
     packed = photo.with_suffix(".pxz")
@@ -688,6 +723,43 @@ def test_kill_at_any_time_leaves_whole_files_only(long_album: Path, jobs: int) -
     assert done.returncode == 0
     for name in listing(out) - {path.name for path in whole}:
         assert re.fullmatch(r"\.\d{3}\.pxz\.[0-9a-f]{8}\.part", name)
+
+
+def worked(process: int) -> dict[str, float]:
+    """The seconds of processor time that each child of a process has had."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    ticks = os.sysconf("SC_CLK_TCK")
+    return {child: int(state(child)[11]) / ticks for child in children}
+
+
+def state(process: str) -> list[str]:
+    """What the system says of a process after its name: its state, its parent..."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return ["X", *["0"] * 20]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into /proc")
+@pytest.mark.parametrize("is_run", [False, True])
+def test_workers_do_not_outlive_a_killed_command(tmp_path: Path, is_run: bool) -> None:
+    """Not even deep in a picture, which takes a worker minutes."""
+    noise = np.random.default_rng(1).integers(0, 256, (1500, 1500, 3), np.uint8)
+    for name in ("a", "b"):
+        Image.fromarray(noise).save(tmp_path / f"{name}.png", compress_level=0)
+    more = ["--manifest", "log"] if is_run else []
+    process = start(tmp_path, "compress", "-r", ".", "-o", "out", "-j2", "--effort", "max",
+                    "--origin", "none", "-n", "photo", *more)  # fmt: skip
+    deadline = time.monotonic() + 120
+    while sum(spent > 1 for spent in worked(process.pid).values()) < 2:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    workers = worked(process.pid)
+    process.kill()
+    process.communicate(timeout=10)  # and so all that held its pipes are gone
+    assert all(state(worker)[0] in "ZX" for worker in workers)
+    assert not list((tmp_path / "out").glob("*.pxz"))
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
