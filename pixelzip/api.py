@@ -288,7 +288,7 @@ class Part:
     """The largest side of a tile in samples; 0 if there is one tile only."""
     tiles: int
     methods: dict[str, int]
-    """How many tiles each method codes: raw, constant, packed, network, adaptive."""
+    """How many tiles each method codes: raw, constant, packed, network, adaptive, blocks."""
     bytes: int
 
 
@@ -311,6 +311,8 @@ class Info:
     origins: tuple[str, ...]
     """Those of them that are origins: samples that pixels were computed from, or few colours."""
     parts: tuple[Part, ...]
+    corrections_bytes: int
+    """What says which pixels differ from those that were computed, and how; 0 if none does."""
     payload_bytes: int
     """All that says something of the pixels: not the metadata, nor what is where."""
     metadata: tuple[str, ...]
@@ -392,10 +394,15 @@ def info(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Info:
     computed = [c.form.transform == transforms.Transform.ORIGIN for c in container.components]
     origins = [word for word, so in zip(words, computed, strict=True) if so and word]
     words = [f"{word}, {said}" if said else word for word, said in zip(words, tables, strict=True)]
+    corrections = [len(component.corrections) for component in container.components]
+    words = [
+        f"{word}; {count:,} bytes correct what differs" if word and count else word
+        for word, count in zip(words, corrections, strict=True)
+    ]
     few = [one for one in sets if one is not None]
     words += [f"colour: only {len(one)} of all colours occur" for one in few]
     origins += ["colour: few of all colours occur"] * len(few)
-    aside = sum(len(c.corrections) + len(c.form.parameters) for c in container.components)
+    aside = sum(corrections) + sum(len(c.form.parameters) for c in container.components)
     return Info(
         width=container.width,
         height=metadata.frame_height(chunks, container.height),
@@ -408,6 +415,7 @@ def info(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Info:
         found=tuple(filter(None, words)),
         origins=tuple(origins),
         parts=tuple(parts),
+        corrections_bytes=sum(corrections),
         payload_bytes=sum(part.bytes for part in parts) + aside,
         metadata=_names(chunks),
         metadata_bytes=len(container.metadata),
@@ -450,6 +458,7 @@ def _jpeg_info(data: bytes, max_pixels: int) -> Info:
         found=tuple(jpegs.words(about)),
         origins=(),
         parts=(),
+        corrections_bytes=0,
         payload_bytes=sum(about.coefficients),
         metadata=jpegs.metadata_names(data),
         metadata_bytes=about.segments,

@@ -37,3 +37,13 @@ def test_nothing_can_be_added_to_a_golden_file(name: str) -> None:
     for more in (b"\0", b"\1", b"more" * 100):
         with pytest.raises(pixelzip.FormatError):
             pixelzip.decompress_array(data + more)
+
+
+def test_info_says_what_is_corrected() -> None:
+    about = pixelzip.info(GOLDEN / "jpeg-retouched.pxz")
+    assert about.corrections_bytes > 100
+    said = f"; {about.corrections_bytes} bytes correct what differs"
+    assert about.found[0].endswith(said)
+    exact = pixelzip.info(GOLDEN / "jpeg-halved.pxz")
+    assert exact.corrections_bytes == 0
+    assert "correct" not in exact.found[0]

@@ -74,7 +74,7 @@ def test_whichever_way_they_lie(photo: Image.Image, mode: str, way: int) -> None
     file = jpeg(photo, quality=80, subsampling=mode)
     pixels = np.rot90(decoded(file), way % 4)
     data, found = kept(pixels[:, ::-1] if way >= 4 else pixels)
-    assert found.endswith(f"{STORED}, quality 80")
+    assert f"{STORED}, quality 80" in found
     assert len(data) < 1.15 * len(pixelzip.compress(file))
 
 
@@ -105,7 +105,7 @@ def test_grey_stored_as_colour_with_a_coloured_caption(photo: Image.Image) -> No
     assert found == f"colour: one tone; {STORED}, quality 85"
     ImageDraw.Draw(image).text((20, 100), "A caption", (255, 40, 10), font_size=24)
     data, found = kept(np.asarray(image))
-    assert found == f"colour: one tone; {STORED}, quality 85"
+    assert found.startswith(f"colour: one tone; {STORED}, quality 85; ")
     assert len(plain) < len(data) < len(plain) + 1500
 
 
