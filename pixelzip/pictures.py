@@ -605,11 +605,11 @@ def write(picture: Picture, suffix: str) -> tuple[bytes, list[str]]:
         what += " with transparency" if "transparency" in lost else ""
         other = suffix_of(picture.mode, chunks)
         raise UnsupportedImageError(f"{suffix} cannot hold {what}; use {other}")
+    if format_ == "NPY":
+        return _array_file(to_array(picture)), sorted(set(lost))
     out = io.BytesIO()
     samples = _joined(picture)
-    if format_ == "NPY":
-        np.save(out, to_array(picture), allow_pickle=False)
-    elif format_ == "PAM":
+    if format_ == "PAM":
         out.write(netpbm.write_pam(picture.mode, samples))
     elif format_ == "PPM" and picture.mode == "RGB;16":
         out.write(netpbm.write_ppm(samples))
@@ -638,6 +638,14 @@ def write(picture: Picture, suffix: str) -> tuple[bytes, list[str]]:
             page.info = {}
         image.save(out, format_, **options)
     return out.getvalue(), sorted(set(lost))
+
+
+def _array_file(array: Array) -> bytes:
+    """A .npy file; `np.save` would have the array in memory twice more."""
+    head = io.BytesIO()
+    about = np.lib.format.header_data_from_array_1_0(array)
+    np.lib.format.write_array_header_1_0(head, about)
+    return b"".join([head.getvalue(), np.ascontiguousarray(array).data])
 
 
 def _tiff_tags(info: Mapping[Any, Any]) -> Image.Exif:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import time
+import tracemalloc
 import warnings
 import zlib
 from contextlib import suppress
@@ -449,3 +450,21 @@ def test_damaged_images_end_in_one_sentence(name: str) -> None:
             pictures.read(hurt)
             leftovers.left_behind(hurt)
         assert time.process_time() - start < SECONDS, hurt.hex()
+
+
+def test_arrays_are_written_as_numpy_does_and_leanly() -> None:
+    for mode, samples in {
+        "1": noise(9, 5, dtype=np.uint8) > 99,
+        "L": noise(9, 5, dtype=np.uint8),
+        "RGBA;16": noise(300, 400, 4),
+    }.items():
+        picture = pictures.from_array(samples)
+        assert picture.mode == mode
+        expected = io.BytesIO()
+        np.save(expected, samples)
+        tracemalloc.start()
+        made, lost = pictures.write(picture, ".npy")
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert (made, lost) == (expected.getvalue(), [])
+    assert most < 2.5 * len(made)
