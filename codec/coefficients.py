@@ -96,9 +96,7 @@ class Decoded:
     """(rows, columns): the bits that each block took."""
 
 
-def decode(
-    payload: bytes, layout: PlaneLayout, earlier: Earlier, parallel: Map = map
-) -> Decoded:
+def decode(payload: bytes, layout: PlaneLayout, earlier: Earlier, parallel: Map = map) -> Decoded:
     """The blocks of a plane.
 
     Raises FormatError if the payload is damaged, MissingLibraryError where there was no compiler.
@@ -126,8 +124,8 @@ def decode(
 
 
 def describe(payload: bytes) -> str:
-    """Which quantisation table a payload says, in words."""
-    number = payload[1]
+    """Which quantisation table a payload says, in words. FormatError if it is too short to."""
+    number = Reader(payload).take(2)[1]
     if number < quality.COUNT:
         return f"quality {number % 100 + 1}"
     return "the same" if number == _AS_BEFORE else "a table of its own"

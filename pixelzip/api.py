@@ -372,6 +372,7 @@ def info(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Info:
         chunks = metadata.parse(container.metadata, container.mode)
         planes = [plane for component in container.components for plane in component.planes]
         sets = [colours_of(plane) for plane in planes if plane.colours]
+        tables = [_jpeg_tables(component) for component in container.components]
     dims = sub_pixels(container.mode, container.width, container.height)
     parts = [
         Part(
@@ -386,7 +387,6 @@ def info(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Info:
         for plane in planes
     ]
     words = [transforms.describe(container.mode, c.position, c.form) for c in container.components]
-    tables = [_jpeg_tables(component) for component in container.components]
     words = [
         f"{word}; {COEFFICIENTS}" if word and said is not None else word
         for word, said in zip(words, tables, strict=True)

@@ -1,11 +1,14 @@
 """Golden files decode for ever: the format, the coder and the networks of every release."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from make_golden import GOLDEN, INDEX, digest
 
 import pixelzip
+from pixelzip.codec.container import pack, unpack
+from pixelzip.codec.methods import Method, Tile
 
 EXPECTED = json.loads(INDEX.read_text())
 
@@ -47,3 +50,15 @@ def test_info_says_what_is_corrected() -> None:
     exact = pixelzip.info(GOLDEN / "jpeg-halved.pxz")
     assert exact.corrections_bytes == 0
     assert "correct" not in exact.found[0]
+
+
+def test_blocks_that_are_too_short_to_say_their_steps() -> None:
+    container = unpack((GOLDEN / "jpeg-halved.pxz").read_bytes())
+    (component,) = container.components
+    luma, *others = component.planes
+    short = replace(luma, tiles=(Tile(Method.BLOCKS, b"\0"),))
+    hurt = replace(component, planes=(short, *others))
+    data = pack(replace(container, components=(hurt,)))
+    for read in (pixelzip.info, pixelzip.decompress):
+        with pytest.raises(pixelzip.FormatError):
+            read(data)
