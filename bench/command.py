@@ -56,10 +56,11 @@ SAMPLES = 4
     "--effort",
     "efforts",
     multiple=True,
-    type=click.Choice(["photo", "max"]),
+    type=click.Choice(["fast", "photo", "max"]),
     default=["photo"],
     show_default=True,
-    help="How much time pixelzip's files may take; repeat for both.",
+    help="How much time pixelzip's files may take; repeat for several. With fast the network fast"
+    " is measured in photo's place.",
 )
 @click.option(
     "--checkpoint",

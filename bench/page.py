@@ -32,7 +32,7 @@ from pixelzip.codec.errors import PixelzipError
 from pixelzip.meter import Meter
 
 REFERENCE = "jpeg-xl-9"
-USUAL, ALL = ("photo",), ("photo", "max")
+USUAL, ALL = (api.DEFAULT_EFFORT,), tuple(api.EFFORTS)
 """Efforts. The highest takes a minute and more for a megapixel, there and back."""
 PLOT = "speeds.png"
 """Of the photographs without an origin, beside the page."""

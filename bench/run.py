@@ -49,7 +49,7 @@ class Network:
     """A network of the zoo, a frozen network's file, or "none"."""
     checkpoint: Path | None = None
     """Where its float network is."""
-    effort: str = "photo"
+    effort: str = api.DEFAULT_EFFORT
     """How much time a file may take: see `pixelzip.compress`."""
 
     def compress(self, pixels: Pixels, threads: int, origin: str = "auto") -> bytes:
@@ -82,7 +82,7 @@ class Network:
                 "plain_bytes": len(plain),
                 "theoretical_bits": theory.file_bits(data, self.networks, threads),
             }
-        if self.effort != "photo":
+        if api.EFFORTS[self.effort].adaptive:
             bits = theory.file_bits(data, self.networks, threads)
             return figures | {"plain_bytes": len(data), "theoretical_bits": bits}
         return figures | {
@@ -96,25 +96,28 @@ Codec = Network | Peer
 
 
 def networks(
-    names: Sequence[str], checkpoints: Sequence[Path] = (), efforts: Sequence[str] = ("photo",)
+    names: Sequence[str],
+    checkpoints: Sequence[Path] = (),
+    efforts: Sequence[str] = (api.DEFAULT_EFFORT,),
 ) -> list[Network]:
     """Codecs of networks by name or path, the first ones with the checkpoint of their order.
 
-    Each with each effort, of which all but the usual one are named.
+    Each with each effort, of which all but the usual one are named. An effort that has another
+    network in the place of `pixelzip.api.PHOTO` is measured with that, and called by it.
     """
     stems = [Path(name).stem for name in names]
     padded = [*checkpoints, *[None] * (len(names) - len(checkpoints))]
-    return [
-        Network(
-            f"pixelzip {name if stems.count(stem) > 1 else stem}"
-            + ("" if effort == "photo" else f", effort {effort}"),
-            name,
-            checkpoint,
-            effort,
-        )
-        for name, stem, checkpoint in zip(names, stems, padded, strict=True)
-        for effort in efforts
-    ]
+    found = []
+    for name, stem, checkpoint in zip(names, stems, padded, strict=True):
+        title = f"pixelzip {name if stems.count(stem) > 1 else stem}"
+        for effort in efforts:
+            own = api.EFFORTS[effort].networks["colour"]
+            if name == api.PHOTO != own:
+                found.append(Network(f"pixelzip {own}", own, None, effort))
+            else:
+                suffix = "" if effort == api.DEFAULT_EFFORT else f", effort {effort}"
+                found.append(Network(title + suffix, name, checkpoint, effort))
+    return found
 
 
 def measure(

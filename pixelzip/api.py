@@ -63,17 +63,36 @@ PHOTO = "photo"
 """The network of the zoo that suits pictures of any size."""
 TINY = "tiny"
 """The one that may take its place in small pictures, if the zoo has it."""
-OF_PLANES = ("luma", "chroma")
-"""Those that code the planes of these kinds instead of `PHOTO`, if the zoo has them."""
+FAST = "fast"
+"""The one that does a third of `PHOTO`'s work."""
+OF_PLANES = {"luma": "luma", "chroma": "chroma"}
+"""Those that code planes of these kinds in place of the zoo's for colour, if it has them."""
 SMALL = 64 * 64
 """The pixels of the largest small picture."""
 DEFAULT_DEVICE = "cpu"
 NO_LIMIT = 1 << 62
 """Pixels: more than any picture has."""
-EFFORTS = ("photo", "max")
-"""How much time a file may take, the least first."""
 NO_NETWORK = "none"
 """The name to give instead of a network's for the fallback codec alone, which needs no network."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much time a picture's file may take."""
+
+    networks: Mapping[str, str]
+    """The zoo's network for each kind of plane: see `pixelzip.codec.encode.Networks`."""
+    adaptive: bool = False
+    """Whether what the network says is corrected by what each tile has taught so far."""
+
+
+EFFORTS = {
+    "fast": Effort({"colour": FAST, **OF_PLANES}),
+    "photo": Effort({"colour": PHOTO, "small": TINY, **OF_PLANES}),
+    "max": Effort({"colour": PHOTO, "small": TINY, **OF_PLANES}, adaptive=True),
+}
+"""By name, the least first."""
+DEFAULT_EFFORT = "photo"
 COEFFICIENTS = "stored as a JPEG's coefficients"
 """What `Info.found` and `Info.origins` say of pixels that a JPEG decoder made."""
 
@@ -83,7 +102,7 @@ def compress(
     *,
     network: str | None = None,
     origin: str = "auto",
-    effort: str = "photo",
+    effort: str = DEFAULT_EFFORT,
     label: int | None = None,
     tile_size: int | None = None,
     threads: int | None = None,
@@ -97,11 +116,12 @@ def compress(
     if ``pixels`` says so, or any of the other options that are about pixels is given.
 
     ``network`` is a name from the zoo, the path of a frozen network, or ``"none"``; if it is not
-    given, ``photo`` is taken, or ``tiny`` if the picture is small.
+    given, the effort says which: ``photo``, or ``tiny`` if the picture is small; or ``fast``.
     ``origin`` is ``"auto"`` to look for what the pixels were computed from, ``"none"`` to code them
     as they are.
-    ``effort`` is ``"photo"``, or ``"max"`` for smaller files that take several times as long, to
-    decompress too: what the network says is corrected by what each tile has taught so far.
+    ``effort`` is ``"photo"``, or ``"fast"`` for larger files in about half of the time, or
+    ``"max"`` for smaller ones that take several times as long, to decompress too: what the network
+    says is corrected by what each tile has taught so far.
     ``label`` is a class of a network that has classes; without it each tile gets the best one.
     ``tile_size`` is the largest side of a tile in pixels (0: 4096, the largest there can be).
     ``threads`` defaults to the cores that this process may use, and ``device`` (a torch device, say
@@ -132,7 +152,7 @@ def compress_many(
     *,
     network: str | None = None,
     origin: str = "auto",
-    effort: str = "photo",
+    effort: str = DEFAULT_EFFORT,
     label: int | None = None,
     tile_size: int | None = None,
     threads: int | None = None,
@@ -732,7 +752,7 @@ def encode(
     *,
     network: str | None = None,
     origin: str = "auto",
-    effort: str = "photo",
+    effort: str = DEFAULT_EFFORT,
     label: int | None = None,
     tile_size: int | None = None,
     threads: int | None = None,
@@ -762,14 +782,14 @@ def encode_many(
     if origin not in ("auto", "none"):
         raise ValueError(f'the origin is "auto" or "none", not {origin!r}')
     if effort not in EFFORTS:
-        raise ValueError(f'the effort is "photo" or "max", not {effort!r}')
+        raise ValueError(f'the effort is "fast", "photo" or "max", not {effort!r}')
     if label is not None:
         _check_label(network, label, device)
     return codec.encode_many(
         pictures,
-        Networks(network, device),
+        Networks(network, device, effort),
         origins=origin == "auto",
-        adaptive=effort == "max",
+        adaptive=EFFORTS[effort].adaptive,
         tile_size=codec.DEFAULT_TILE if tile_size is None else tile_size,
         label=label,
         threads=threads or available_threads(),
@@ -887,21 +907,19 @@ def load_network(network: str, device: str = DEFAULT_DEVICE) -> Conditional | No
 class Networks(Mapping[str, "Conditional"]):
     """The networks that code each kind of plane, each loaded when it is first asked for."""
 
-    def __init__(self, name: str | None, device: str) -> None:
+    def __init__(self, name: str | None, device: str, effort: str = DEFAULT_EFFORT) -> None:
         """``name`` is that of the network for colour, which stands in for others that are not.
 
-        None stands for `PHOTO`, and for `TINY` in small pictures.
+        None stands for those of the effort.
         """
         self.device = device
-        self.names: dict[str, str] = {} if name == NO_NETWORK else {"colour": name or PHOTO}
-        if name in (None, PHOTO, TINY):
+        own = EFFORTS[effort].networks
+        self.names = {} if name == NO_NETWORK else {"colour": name or own["colour"]}
+        if name in (None, PHOTO, TINY, FAST):
             from pixelzip.models import zoo
 
-            here = zoo.names()
-            self.names |= {kind: kind for kind in OF_PLANES if kind in here}
-            if name is None and TINY in here:
-                self.names["small"] = TINY
-
+            others, here = OF_PLANES if name else own, zoo.names()
+            self.names |= {kind: other for kind, other in others.items() if other in here}
         self._loaded: dict[str, Conditional] = {}
 
     def __getitem__(self, kind: str) -> Conditional:

@@ -230,7 +230,7 @@ def test_files_of_the_greatest_effort(crops: Crops) -> None:
     assert pixelzip.info(data).parts[0].methods == {"adaptive": 1}
     costs = float(pixelzip.cost_map(data).sum())
     assert costs == pytest.approx(8 * pixelzip.info(data).parts[0].bytes, rel=0.01)
-    with pytest.raises(ValueError, match='"photo" or "max"'):
+    with pytest.raises(ValueError, match='"fast", "photo" or "max"'):
         pixelzip.compress(pixels, effort="most")
 
 

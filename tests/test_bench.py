@@ -235,6 +235,19 @@ def test_efforts_are_codecs_of_their_own(crops: dict[str, Any]) -> None:
 
 
 @pytest.mark.usefixtures("no_memory")
+def test_fast_is_measured_in_the_place_of_photo(crops: dict[str, Any]) -> None:
+    codecs = run.networks(["photo", "tiny"], [Path("photo.pt")], efforts=["fast", "photo"])
+    assert [(codec.name, codec.network, codec.checkpoint) for codec in codecs] == [
+        ("pixelzip fast", "fast", None),
+        ("pixelzip photo", "photo", Path("photo.pt")),
+        ("pixelzip tiny, effort fast", "tiny", None),
+        ("pixelzip tiny", "tiny", None),
+    ]
+    (fast,) = run.measure(dataset(crops["bikes-96x64"]), codecs[:1]).codecs[0].images
+    assert fast.theoretical_bits == pytest.approx(8 * fast.bytes, rel=0.02)
+
+
+@pytest.mark.usefixtures("no_memory")
 def test_binary_images_have_nats(crops: dict[str, Any]) -> None:
     bits = crops["parrot-32x32"][..., 0] > 100
     results = run.measure(dataset(bits), [*run.networks(["photo"]), PEERS["png"], PEERS["webp"]])

@@ -15,6 +15,7 @@ from PIL import Image
 
 from pixelzip.codec.errors import TrainingError
 from pixelzip.models.freezing import freeze
+from pixelzip.models.freezing.narrow import narrow
 from pixelzip.models.freezing.thaw import thaw
 from pixelzip.models.frozen.architecture import GIVEN, LAG, PhotoConfig
 from pixelzip.models.networks.photo import Photo, entries
@@ -195,6 +196,23 @@ def test_a_network_of_one_plane_begins_with_photo(crops: dict[str, NDArray[np.ui
             assert float((fresh(grey, *told).mean() - expected).abs()) < 0.02
     with pytest.raises(ValueError, match="another size"):
         thaw(path, Photo(LUMA))
+
+
+def test_a_smaller_network_begins_with_photo(crops: dict[str, NDArray[np.uint8]]) -> None:
+    photo, pixels = Photo(PhotoConfig()), tiny.sample(crops.values())
+    thaw(ROOT / "models" / "zoo" / "photo.safetensors", photo)
+    same = narrow(photo, photo.config, pixels[:4])
+    small = PhotoConfig(channels=64, head=32, components=4)
+    with torch.no_grad():
+        expected = float(photo(pixels).mean())
+        assert float(same(pixels).mean()) == pytest.approx(expected, rel=0.01)
+        fitted = float(narrow(photo, small, pixels)(pixels).mean() - expected)
+        fresh = float(Photo(small)(pixels).mean() - expected)
+    assert -0.2 < fitted < 0  # nats
+    assert fresh < 5 * fitted
+    for other in (PhotoConfig(channels=160), PhotoConfig(blocks="MNMN"), LUMA):
+        with pytest.raises(ValueError, match="to spare"):
+            narrow(photo, other, pixels)
 
 
 @pytest.mark.parametrize("name", ["luma", "chroma"])

@@ -41,8 +41,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pixelzip.codec.errors import DeviceError, NetworkFileError, TrainingError
+from pixelzip.models.freezing import narrow
 from pixelzip.models.freezing.freeze import load_checkpoint
 from pixelzip.models.freezing.thaw import thaw
+from pixelzip.models.frozen import file
 from pixelzip.models.frozen.architecture import PhotoConfig
 from pixelzip.models.networks import architectures
 from pixelzip.models.networks.architectures import Config
@@ -53,6 +55,7 @@ EMA_DECAY = 0.999
 CLIP = 1.0
 VALIDATION_SIDE = 64
 CALIBRATION_BLOCKS = 256  # of the validation set, for `pixelzip.models.freezing.freeze`
+FITTED_CROPS = 96  # that a smaller network is fitted to a larger one on
 HELD_OUT = 25  # one picture of so many is held out where no validation set is given
 
 
@@ -64,7 +67,7 @@ class TrainConfig:
     valid: tuple[Path, ...]  # if empty, a few of ``data`` are held out
     output: Path
     start: Path | None = None  # the checkpoint whose averaged weights a new run begins with, or a
-    # frozen network of the same kind
+    # frozen network of the same kind, also a larger one
     network: str = "photo"
     architecture: Config = field(default_factory=PhotoConfig)
     steps: int = 20_000
@@ -195,11 +198,11 @@ def train(config: TrainConfig, report: Callable[[Progress], None] = lambda progr
         network.contrast = torch.compile(network.contrast)
     optimizing = optimizers(network, config)
     checkpoint, log = config.output / "checkpoint.pt", config.output / "log.csv"
-    if config.start is not None and not checkpoint.exists():
-        begin(network, config.start, config)
-    average = Average(network)
     rng = np.random.default_rng([config.seed, rank])
     data = load(config, rng)
+    if config.start is not None and not checkpoint.exists():
+        begin(network, config.start, config, data.source)
+    average = Average(network)
 
     config.output.mkdir(parents=True, exist_ok=True)
     step, seconds_before = 0, 0.0
@@ -291,14 +294,22 @@ def train(config: TrainConfig, report: Callable[[Progress], None] = lambda progr
     return checkpoint
 
 
-def begin(network: nn.Module, start: Path, config: TrainConfig) -> None:
+def begin(network: nn.Module, start: Path, config: TrainConfig, source: Source) -> None:
     """Give a new network the averaged weights of another run's checkpoint, or a frozen network's.
 
-    Raises TrainingError if that is none, or of another network.
+    A network of ``photo``'s kind may be smaller than the frozen one, to which it is then fitted on
+    crops of the source. Raises TrainingError if that is none, or of another network.
     """
     if start.suffix == ".safetensors":
         try:
-            thaw(start, network)
+            larger = file.read(start)[1]
+            if isinstance(network, Photo) and narrow.narrows(larger, network.config):
+                thawed = Photo(larger)
+                thaw(start, thawed)
+                crops = torch.from_numpy(source.draw(FITTED_CROPS)[0])
+                network.load_state_dict(narrow.narrow(thawed, network.config, crops).state_dict())
+            else:
+                thaw(start, network)
         except (NetworkFileError, ValueError) as error:
             raise TrainingError(str(error)) from error
         return

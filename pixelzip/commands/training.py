@@ -31,7 +31,8 @@ DATA = click.Path(path_type=Path)  # of a folder, of a file, or of some rows of 
 )  # fmt: skip
 @click.option(
     "--start", type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="Begin with the weights of this checkpoint, to adapt them to other images.",
+    help="Begin with the weights of this checkpoint or frozen network, to adapt them to other"
+    " images. A frozen network like photo may have more channels, hidden units and components.",
 )  # fmt: skip
 @click.option("--steps", type=click.IntRange(1), default=20_000, show_default=True)
 @click.option(
