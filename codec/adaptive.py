@@ -260,5 +260,9 @@ class _Loops(_Stage):
             intervals = np.zeros((0, BITS, 3), np.float32)
         if state is None:
             state = np.zeros(3, np.uint64)
-        here, read = (rows, columns, channel, parameters), np.frombuffer(payload, np.uint8)
-        return int(self.code(self.state, *here, values, intervals, read, state, _ln()))
+        here, room = (rows, columns, channel), np.empty((4, parameters.shape[2]), np.int64)
+        read = np.frombuffer(payload, np.uint8)
+        coded = self.code(
+            self.state, *here, parameters, room, values, intervals, read, state, _ln()
+        )
+        return int(coded)

@@ -51,7 +51,7 @@ def weights(logits, weight):  # type: ignore[no-untyped-def]
 
 
 @part
-def _clamp(x, lowest, highest):  # type: ignore[no-untyped-def]
+def clamp(x, lowest, highest):  # type: ignore[no-untyped-def]
     return min(max(x, lowest), highest)
 
 
@@ -61,8 +61,8 @@ def _line(edge, step, parameters, k):  # type: ignore[no-untyped-def]
 
     Mean and inverse scale have 8 and 20 bits behind the point, so these numbers have 28.
     """
-    mean = _clamp(np.int64(parameters[1, k]), -MEAN_LIMIT, MEAN_LIMIT)
-    log_scale = _clamp(np.int64(parameters[2, k]), LOG_SCALE_MIN, LOG_SCALE_MAX)
+    mean = clamp(np.int64(parameters[1, k]), -MEAN_LIMIT, MEAN_LIMIT)
+    log_scale = clamp(np.int64(parameters[2, k]), LOG_SCALE_MIN, LOG_SCALE_MAX)
     inverse = INVERSE_SCALE[np.uint64(log_scale - LOG_SCALE_MIN)]
     return (edge * MEAN_UNIT - MEAN_UNIT // 2 - mean) * inverse, step * MEAN_UNIT * inverse
 
@@ -71,7 +71,7 @@ def _line(edge, step, parameters, k):  # type: ignore[no-untyped-def]
 def sigmoid(z):  # type: ignore[no-untyped-def]
     """The logistic function of z / 2^28 in units of 2^-22, on straight lines between steps."""
     limit = np.int64(REACH) << _ARGUMENT_BITS
-    z = _clamp(z >> (8 + INVERSE_BITS - _ARGUMENT_BITS), -limit, limit) + limit
+    z = clamp(z >> (8 + INVERSE_BITS - _ARGUMENT_BITS), -limit, limit) + limit
     at = np.uint64(z >> _FRACTION_BITS)
     fraction = z & ((1 << _FRACTION_BITS) - 1)
     return SIGMOID[at] + ((SLOPE[at] * fraction) >> _FRACTION_BITS)
@@ -237,7 +237,7 @@ def softmax_table(logits, first, step, out):  # type: ignore[no-untyped-def]
 
 
 @part
-def _next_word(payload, state):  # type: ignore[no-untyped-def]
+def next_word(payload, state):  # type: ignore[no-untyped-def]
     word = np.uint64(0)
     for i in range(4):
         at = state[2] + np.uint64(i)
@@ -265,7 +265,7 @@ def decoder_decode(payload, state, tables, found):  # type: ignore[no-untyped-de
         state[1] = scale * (above - below)
         if state[1] >> np.uint64(32) == 0:
             state[1] <<= np.uint64(32)
-            state[0] = (state[0] << np.uint64(32)) | _next_word(payload, state)
+            state[0] = (state[0] << np.uint64(32)) | next_word(payload, state)
         found[i] = j - 1
     return 0
 
