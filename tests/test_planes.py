@@ -19,7 +19,7 @@ from pixelzip.models.freezing.narrow import narrow
 from pixelzip.models.freezing.thaw import thaw
 from pixelzip.models.frozen.architecture import GIVEN, LAG, PhotoConfig
 from pixelzip.models.networks.photo import Photo, entries
-from pixelzip.models.training import planes, train
+from pixelzip.models.training import images, planes, train
 
 LUMA = PhotoConfig(channels=16, blocks="MN", head=8, components=3, colours=1, near=24)
 CHROMA = PhotoConfig(
@@ -198,19 +198,27 @@ def test_a_network_of_one_plane_begins_with_photo(crops: dict[str, NDArray[np.ui
         thaw(path, Photo(LUMA))
 
 
-def test_a_smaller_network_begins_with_photo(crops: dict[str, NDArray[np.uint8]]) -> None:
+def test_a_smaller_network_begins_with_photo(
+    crops: dict[str, NDArray[np.uint8]], tmp_path: Path
+) -> None:
     photo, pixels = Photo(PhotoConfig()), tiny.sample(crops.values())
-    thaw(ROOT / "models" / "zoo" / "photo.safetensors", photo)
-    same = narrow(photo, photo.config, pixels[:4])
+    path = ROOT / "models" / "zoo" / "photo.safetensors"
+    thaw(path, photo)
+    nearly = PhotoConfig(channels=120, head=60)
     small = PhotoConfig(channels=64, head=32, components=4)
     with torch.no_grad():
         expected = float(photo(pixels).mean())
-        assert float(same(pixels).mean()) == pytest.approx(expected, rel=0.01)
-        fitted = float(narrow(photo, small, pixels)(pixels).mean() - expected)
-        fresh = float(Photo(small)(pixels).mean() - expected)
+        found = float(narrow(photo, nearly, pixels)(pixels).mean())
+        assert found == pytest.approx(expected, rel=0.01)
+        begun = Photo(small)
+        fresh = float(begun(pixels).mean() - expected)
+        config = train.TrainConfig((), (), tmp_path, architecture=small)
+        source = images.Whole(images.Images(pixels.numpy()), np.random.default_rng(0), False)
+        train.begin(begun, path, config, source)
+        fitted = float(begun(pixels).mean() - expected)
     assert -0.2 < fitted < 0  # nats
     assert fresh < 5 * fitted
-    for other in (PhotoConfig(channels=160), PhotoConfig(blocks="MNMN"), LUMA):
+    for other in (photo.config, PhotoConfig(channels=160), PhotoConfig(blocks="MNMN"), LUMA):
         with pytest.raises(ValueError, match="to spare"):
             narrow(photo, other, pixels)
 

@@ -65,11 +65,12 @@ def narrow(wide: Photo, config: PhotoConfig, crops: Tensor) -> Photo:
 
 
 def narrows(found: PhotoConfig, wanted: PhotoConfig) -> bool:
-    """Whether a network of the first configuration can become one of the second."""
+    """Whether a network of the second configuration is a smaller one of the first."""
     same = ("blocks", "colours", "near", "given")
     alike = found.colours == 3 and all(getattr(found, m) == getattr(wanted, m) for m in same)
     fewer = ("channels", "head", "components")
-    return alike and all(getattr(found, m) >= getattr(wanted, m) for m in fewer)
+    smaller = all(getattr(found, m) >= getattr(wanted, m) for m in fewer)
+    return alike and smaller and found != wanted
 
 
 def chosen(gram: Tensor, count: int) -> Tensor:
