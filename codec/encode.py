@@ -465,6 +465,8 @@ def _carried_together(picture: Picture) -> list[tuple[int, ...]]:
 
 def _look(picture: Picture, carried: tuple[int, ...], with_origins: bool, parallel: Map) -> _Choice:
     """The ways to store some components: as they are, or as what they were computed from."""
+    if _is_small(picture):
+        parallel = map  # to share it out takes longer
     tried: Sequence[Origin] = origins.ALL if with_origins else ()
     if not transforms.is_possible(picture.mode, carried[0], Transform.ORIGIN):
         tried = ()
