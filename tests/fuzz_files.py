@@ -17,6 +17,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import pillow_heif
 from fuzzing import campaign, damage, damage_chunk, damage_field, soon
 from PIL import Image
 
@@ -48,6 +49,11 @@ def images() -> list[bytes]:
             out = io.BytesIO()
             first.save(out, format_, **film)
             found.append(out.getvalue())
+    heif = pillow_heif.from_pillow(Image.linear_gradient("L").resize((64, 64)).convert("RGB"))
+    heif.info["thumbnails"] = [32]
+    out = io.BytesIO()
+    heif.save(out)
+    found.append(out.getvalue())
     for suffix, kinds in DEEP.items():
         for channels in kinds:
             samples = np.random.default_rng(1).integers(0, 65536, (9, 7, channels), np.uint16)
