@@ -58,6 +58,7 @@ static void tile(const struct network *net, int isa)
 int main(int count, char **names)
 {
     if (count < 3) {
+        find_backends();
         for (int isa = 0; engine_name(isa) != NULL; isa++)
             printf("%s %d %d %d\n", engine_name(isa), engine_group(isa), engine_depth(isa),
                 engine_offset(isa));
@@ -67,7 +68,7 @@ int main(int count, char **names)
     int64_t *tables[3];
     for (int i = 0; i < 3; i++)
         tables[i] = bytes(number());
-    engine_tables(tables[0], tables[1], tables[2]);
+    engine_start(tables[0], tables[1], tables[2]);
     int isa = (int)number();
     struct network *net = network();
     product(net, isa);
