@@ -115,6 +115,9 @@ def coding() -> ctypes.CDLL | None:
             number, number, number, states,
         ]),
         ("clipped_gap", None, [*clipped, indices, octets, octets, size, doubles]),
+        ("shrinking_wrong", None, [
+            integers, integers, size, size, number, *clipped, indices, indices, octets,
+        ]),
         ("shrinking_settle", None, [
             integers, integers, integers, octets, indices, indices, integers, number, *clipped,
             indices, indices, octets, size, array(np.int8), number, number,
@@ -127,8 +130,12 @@ def coding() -> ctypes.CDLL | None:
         ("blocks_render", None, [
             array(np.int16), sets, size, size, number, size, size, size, size, octets,
         ]),
-        ("blocks_offsets", size, [
-            octets, octets, octets, size, size, size, array(np.int16), ctypes.c_int32, indices,
+        ("blocks_windows", size, [*[octets] * 3, *[size] * 3, array(np.int16)]),
+        ("blocks_scores", None, [
+            array(np.int16), size, indices, size, array(np.int16), ctypes.c_int32, indices,
+        ]),
+        ("blocks_gains", None, [
+            floats, floats, integers, size, sets, size, ctypes.c_float, floats,
         ]),
         ("blocks_histogram", size, [*[octets] * 3, *[size] * 4, number, sets, floats]),
         ("blocks_levels", size, [*[octets] * 3, *[size] * 4, number, size, integers]),

@@ -4,7 +4,6 @@
 #include "idct.h"
 
 #include <stdint.h>
-#include <stdlib.h>
 
 static uint8_t sample_of(int32_t sum)
 {
@@ -39,6 +38,7 @@ enum {
     QUIET = 3, /* smaller ones say nothing */
     MOST_WINDOWS = 256, /* sums of gains fit 16 bits */
     GUESSES = WINDOW * WINDOW / 8,
+    MOST_STEP = 255,
     STRIDE = 1000003, /* a prime, so that counting by it visits all of a number of windows */
 };
 
@@ -122,30 +122,30 @@ static int64_t score_of(const struct window *windows, int64_t count, int offset,
     return score;
 }
 
-/* Of at most `most` windows of a plane, how much speaks for a grid at each of the 64 offsets (row,
- * column) in them: `gains` (LEVELS, STEPS) is what a coefficient says for a step, up to 127,
- * `price` what it has to exceed in all. Returns how many windows there are, or -1 where
- * there is no memory. */
-EXPORT int64_t blocks_offsets(const uint8_t *samples, const uint8_t *low, const uint8_t *high,
-    int64_t height, int64_t width, int64_t most, const int16_t *gains, int32_t price,
-    int64_t *scores)
+/* At most `most` windows of a plane, (most, 8, 120), for `blocks_scores`. Returns how many. */
+EXPORT int64_t blocks_windows(const uint8_t *samples, const uint8_t *low, const uint8_t *high,
+    int64_t height, int64_t width, int64_t most, int16_t *windows)
 {
     struct plane plane = {samples, low, high, height, width};
     int64_t rows = (height - 7) / 8, columns = (width - 7) / 8, found = 0;
     int64_t count = height < WINDOW || width < WINDOW ? 0 : rows * columns;
-    most = most > MOST_WINDOWS ? MOST_WINDOWS : most < 1 ? 1 : most;
-    struct window *windows = malloc((size_t)most * sizeof *windows);
-    if (!windows)
-        return -1;
+    most = most > MOST_WINDOWS ? MOST_WINDOWS : most;
     for (int64_t i = 0; i < count && i < 8 * most && found < most; i++) {
         int64_t at = i * STRIDE % count, top = at / columns * 8, left = at % columns * 8;
         if (says_something(&plane, top, left, WINDOW, GUESSES))
-            transform(&plane, top, left, windows + found++);
+            transform(&plane, top, left, (struct window *)windows + found++);
     }
-    for (int offset = 0; offset < 64; offset++)
-        scores[offset] = score_of(windows, found, offset, gains, price);
-    free(windows);
     return found;
+}
+
+/* How much speaks for a grid at some of the 64 offsets (row, column) in windows: `gains` (LEVELS,
+ * STEPS) is what a coefficient says for a step, up to 127, `price` what it has to exceed in all. */
+EXPORT void blocks_scores(const int16_t *windows, int64_t found, const int64_t *offsets,
+    int64_t count, const int16_t *gains, int32_t price, int64_t *scores)
+{
+    for (int64_t i = 0; i < count; i++)
+        scores[offsets[i]]
+            = score_of((const struct window *)windows, found, (int)offsets[i], gains, price);
 }
 
 /* Whether most coefficients of a block are near to multiples of their steps. */
@@ -198,4 +198,24 @@ EXPORT int64_t blocks_levels(const uint8_t *samples, const uint8_t *low, const u
             measure(&plane, y + at / columns * 8, x + at % columns * 8, levels + 64 * found++);
     }
     return found;
+}
+
+/* What sizes of blocks (blocks, 64) say for tables (tables, 64) of steps, each a sum of `gains` (.,
+ * MOST_STEP), but no less than `least`: (tables, blocks). `most` (.) are the largest of the gains. */
+EXPORT void blocks_gains(const float *gains, const float *most, const int32_t *sizes,
+    int64_t blocks, const uint16_t *tables, int64_t count, float least, float *out)
+{
+    for (int64_t i = 0; i < blocks; i++, sizes += 64) {
+        float hope[65] = {0}; /* what may come, rounding apart, from each frequency on */
+        for (int k = 63; k >= 0; k--)
+            hope[k] = hope[k + 1] + most[sizes[k]];
+        for (int64_t t = 0; t < count; t++) {
+            const uint16_t *steps = tables + 64 * t;
+            float sum = 0;
+            int k = 0;
+            for (; k < 64 && sum + hope[k] > least - 1; k++)
+                sum = sum + gains[(int64_t)sizes[k] * MOST_STEP + steps[k] - 1];
+            out[t * blocks + i] = k < 64 || sum < least ? least : sum;
+        }
+    }
 }

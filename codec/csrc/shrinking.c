@@ -6,8 +6,15 @@
 #include "export.h"
 
 #include <stdint.h>
+#include <string.h>
 
-enum { LONGEST = 4, MOST_SAMPLES = 4, WINDOW = 2 * LONGEST + 2 };
+enum {
+    LONGEST = 4,
+    MOST_SAMPLES = 4,
+    WINDOW = 2 * LONGEST + 2,
+    AREA = 16, /* pixels about a sample */
+    MOST_MOVES = 64, /* of one */
+};
 
 /* How an axis is stretched: pixels for a sample, and their weights of the near and the far one. */
 struct stretch {
@@ -216,32 +223,84 @@ EXPORT void clipped_gap(const float *least, const float *most, int64_t count, co
         out[i] = gap_of(&bounds, which[i], c1[i], c2[i]);
 }
 
-/* What it costs to move a sample of both planes by two steps, if that is less than `least`.
- * `number` says which clipped pixel one is, negative for others. */
-static double cost_of(const struct search *search, const struct bounds *bounds,
-    const int32_t *goal, const int64_t *number, int shift, int64_t corner,
-    const int32_t *change, int height, int width, const int8_t *steps, double extra, double least)
+/* The pixels about a sample; those that there are not are not known. */
+struct pixels {
+    int32_t excess[2][AREA], goal[2][AREA], change[AREA], known[AREA]; /* -1 or 0 */
+    int64_t clipped[AREA]; /* their numbers ... */
+    int places[AREA], count; /* ... and where they are */
+};
+
+/* `number` says which clipped pixel one is, negative for others. */
+static void look_at(const struct search *search, const int32_t *goal, const int64_t *number,
+    int64_t corner, const int32_t *down, int height, const int32_t *across, int width,
+    struct pixels *pixels)
 {
-    int64_t plane = search->height * search->width, missed = 0;
-    double gap = 0;
-    int made[2][WINDOW * WINDOW];
-    for (int p = 0; p < 2; p++)
-        for (int k = 0; k < height * width; k++) {
-            int64_t at = corner + k / width * search->width + k % width;
-            int32_t excess = search->excess[p * plane + at] + steps[p] * change[k];
-            int32_t above = excess - search->most, far = -excess > above ? -excess : above;
-            int32_t value = (excess + goal[p * plane + at]) >> shift;
-            missed += far > 0 && search->known[at] ? far : 0;
-            made[p][k] = value < 0 ? 0 : value > 255 ? 255 : value;
+    int64_t plane = search->height * search->width;
+    memset(pixels, 0, sizeof *pixels);
+    for (int y = 0, k = 0; y < height; y++)
+        for (int x = 0; x < width; x++, k++) {
+            int64_t at = corner + y * search->width + x;
+            pixels->change[k] = down[y] * across[x];
+            pixels->known[k] = -(int32_t)search->known[at];
+            for (int p = 0; p < 2; p++) {
+                pixels->excess[p][k] = search->excess[p * plane + at];
+                pixels->goal[p][k] = goal[p * plane + at];
+            }
+            if (number[at] >= 0) {
+                pixels->places[pixels->count] = k;
+                pixels->clipped[pixels->count++] = number[at];
+            }
         }
-    double cost = (double)missed * (32.0 / (search->most + 1));
-    cost = cost + extra;
-    for (int k = 0; k < height * width && cost + gap < least; k++) {
-        int64_t which = number[corner + k / width * search->width + k % width];
-        if (which >= 0)
-            gap += gap_of(bounds, which, made[0][k], made[1][k]);
+}
+
+/* By how much known pixels are missed, if both planes' samples move by two steps. */
+static int32_t missed_by(const struct search *search, const struct pixels *pixels,
+    const int8_t *steps)
+{
+    int32_t missed = 0;
+    for (int p = 0; p < 2; p++)
+        for (int k = 0; k < AREA; k++) {
+            int32_t excess = pixels->excess[p][k] + steps[p] * pixels->change[k];
+            int32_t above = excess - search->most, far = -excess > above ? -excess : above;
+            missed += (far > 0 ? far : 0) & pixels->known[k];
+        }
+    return missed;
+}
+
+/* What a move costs, with how far clipped pixels then are from allowing their chroma; or some number
+ * beyond `most`. */
+static double cost_of(const struct pixels *pixels, const struct bounds *bounds, int shift,
+    const int8_t *steps, double cost, double most)
+{
+    double gap = 0;
+    for (int i = 0; i < pixels->count && cost + gap <= most; i++) {
+        int k = pixels->places[i], made[2];
+        for (int p = 0; p < 2; p++) {
+            int32_t excess = pixels->excess[p][k] + steps[p] * pixels->change[k];
+            int32_t value = (excess + pixels->goal[p][k]) >> shift;
+            made[p] = value < 0 ? 0 : value > 255 ? 255 : value;
+        }
+        gap += gap_of(bounds, pixels->clipped[i], made[0], made[1]);
     }
     return cost + gap;
+}
+
+/* Which clipped pixels, at these rows and columns, do not allow their chroma. */
+EXPORT void shrinking_wrong(const int32_t *excess, const int32_t *goal, int64_t height,
+    int64_t width, int shift, const float *least, const float *most, int64_t count,
+    const double *scale, const int32_t *tables, const int64_t *rows, const int64_t *columns,
+    uint8_t *wrong)
+{
+    struct bounds bounds = {least, most, count, scale[0], scale[1], tables};
+    for (int64_t i = 0; i < count; i++) {
+        int made[2];
+        for (int p = 0; p < 2; p++) {
+            int64_t at = (p * height + rows[i]) * width + columns[i];
+            int32_t value = (excess[at] + goal[at]) >> shift;
+            made[p] = value < 0 ? 0 : value > 255 ? 255 : value;
+        }
+        wrong[i] = gap_of(&bounds, i, made[0], made[1]) > 0;
+    }
 }
 
 /* A number from 0 to 1, another one for each move of each sample at each attempt. */
@@ -287,37 +346,48 @@ EXPORT void shrinking_settle(int32_t *samples, int32_t *excess, const int32_t *g
     struct search search = {samples, excess, known, sizes[0], sizes[1], sizes[2], sizes[3], sizes[4],
         {weights[0], {weights[1], weights[2]}, {weights[3], weights[4]}},
         {weights[5], {weights[6], weights[7]}, {weights[8], weights[9]}}, (1 << shift) - 1};
+    int tried = most_moves < MOST_MOVES ? most_moves : MOST_MOVES;
     for (int64_t i = 0; i < n; i++) {
-        int32_t down[LONGEST][WINDOW], across[LONGEST][WINDOW], change[WINDOW * WINDOW];
+        int32_t down[LONGEST][WINDOW], across[LONGEST][WINDOW];
         int height = weigh(&search.down, rows[i], 1, search.rows, down);
         int width = weigh(&search.across, columns[i], 1, search.columns, across);
         int64_t top = search.margin + search.down.step * rows[i] - (search.down.step > 1);
         int64_t left = search.margin + search.across.step * columns[i] - (search.across.step > 1);
         int64_t corner = top * search.width + left, plane = search.height * search.width;
+        const int8_t *own = moves + 2 * kinds[i] * most_moves;
+        struct pixels pixels;
+        look_at(&search, goal, number, corner, down[0], height, across[0], width, &pixels);
         int32_t beyond[2];
         for (int p = 0; p < 2; p++)
             beyond[p] = beyond_mean(&search, p, rows[i], columns[i]);
-        int best[2] = {0, 0};
-        double lowest = 1e300;
-        for (int k = 0; k < height * width; k++)
-            change[k] = down[0][k / width] * across[0][k % width];
-        for (int move = 0; move < most_moves; move++) {
-            const int8_t *steps = moves + 2 * (kinds[i] * most_moves + move);
+        double costs[MOST_MOVES];
+        int first = 0;
+        for (int move = 0; move < tried; move++) {
+            const int8_t *steps = own + 2 * move;
             double extra = noise * luck_of(rows[i], columns[i], move, attempt);
             extra = extra + rough * (absolute(beyond[0] + 4 * steps[0]) + absolute(beyond[1] + 4 * steps[1]));
-            double cost = cost_of(&search, &bounds, goal, number, shift, corner, change, height,
-                width, steps, extra, lowest);
-            if (cost < lowest) {
+            costs[move] = missed_by(&search, &pixels, steps) * (32.0 / (search.most + 1));
+            costs[move] = costs[move] + extra;
+            first = costs[move] < costs[first] ? move : first;
+        }
+        /* What is cheap by itself is likely to be so, and then the others need not be looked at. */
+        int best = first;
+        double lowest = cost_of(&pixels, &bounds, shift, own + 2 * first, costs[first], 1e300);
+        for (int move = 0; move < tried; move++) {
+            if (costs[move] > lowest || move == first)
+                continue;
+            double cost = cost_of(&pixels, &bounds, shift, own + 2 * move, costs[move], lowest);
+            if (cost < lowest || (cost == lowest && move < best)) {
                 lowest = cost;
-                best[0] = steps[0];
-                best[1] = steps[1];
+                best = move;
             }
         }
         for (int p = 0; p < 2; p++) {
-            samples[(p * search.rows + rows[i]) * search.columns + columns[i]] += best[p];
+            int step = own[2 * best + p];
+            samples[(p * search.rows + rows[i]) * search.columns + columns[i]] += step;
             for (int k = 0; k < height * width; k++)
                 excess[p * plane + corner + k / width * search.width + k % width]
-                    += best[p] * change[k];
+                    += step * pixels.change[k];
         }
     }
 }

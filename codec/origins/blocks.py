@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from pixelzip.codec import native
 from pixelzip.codec.origins import steps
 from pixelzip.codec.origins.downsampling import Mask
-from pixelzip.codec.origins.steps import Like, Steps
+from pixelzip.codec.origins.steps import Like, Steps, window_gains
 from pixelzip.codec.picture import Bytes
 from pixelzip.codec.workers import Map, shares
 
@@ -77,8 +77,8 @@ _MISFITS = 3
 """So many samples of a block may be wrong, though they are said to be known."""
 _NOISY = 0.05
 """Where more blocks than these have some, it is the samples that are wrong."""
-_SHARE = 16
-"""So many blocks at least are solved by one thread."""
+_SHARE, _OFFSETS = 16, 8
+"""So many blocks at least are solved by one thread, and so many offsets tried."""
 _LEAST = 0.6
 """The share of blocks that have to fit, ..."""
 _FINE, _WHOLLY = 3.0, 0.25
@@ -165,16 +165,22 @@ def find(
         ways = (like.transposed,)
         hint = Like(like.steps, (like.coefficients != 0).any((0, 1)), like.transposed)
     fewest = 1 if offsets else _FEWEST
-    best, found = 0.0, None
-    for top, left in search.offsets(offsets):
-        for chosen in search.steps(top, left, hint):
-            count = (*size(plane.shape, top, left), 64)
-            tried = [Blocks(chosen, np.zeros(count, np.int16), top, left, t) for t in ways]
+
+    def look(place: tuple[int, int]) -> tuple[float, Blocks | None]:
+        """What the best steps for a grid are worth."""
+        best, found = 0.0, None
+        for chosen in search.steps(*place, hint):
+            count = (*size(plane.shape, *place), 64)
+            tried = [Blocks(chosen, np.zeros(count, np.int16), *place, way) for way in ways]
             fits = [search.attempt(blocks, fewest) for blocks in tried]
             # Large steps say more, where they fit.
             worth = max(fits) ** 4 * (1 + float(np.log(chosen).mean()))
             if max(fits) >= _LEAST and worth > best:
                 best, found = worth, tried[int(np.argmax(fits))]
+        return best, found
+
+    looked = parallel(look, search.offsets(offsets))
+    _, found = max(looked, key=lambda one: one[0], default=(0, None))  # the first one of several
     if found is None or search.solve(found) < _LEAST:
         return None
     return found
@@ -213,10 +219,13 @@ class _Search:
 
     def _scores(self, most: int) -> NDArray[np.int64]:
         """(64,): what speaks for a grid at each offset in that many windows, in 16ths."""
-        scores = np.zeros(64, np.int64)
-        asked = (*self.arguments, most, steps.window_gains(), _PRICE, scores)
-        if self.library.blocks_offsets(*asked) < 0:
-            raise MemoryError("there is not enough memory to look for an origin")
+        windows, scores = np.empty((most, 8, 15 * 8), np.int16), np.zeros(64, np.int64)
+        found, gains = self.library.blocks_windows(*self.arguments, most, windows), window_gains()
+
+        def score(some: NDArray[np.int64]) -> None:
+            self.library.blocks_scores(windows, found, some, len(some), gains, _PRICE, scores)
+
+        list(self.parallel(score, shares(np.arange(64), _OFFSETS)))
         return scores
 
     def steps(self, top: int, left: int, like: Like | None) -> Iterator[Steps]:

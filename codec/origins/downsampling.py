@@ -288,7 +288,7 @@ add to a move's cost at first, and what it costs to be one off the mean of the s
 A clipped pixel costs what the bounds of its channels are apart, in steps of luma; another one, 32
 times what it is off.
 """
-_SHARE = 32
+_SHARE = 64
 """So many samples at least are moved by one thread."""
 _NEAREST = 8
 """How far samples of their own pixel are moved to chroma that a clipped pixel allows."""
@@ -358,9 +358,7 @@ class _Search:
         (down, across), (height, width) = (s.step for s in self.stretches), self.samples.shape[1:]
         wrong_ones: list[int] = []
         for attempt in range(_ATTEMPTS):
-            place = (slice(None), i + _MARGIN, j + _MARGIN)
-            made = self._pixels(self.excess[place] + self.goal[place])
-            wrong = bounds.gap(np.arange(len(i)), *made) > 0
+            wrong = self._wrong(i + _MARGIN, j + _MARGIN, bounds)
             wrong_ones.append(int(wrong.sum()))
             before = min(wrong_ones[:-6], default=wrong_ones[-1] + 1)
             if not wrong_ones[-1] or wrong_ones[-1] >= before:
@@ -382,6 +380,19 @@ class _Search:
             for row, column in itertools.product(range(2), range(2)):
                 chosen = np.flatnonzero((rows % 2 == row) & (columns % 2 == column))
                 list(parallel(settle, shares(chosen, _SHARE)))
+
+    def _wrong(self, rows: Index, columns: Index, bounds: Bounds) -> Mask:
+        """(n,): the pixels with bounds, at these places, that do not allow their chroma."""
+        library, wrong = native.coding(), np.empty(len(rows), np.bool_)
+        if library is not None:
+            library.shrinking_wrong(
+                self.excess, self.goal, *self.known.shape, self.rule.shift, *bounds.compiled,
+                rows, columns, wrong.view(np.uint8),
+            )  # fmt: skip
+            return wrong
+        place = (slice(None), rows, columns)
+        made = self._pixels(self.excess[place] + self.goal[place])
+        return bounds.gap(np.arange(len(rows)), *made) > 0
 
     def _settle_alone(self, bounds: Bounds) -> None:
         """Where each pixel has its own samples: the nearest chroma that it allows."""

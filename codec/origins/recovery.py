@@ -19,10 +19,13 @@ from pixelzip.codec.origins import blocks
 from pixelzip.codec.origins.blocks import Blocks
 from pixelzip.codec.origins.conversions import Conversion
 from pixelzip.codec.origins.downsampling import Mask
+from pixelzip.codec.origins.origin import strips
 from pixelzip.codec.origins.upsampling import RULES, Extent, upsample
 from pixelzip.codec.picture import Bytes
 from pixelzip.codec.workers import Map
 
+_STRIP = 1 << 16
+"""So many pixels are compared by one thread."""
 _ROUNDS = 3
 _FEW = 1 / 2000
 """So few of the pixels are left to corrections."""
@@ -48,17 +51,25 @@ class Picture:
     conversion: Conversion
     choice: Choice
 
-    def stretched(self, planes: list[Bytes]) -> list[Bytes]:
+    def stretched(self, planes: list[Bytes], parallel: Map) -> list[Bytes]:
         """Luma and both chroma planes in the picture's size."""
         number, rows, columns = self.choice
         luma, *chroma = planes
         shape = luma.shape[0], luma.shape[1]
-        return [luma, *(upsample(c, RULES[number], rows, columns, shape) for c in chroma)]
+        how = {"rule": RULES[number], "rows": rows, "columns": columns, "shape": shape}
+        return [luma, *parallel(partial(upsample, **how), chroma)]
 
-    def wrong(self, planes: list[Bytes]) -> Mask:
+    def wrong(self, planes: list[Bytes], parallel: Map) -> Mask:
         """The pixels that these planes do not give."""
-        different = self.conversion.render(*self.stretched(planes)) != self.pixels
-        wrong: Mask = np.any(different, axis=2)
+        height, width, _ = self.pixels.shape
+        stretched = self.stretched(planes, parallel)
+        wrong = np.empty((height, width), np.bool_)
+
+        def compare(part: slice) -> None:
+            made = self.conversion.render(*(plane[part] for plane in stretched))
+            np.any(made != self.pixels[part], axis=2, out=wrong[part])
+
+        list(parallel(compare, list(strips(height, width, _STRIP))))
         return wrong
 
 
@@ -75,14 +86,14 @@ def find(
         like = found[-1] or first
         found.append(seek(*one, offsets=_offsets(first, picture.choice), like=like))
     planes = [luma, *chroma]
-    rendered = [_rendered(*one) for one in zip(planes, found, strict=True)]
-    wrong = picture.wrong(rendered)
+    rendered = list(parallel(_rendered, planes, found))
+    wrong = picture.wrong(rendered, parallel)
     for _ in range(_ROUNDS):
         if wrong.mean() <= _FEW:
             break
         again = _again(picture, planes, found, rendered, parallel)
-        rendered = [_rendered(*one) for one in zip(planes, again, strict=True)]
-        left = picture.wrong(rendered)
+        rendered = list(parallel(_rendered, planes, again))
+        left = picture.wrong(rendered, parallel)
         if left.sum() >= wrong.sum():
             break
         found, wrong = again, left
@@ -115,16 +126,16 @@ def _again(
     parallel: Map,
 ) -> list[Blocks | None]:
     """Blocks of planes of the picture's size, with what the others say; those of others stay."""
-    stretched = picture.stretched(rendered)
-    sure = [_sure(*one) for one in zip(planes, found, rendered, strict=True)]
+    stretched = picture.stretched(rendered, parallel)
+    sure = parallel(_sure, planes, found, rendered)
     masks = [mask.astype(np.uint8) * np.uint8(255) for mask in sure]
-    everywhere = [mask == 255 for mask in picture.stretched(masks)]
-    again = list(found)
-    for number in (1, 2, 0):
+    everywhere = [mask == 255 for mask in picture.stretched(masks, parallel)]
+
+    def look(number: int) -> Blocks | None:
         before = found[number]
         plane, known = planes[number]
         if before is None or plane.shape != stretched[0].shape:
-            continue
+            return before
         where = np.nonzero(~known)
         samples = [one[where] for one in stretched]
         low, high = _bounds(picture, number, where, samples, [one[where] for one in everywhere])
@@ -132,8 +143,9 @@ def _again(
         lows[where], highs[where] = low, high
         guess[where] = np.clip(rendered[number][where], low, high)
         seek = partial(blocks.find, guess, known, lows, highs, parallel=parallel)
-        again[number] = seek(offsets=[(before.top, before.left)], like=before) or before
-    return again
+        return seek(offsets=[(before.top, before.left)], like=before) or before
+
+    return list(parallel(look, range(len(planes))))
 
 
 def _sure(one: Known, found: Blocks | None, rendered: Bytes) -> Mask:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelzip.codec import native
 from pixelzip.codec.jpeg import quality
 
 Steps = NDArray[np.uint16]
@@ -87,15 +88,16 @@ def robust(sizes: NDArray[np.int32], like: Like | None, steps: Steps) -> Steps |
     A block with a stray does not go with a table, whatever else there is in it. So neither can a
     caption hide the steps, nor what was quantised before. None where steps of 1 are as good.
     """
+    library = native.coding()
+    assert library is not None
     family, hints = _family(like)
-    gains, sizes = log_gains(SIZES, 255, strict=True), np.minimum(sizes, SIZES - 1)
-    every = np.concatenate([family, steps[None]]).astype(np.int64) - 1
-    gained = np.zeros((len(every), len(sizes)), np.float32)
-    for k in range(64):
-        gained += gains[sizes[None, :, k], every[:, k, None]]
-    fit = np.maximum(gained, -_MISFIT).sum(1)
+    every = np.concatenate([family, steps[None]])
+    gained = np.empty((len(every), len(sizes)), np.float32)
+    gains, sizes = strict_gains(), np.minimum(sizes, SIZES - 1)
+    library.blocks_gains(*gains, sizes, len(sizes), every, len(every), -_MISFIT, gained)
+    fit = gained.sum(1)
     fit[:-1] += hints
-    best: Steps = (every[int(fit.argmax())] + 1).astype(np.uint16)
+    best: Steps = every[int(fit.argmax())]
     return None if np.array_equal(best, steps) or best.mean() <= _COARSE else best
 
 
@@ -129,16 +131,31 @@ def window_gains() -> NDArray[np.int16]:
 
 
 @cache
-def log_gains(sizes: int, steps: int, strict: bool = False) -> NDArray[np.float32]:
+def log_gains(sizes: int, steps: int) -> NDArray[np.float32]:
     """(sizes, steps): what a size says for a step from 1 on."""
-    magnitude = (np.arange(sizes) / 8)[:, None]
-    step = np.arange(1, steps + 1)
-    number = np.rint(magnitude / step)
-    off = magnitude - number * step
-    density = sum(_bell(off + k * step) for k in (-1, 0, 1))
-    gains = _log(density * np.where(number == 0, np.minimum(step, 3), step))
-    gains = np.where(strict & (np.abs(off) > _FAR), _NEVER, gains)
-    return gains.astype(np.float32)
+    gains = np.empty((sizes, steps), np.float32)
+    for step in range(1, steps + 1):
+        # A multiple of a step is like any other, but for 0, and for what is halfway between.
+        magnitude = np.arange(min(sizes, 24 * step)) / 8
+        number = np.rint(magnitude / step)
+        off = magnitude - number * step
+        density = sum(_bell(off + k * step) for k in (-1, 0, 1))
+        found = _log(density * np.where(number == 0, min(step, 3), step))
+        gains[: len(found), step - 1] = found
+        for start in range(24 * step, sizes, 16 * step):
+            again = found[8 * step : 8 * step + sizes - start]
+            gains[start : start + len(again), step - 1] = again
+    return gains
+
+
+@cache
+def strict_gains() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(SIZES, 255): the same where there are no strays; and the largest one for each size."""
+    step = np.arange(8, 8 * 256, 8, dtype=np.int16)
+    beyond = np.arange(SIZES, dtype=np.int16)[:, None] % step
+    gains = log_gains(SIZES, 255).copy()
+    gains[np.minimum(beyond, step - beyond) > 8 * _FAR] = _NEVER
+    return gains, gains.max(1)
 
 
 def _departures(table: Steps, surprise: float) -> NDArray[np.float64]:
@@ -160,11 +177,11 @@ def _goes_with(counts: Counts, steps: NDArray[Any], table: Steps) -> bool:
     return not used.any() or bool((steps == table)[used].mean() > 0.5)
 
 
-def _evidence(counts: Counts, strict: bool = False) -> NDArray[np.float64]:
+def _evidence(counts: Counts) -> NDArray[np.float64]:
     """(64, 255): what the sizes of each frequency say for a step from 1 on."""
     occur = np.flatnonzero(counts.any(0))
     beyond = occur[occur >= _ZERO]
-    evidence = (counts[:, beyond] @ log_gains(SIZES, 255, strict)[beyond]).astype(np.float64)
+    evidence = (counts[:, beyond] @ log_gains(SIZES, 255)[beyond]).astype(np.float64)
     magnitude, small = np.arange(_ZERO) / 8, counts[:, :_ZERO]
     # About 0 there are as many zeros, and as many of 1 and -1, as fits best; but noise has tails.
     best: dict[int, NDArray[np.float64]] = {}
