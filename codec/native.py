@@ -123,10 +123,14 @@ def coding() -> ctypes.CDLL | None:
             indices, indices, octets, size, array(np.int8), number, number,
             ctypes.c_double, ctypes.c_double,
         ]),
-        ("stretching_sums", number, [
-            floats, size, size, integers, integers, ctypes.c_float, octets, octets, floats,
+        ("stretching_pixels", number, [
+            octets, size, size, integers, integers, number, *[size] * 5, octets,
         ]),
-        ("stretching_adjoint", number, [floats, size, size, size, integers, floats]),
+        ("stretching_sums", number, [
+            floats, size, size, integers, integers, ctypes.c_float, octets, octets, size, size,
+            floats,
+        ]),
+        ("stretching_adjoint", number, [floats, *[size] * 2, integers, *[size] * 2, floats]),
         ("blocks_render", None, [
             array(np.int16), sets, size, size, number, size, size, size, size, octets,
         ]),

@@ -6,6 +6,7 @@ import io
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -21,7 +22,7 @@ from PIL import Image, ImageDraw
 from pixelzip.codec.errors import FormatError
 from pixelzip.codec.origins import ALL, conversions, downsampling, origin, ycc
 from pixelzip.codec.origins.origin import Found
-from pixelzip.codec.origins.upsampling import RULES, Stretch, extents
+from pixelzip.codec.origins.upsampling import RULES, Stretch, Upsampling, extents
 from pixelzip.codec.workers import side_by_side
 
 Bytes = NDArray[np.uint8]
@@ -443,14 +444,54 @@ def test_threads_change_nothing(
         monkeypatch.setattr(ycc, "_SHARE", strip)
         monkeypatch.setattr(origin.strips, "__defaults__", (strip,))
         alone = ycc.find(pixels)
-        with side_by_side(3) as parallel:
-            shared = ycc.find(pixels, parallel)
         assert alone is not None
-        assert shared is not None
-        assert alone.parameters == shared.parameters
-        for one, other in zip(alone.planes, shared.planes, strict=True):
-            np.testing.assert_array_equal(one.samples, other.samples)
-        for own, same in zip(alone.blocks, shared.blocks, strict=True):
-            assert own is not None
-            assert same is not None
-            np.testing.assert_array_equal(own.coefficients, same.coefficients)
+        for threads in (2, 3, 7):
+            with side_by_side(threads) as parallel:
+                shared = ycc.find(pixels, parallel)
+            assert shared is not None
+            assert alone.parameters == shared.parameters
+            for one, other in zip(alone.planes, shared.planes, strict=True):
+                np.testing.assert_array_equal(one.samples, other.samples)
+            for own, same in zip(alone.blocks, shared.blocks, strict=True):
+                assert own is not None
+                assert same is not None
+                np.testing.assert_array_equal(own.coefficients, same.coefficients)
+
+
+def test_a_mosaic_is_given_up_soon(photo: Bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its parts contradict each other; that need not be found out of each strip."""
+    whole = jpeg(np.tile(photo[:, :160], (6, 1, 1)), 2)
+    dull = jpeg((whole // 2 + whole.mean(2, keepdims=True) / 2).astype(np.uint8), 2)
+    mosaic = np.roll(dull, (1, 1), (0, 1))
+    mosaic[:256] = whole[:256]  # where chroma changes most
+    monkeypatch.setattr(origin.strips, "__defaults__", (1 << 14,))
+    rows: list[int] = []
+    shrink = downsampling.shrink
+
+    def counted(chroma: Bytes, known: Bytes, rule: Upsampling, *others: Any, **named: Any) -> Bytes:
+        if rule.steps != (1, 1) and known.shape == (known.shape[0], mosaic.shape[1]):
+            rows.append(len(known))
+        return shrink(chroma, known, rule, *others, **named)
+
+    monkeypatch.setattr(downsampling, "shrink", counted)
+    searched = []
+    for pixels, steps in ((mosaic, (1, 1)), (whole, (2, 2))):
+        rows.clear()
+        found = ycc.find(pixels)
+        assert found is not None
+        assert found.planes[1].step == steps
+        searched.append(sum(rows))
+    assert 0 < searched[0] < searched[1] / 2
+
+
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [(500, 500), (1000, 1000), (1200, 1174), (414, 69), (3000, 4000), (1080, 1920), (512, 512)],
+)
+def test_a_sample_is_from_all_over_the_picture(height: int, width: int) -> None:
+    """Also where sides are round numbers, or have factors such as 3, 23 and 587."""
+    rows, columns = np.divmod(ycc._places(256, height * width), width)
+    for at, side in ((rows, height), (columns, width)):
+        hit = np.bincount(at * 8 // side, minlength=8)
+        assert hit.min() >= 8  # of 32
+    assert len(np.unique(columns)) > min(width, 256) / 2

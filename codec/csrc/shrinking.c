@@ -13,6 +13,9 @@ enum {
     MOST_SAMPLES = 4,
     WINDOW = 2 * LONGEST + 2,
     AREA = 16, /* pixels about a sample */
+    STRETCH = 32, /* pixels that are looked at together */
+    BLOCK_AREA = 40, /* about a block of samples: 36, in whole vectors */
+    FAR = 16000, /* beyond which excess is not told apart */
     MOST_MOVES = 64, /* of one */
 };
 
@@ -37,12 +40,23 @@ static int is_wrong(const struct search *search, int plane, int64_t at)
     return search->known[at] & ((excess < 0) | (excess > search->most));
 }
 
+/* How many of `count` pixels from `at` on are wrong. */
+static int32_t wrong_from(const struct search *search, int plane, int64_t at, int64_t count)
+{
+    const int32_t *excess = search->excess + plane * search->height * search->width + at;
+    const uint8_t *known = search->known + at;
+    int32_t wrong = 0, most = search->most;
+    for (int64_t i = 0; i < count; i++)
+        wrong += known[i] & ((excess[i] < 0) | (excess[i] > most));
+    return wrong;
+}
+
 static int64_t wrong_pixels(const struct search *search)
 {
-    int64_t count = 0, size = search->height * search->width;
+    int64_t count = 0;
     for (int plane = 0; plane < 2; plane++)
-        for (int64_t at = 0; at < size; at++)
-            count += is_wrong(search, plane, at);
+        for (int64_t y = 0; y < search->height; y++)
+            count += wrong_from(search, plane, y * search->width, search->width);
     return count;
 }
 
@@ -75,9 +89,42 @@ static int32_t chance(uint64_t *state)
     *state ^= *state << 25;
     *state ^= *state >> 27;
     uint64_t random = *state * UINT64_C(2685821657736338717);
+#ifdef __GNUC__
+    zeros = __builtin_ctz((uint32_t)(random >> 8) | UINT32_C(1) << 24);
+#else
     for (uint64_t bits = random >> 8; (bits & 1) == 0 && zeros < 24; bits >>= 1)
         zeros++;
+#endif
     return 256 * zeros + (int32_t)(random >> 56);
+}
+
+/* The excess of pixels about a block of samples, what a step of each of these adds, and -1 for known
+ * pixels. Whole vectors: what is beyond the pixels is not known. */
+struct block {
+    int16_t excess[BLOCK_AREA], change[MOST_SAMPLES][BLOCK_AREA], known[BLOCK_AREA];
+};
+
+/* By how much known pixels are missed after steps of -1, 0 or 1. */
+static int32_t missed_after(
+    const struct block *block, const int8_t *steps, int samples, int16_t most)
+{
+    int16_t moved[BLOCK_AREA];
+    int32_t missed = 0;
+    memcpy(moved, block->excess, sizeof moved);
+    for (int k = 0; k < samples; k++)
+        if (steps[k] > 0)
+            for (int at = 0; at < BLOCK_AREA; at++)
+                moved[at] = (int16_t)(moved[at] + block->change[k][at]);
+        else if (steps[k] < 0)
+            for (int at = 0; at < BLOCK_AREA; at++)
+                moved[at] = (int16_t)(moved[at] - block->change[k][at]);
+    for (int at = 0; at < BLOCK_AREA; at++) {
+        int16_t below = (int16_t)-moved[at], above = (int16_t)(moved[at] - most);
+        int16_t off = below > above ? below : above;
+        off = off > 0 ? off : 0;
+        missed += (int16_t)(off & block->known[at]);
+    }
+    return missed;
 }
 
 /* Make the best of some moves of a block of samples. `moves` is (count, samples of the block). */
@@ -85,7 +132,6 @@ static void improve(const struct search *search, int plane, int64_t i, int64_t j
     int columns, const int8_t *moves, int count, int32_t noise, uint64_t *random)
 {
     int32_t down[LONGEST][WINDOW], across[LONGEST][WINDOW];
-    int32_t change[MOST_SAMPLES][WINDOW * WINDOW], excess[WINDOW * WINDOW], moved[WINDOW * WINDOW];
     int height = weigh(&search->down, i, rows, search->rows, down);
     int width = weigh(&search->across, j, columns, search->columns, across);
     int64_t top = search->margin + search->down.step * i - (search->down.step > 1);
@@ -94,29 +140,19 @@ static void improve(const struct search *search, int plane, int64_t i, int64_t j
     int32_t *here = search->excess + plane * search->height * search->width;
     here += top * search->width + left;
     int area = height * width, samples = rows * columns, best = 0;
-    int32_t mask[WINDOW * WINDOW];
-    for (int r = 0; r < height; r++)
-        for (int c = 0; c < width; c++) {
-            int at = r * width + c;
-            mask[at] = -(int32_t)known[r * search->width + c];
-            excess[at] = here[r * search->width + c];
+    struct block block;
+    memset(&block, 0, sizeof block);
+    for (int r = 0, at = 0; r < height; r++)
+        for (int c = 0; c < width; c++, at++) {
+            int32_t excess = here[r * search->width + c];
+            block.known[at] = (int16_t)-known[r * search->width + c];
+            block.excess[at] = (int16_t)(excess < -FAR ? -FAR : excess > FAR ? FAR : excess);
             for (int k = 0; k < samples; k++)
-                change[k][at] = down[k / columns][r] * across[k % columns][c];
+                block.change[k][at] = (int16_t)(down[k / columns][r] * across[k % columns][c]);
         }
     int64_t least = INT64_MAX;
     for (int move = 0; move < count; move++) {
-        const int8_t *steps = moves + move * samples;
-        int64_t cost = 0;
-        for (int at = 0; at < area; at++)
-            moved[at] = excess[at];
-        for (int k = 0; k < samples; k++)
-            for (int at = 0; at < area && steps[k] != 0; at++)
-                moved[at] += steps[k] * change[k][at];
-        for (int at = 0; at < area; at++) {
-            int32_t below = -moved[at], above = moved[at] - search->most;
-            int32_t missed = below > above ? below : above;
-            cost += (missed > 0 ? missed : 0) & mask[at];
-        }
+        int64_t cost = missed_after(&block, moves + move * samples, samples, (int16_t)search->most);
         cost = 256 * cost + (noise ? (int64_t)noise * chance(random) / 256 : 0);
         if (cost < least) {
             least = cost;
@@ -128,7 +164,7 @@ static void improve(const struct search *search, int plane, int64_t i, int64_t j
         int64_t at = (plane * search->rows + i + k / columns) * search->columns + j + k % columns;
         search->samples[at] += steps[k];
         for (int at = 0; at < area && steps[k] != 0; at++)
-            here[at / width * search->width + at % width] += steps[k] * change[k][at];
+            here[at / width * search->width + at % width] += steps[k] * block.change[k][at];
     }
 }
 
@@ -165,8 +201,13 @@ EXPORT int64_t shrinking_sweep(int32_t *samples, int32_t *excess, const uint8_t 
         return wrong;
     for (int plane = 0; plane < 2; plane++)
         for (int64_t y = margin; y < search.height - margin; y++)
-            for (int64_t x = margin; x < search.width - margin; x++) {
+            for (int64_t x = margin, end = search.width - margin; x < end; x++) {
                 int64_t at = y * search.width + x, tops[2], lefts[2];
+                if (x % STRETCH == 0 && end - x >= STRETCH
+                    && !wrong_from(&search, plane, at, STRETCH)) {
+                    x += STRETCH - 1;
+                    continue;
+                }
                 if (!is_wrong(&search, plane, at))
                     continue;
                 int down = starts(&search.down, y - margin, rows, search.rows, tops);

@@ -1,5 +1,6 @@
-/* Planes that were stretched, in floats: for the encoder's first guess at their samples, see
- * pixelzip.codec.origins.downsampling. Each operation is rounded as numpy rounds it. */
+/* Planes that were stretched: exactly, for docs/format.md, "Stretching" and
+ * pixelzip.codec.origins.upsampling; and in floats, for the encoder's first guess at their samples, see
+ * pixelzip.codec.origins.downsampling. There each operation is rounded as numpy rounds it. */
 
 #include "export.h"
 
@@ -27,6 +28,48 @@ static struct pair pair_of(const struct axis *axis, int64_t at, int64_t count)
     return (struct pair){near, far, (float)weights[0], (float)weights[1]};
 }
 
+/* The pixels of an axis that `count` samples stretch to, from sums of their near and far ones. */
+static void widen(const struct axis *axis, const uint16_t *line, int64_t count, uint16_t *wide)
+{
+    const int32_t *first = axis->first, *second = axis->second;
+    for (int64_t j = 0; j < count; j++) {
+        wide[2 * j] = (uint16_t)(line[j] * first[0] + line[j - (j > 0)] * first[1]);
+        wide[2 * j + 1]
+            = (uint16_t)(line[j] * second[0] + line[j + (j < count - 1)] * second[1]);
+    }
+}
+
+/* (rows, columns) samples -> the rows of (height, width) pixels from `from` up to `to`, which begin
+ * `above` and `left` pixels within the stretched plane. `weights` and `bias` as below. Returns 0 if
+ * there is not enough memory. */
+EXPORT int stretching_pixels(const uint8_t *samples, int64_t rows, int64_t columns,
+    const int32_t *weights, const int32_t *bias, int shift, int64_t above, int64_t left,
+    int64_t width, int64_t from, int64_t to, uint8_t *pixels)
+{
+    struct axis down = {weights[0], {weights[1], weights[2]}, {weights[3], weights[4]}};
+    struct axis across = {weights[5], {weights[6], weights[7]}, {weights[8], weights[9]}};
+    uint16_t *line = malloc(sizeof *line * (size_t)columns);
+    uint16_t *wide = across.step == 1 ? line : malloc(sizeof *wide * 2 * (size_t)columns);
+    for (int64_t y = from; y < to && line && wide; y++) {
+        struct pair pair = pair_of(&down, y + above, rows);
+        const uint8_t *near = samples + pair.near * columns, *far = samples + pair.far * columns;
+        int weight = (int)pair.weight, far_weight = (int)pair.far_weight;
+        const int32_t *rounding = bias + 2 * ((y + above) % 2);
+        uint8_t *out = pixels + y * width;
+        for (int64_t j = 0; j < columns; j++)
+            line[j] = (uint16_t)(near[j] * weight + far[j] * far_weight);
+        if (wide != line)
+            widen(&across, line, columns, wide);
+        for (int64_t x = 0; x < width; x++)
+            out[x] = (uint8_t)((wide[x + left] + rounding[(x + left) % 2]) >> shift);
+    }
+    int done = line && wide;
+    if (wide != line)
+        free(wide);
+    free(line);
+    return done;
+}
+
 static float sum_of(float near, float far, float weight, float far_weight)
 {
     float sum = near * weight;
@@ -39,10 +82,11 @@ static float sum_of(float near, float far, float weight, float far_weight)
  * there are pixels, how far those that are known are from what the sums make, before rounding.
  *
  * `weights`: for rows, then columns: step, first (near, far), second (near, far). `bias`: of the
- * first and second row of a pair, first and second column. Returns 0 if there is not enough memory. */
+ * first and second row of a pair, first and second column. Of all rows, of both planes one after the
+ * other, those from `from` up to `to`. Returns 0 if there is not enough memory. */
 EXPORT int stretching_sums(const float *samples, int64_t rows, int64_t columns,
     const int32_t *weights, const int32_t *bias, float scale, const uint8_t *pixels,
-    const uint8_t *known, float *out)
+    const uint8_t *known, int64_t from, int64_t to, float *out)
 {
     struct axis down = {weights[0], {weights[1], weights[2]}, {weights[3], weights[4]}};
     struct axis across = {weights[5], {weights[6], weights[7]}, {weights[8], weights[9]}};
@@ -55,7 +99,8 @@ EXPORT int stretching_sums(const float *samples, int64_t rows, int64_t columns,
     }
     for (int64_t x = 0; x < width; x++)
         pairs[x] = pair_of(&across, x, columns);
-    for (int64_t row = 0; row < 2 * height; row++, out += width) {
+    out += from * width;
+    for (int64_t row = from; row < to; row++, out += width) {
         int64_t y = row % height;
         struct pair pair = pair_of(&down, y, rows);
         const float *plane = samples + row / height * rows * columns;
@@ -91,9 +136,10 @@ static float part_sum(
 }
 
 /* (planes, height, width) values of a frame's pixels -> (planes, rows, columns): for each sample the
- * sum over all that it is part of, by its weights in them. Returns 0 for lack of memory. */
-EXPORT int stretching_adjoint(const float *values, int64_t planes, int64_t rows, int64_t columns,
-    const int32_t *weights, float *out)
+ * sum over all that it is part of, by its weights in them. Of all rows, those from `from` up to `to`.
+ * Returns 0 for lack of memory. */
+EXPORT int stretching_adjoint(const float *values, int64_t rows, int64_t columns,
+    const int32_t *weights, int64_t from, int64_t to, float *out)
 {
     struct axis down = {weights[0], {weights[1], weights[2]}, {weights[3], weights[4]}};
     struct axis across = {weights[5], {weights[6], weights[7]}, {weights[8], weights[9]}};
@@ -101,7 +147,7 @@ EXPORT int stretching_adjoint(const float *values, int64_t planes, int64_t rows,
     float *line = malloc(sizeof *line * (size_t)width);
     if (!line)
         return 0;
-    for (int64_t row = 0; row < planes * rows; row++) {
+    for (int64_t row = from; row < to; row++) {
         int64_t k = row % rows;
         const float *plane = values + row / rows * rows * down.step * width;
         for (int64_t x = 0; x < width; x++)

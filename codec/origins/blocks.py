@@ -179,7 +179,7 @@ def find(
                 best, found = worth, tried[int(np.argmax(fits))]
         return best, found
 
-    looked = parallel(look, search.offsets(offsets))
+    looked: list[tuple[float, Blocks | None]] = list(parallel(look, search.offsets(offsets)))
     _, found = max(looked, key=lambda one: one[0], default=(0, None))  # the first one of several
     if found is None or search.solve(found) < _LEAST:
         return None

@@ -9,7 +9,8 @@ what was found, and keeps the pixels that differ.
 from __future__ import annotations
 
 import itertools
-from functools import cache, lru_cache
+import math
+from functools import cache, lru_cache, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -144,22 +145,26 @@ def _own(a: NDArray[Any], rule: Upsampling) -> Any:
     return _pairs(rows, 1, rule.columns, *_ANCHORS.get(rule.columns, (1, 1)))
 
 
-def _weights(rule: Upsampling) -> Ints:
-    """As the compiled library wants them: of rows, then columns."""
-    return np.array(
-        [w for s in (rule.rows, rule.columns) for w in (s.step, *s.first, *s.second)], np.int32
-    )
+def _rows_of(a: NDArray[Any], size: int) -> list[Index]:
+    """All rows of all planes, in parts for several threads: of so many numbers in all."""
+    rows = math.prod(a.shape[:-1])
+    return shares(np.arange(rows), max(1, rows * _TOGETHER // size))
 
 
-def _adjoint(a: NDArray[Any], rule: Upsampling) -> Any:
+def _adjoint(a: Floats, rule: Upsampling, parallel: Map = map) -> Any:
     """For each sample, the sum over all pixels that it is part of, by its weights in them."""
     library = native.coding()
     if library is not None:
         *planes, height, width = a.shape
         rows, columns = height // rule.rows.step, width // rule.columns.step
-        out = np.empty((*planes, rows, columns), np.float32)
-        a, count = np.ascontiguousarray(a, np.float32), int(np.prod(planes))
-        if not library.stretching_adjoint(a, count, rows, columns, _weights(rule), out):
+        out, values = np.empty((*planes, rows, columns), np.float32), np.ascontiguousarray(a)
+
+        def add_up(part: Index) -> int:
+            asked = (values, rows, columns, rule.weights, part[0], part[-1] + 1, out)
+            done: int = library.stretching_adjoint(*asked)
+            return done
+
+        if not all(parallel(add_up, _rows_of(out, values.size))):
             raise MemoryError("there is not enough memory to look for an origin")
         return out
     for axis, stretch in ((0, rule.rows), (1, rule.columns)):
@@ -182,9 +187,15 @@ class _Frame:
     """The pixels that a picture's samples stretch to, overhangs and all."""
 
     def __init__(
-        self, chroma: Bytes, known: Mask, rule: Upsampling, rows: Extent, columns: Extent
+        self,
+        chroma: Bytes,
+        known: Mask,
+        rule: Upsampling,
+        rows: Extent,
+        columns: Extent,
+        parallel: Map,
     ) -> None:
-        self.rule, self.extents = rule, (rows, columns)
+        self.rule, self.extents, self.parallel = rule, (rows, columns), parallel
         self.chroma = _pad(chroma, rows, columns)
         self.known = _pad(known, rows, columns)
 
@@ -204,11 +215,16 @@ class _Frame:
         assert library is not None
         rows, columns = samples.shape[1:]
         out = np.empty((2, *self.known.shape), np.float32)
-        samples, bias = np.ascontiguousarray(samples), np.array(self.rule.bias, np.int32)
-        if not library.stretching_sums(
-            samples, rows, columns, _weights(self.rule), bias, 1 << self.rule.shift, pixels,
-            None if pixels is None else self.known.view(np.uint8), out,
-        ):  # fmt: skip
+        samples, known = np.ascontiguousarray(samples), self.known.view(np.uint8)
+
+        def add_up(part: Index) -> int:
+            done: int = library.stretching_sums(
+                *(samples, rows, columns, self.rule.weights, self.rule.biases),
+                *(1 << self.rule.shift, pixels, known, part[0], part[-1] + 1, out),
+            )
+            return done
+
+        if not all(self.parallel(add_up, _rows_of(out, out.size))):
             raise MemoryError("there is not enough memory to look for an origin")
         return out
 
@@ -246,8 +262,8 @@ def estimate(frame: _Frame, bounds: Bounds | None = None) -> Floats:
                 missed[:, i, j] += pulled
                 weights = known.copy()
                 weights[i, j] += (pulled != 0).any(0)
-            weights = np.maximum(_adjoint(weights, rule), np.float32(1e-3))
-            step = _adjoint(missed, rule) / weights * ~settled
+            weights = np.maximum(_adjoint(weights, rule, frame.parallel), np.float32(1e-3))
+            step = _adjoint(missed, rule, frame.parallel) / weights * ~settled
             if np.abs(step).max() < 0.05:
                 break
             samples += step
@@ -288,8 +304,8 @@ add to a move's cost at first, and what it costs to be one off the mean of the s
 A clipped pixel costs what the bounds of its channels are apart, in steps of luma; another one, 32
 times what it is off.
 """
-_SHARE = 64
-"""So many samples at least are moved by one thread."""
+_SHARE, _TOGETHER = 64, 1 << 16
+"""So many samples at least are moved by one thread, and so many pixels summed up."""
 _NEAREST = 8
 """How far samples of their own pixel are moved to chroma that a clipped pixel allows."""
 
@@ -323,7 +339,7 @@ class _Search:
         pixel's near one and where it is its far one, a larger block where it holds both. ``noise``
         is added to the cost of a move, about so many 256ths, and leads out of dead ends.
         """
-        weights, moves, library = _weights(self.rule), _moves(*block), native.coding()
+        weights, moves, library = self.rule.weights, _moves(*block), native.coding()
         if library is None:
             from pixelzip.codec.loops import shrinking  # slow to load
 
@@ -438,7 +454,7 @@ class _Search:
             library.shrinking_settle(
                 self.samples, self.excess, self.goal, self.known.view(np.uint8), number,
                 np.array([*self.samples.shape[1:], *self.known.shape, _MARGIN]),
-                _weights(self.rule), self.rule.shift, *bounds.compiled, i, j, kinds, len(i),
+                self.rule.weights, self.rule.shift, *bounds.compiled, i, j, kinds, len(i),
                 bounds.moves, bounds.moves.shape[1], attempt, luck, _ROUGH / 4,
             )  # fmt: skip
             return
@@ -503,7 +519,7 @@ def shrink(
     chroma: (2, height, width) uint8, known: (height, width) bool; returns (2, plane height, plane
     width) uint8, by `rule`. Rounds: how often it searches; 0 and -1 are quick and rough.
     """
-    frame = _Frame(chroma, known, rule, rows, columns)
+    frame = _Frame(chroma, known, rule, rows, columns, parallel)
     samples = estimate(frame, bounds)
     if COPY in (rule.rows, rule.columns):
         samples = _vote(frame, samples)
@@ -539,19 +555,19 @@ _ORDER = sorted(
 _ORDER_OF_STEPS = [(2, 2), (1, 2), (2, 1)]
 
 
-def choose(chroma: Bytes, known: Mask) -> tuple[int, Extent, Extent]:
+def choose(chroma: Bytes, known: Mask, parallel: Map = map) -> tuple[int, Extent, Extent]:
     """The number of the rule by which chroma was stretched (0: it was not), and its extents."""
-    number, row, column = _choose(chroma, known)
+    number, row, column = _choose(chroma, known, parallel)
     rule = RULES[number]
     rows, columns = _loose(rule, known.shape, row, column)
-    return (
-        number,
-        _tight(chroma, known, rule, row, columns),
-        _tight(chroma.swapaxes(1, 2), known.T, rule.turned(), column, rows),
+    jobs = (
+        partial(_tight, chroma, known, rule, row, columns),
+        partial(_tight, chroma.swapaxes(1, 2), known.T, rule.turned(), column, rows),
     )
+    return (number, *parallel(lambda job: job(), jobs))
 
 
-def _choose(chroma: Bytes, known: Mask) -> tuple[int, int, int]:
+def _choose(chroma: Bytes, known: Mask, parallel: Map) -> tuple[int, int, int]:
     """The number of the rule, and whether pairs begin at even or odd rows and columns."""
     top, left = _busiest(chroma, known)
     part = np.s_[top : top + WINDOW, left : left + WINDOW]
@@ -566,6 +582,12 @@ def _choose(chroma: Bytes, known: Mask) -> tuple[int, int, int]:
         missed = _missed(chroma, known, samples, rule, *loose)
         return float(missed.sum()) / max(2 * int(known.sum()), 1)
 
+    def roughly_contradicted(number: int, place: tuple[int, int]) -> float:
+        score = contradicted(number, *place, roughly=True)
+        if CERTAIN <= score < PROMISING:
+            score = min(score, contradicted(number, *place, roughly=False))
+        return score
+
     best = (1.0, 0, 0, 0)
     for steps in _ORDER_OF_STEPS:
         rough: list[tuple[float, int, int, int]] = []
@@ -573,11 +595,10 @@ def _choose(chroma: Bytes, known: Mask) -> tuple[int, int, int]:
         for number in (n for n in _ORDER if RULES[n].steps == steps):
             rule = RULES[number]
             kinds = rule.rows, rule.columns
-            options = itertools.product(down[rule.rows], across[rule.columns])
-            for row, column in [phases[kinds]] if kinds in phases else options:
-                score = contradicted(number, row, column, roughly=True)
-                if CERTAIN <= score < PROMISING:
-                    score = min(score, contradicted(number, row, column, roughly=False))
+            options = list(itertools.product(down[rule.rows], across[rule.columns]))
+            options = [phases[kinds]] if kinds in phases else options
+            scores = parallel(partial(roughly_contradicted, number), options)
+            for (row, column), score in zip(options, scores, strict=True):
                 if score < CERTAIN:
                     return number, row, column
                 rough.append((score, number, row, column))

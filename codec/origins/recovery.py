@@ -56,8 +56,8 @@ class Picture:
         number, rows, columns = self.choice
         luma, *chroma = planes
         shape = luma.shape[0], luma.shape[1]
-        how = {"rule": RULES[number], "rows": rows, "columns": columns, "shape": shape}
-        return [luma, *parallel(partial(upsample, **how), chroma)]
+        stretch = partial(upsample, rule=RULES[number], rows=rows, columns=columns, shape=shape)
+        return [luma, *parallel(stretch, chroma)]
 
     def wrong(self, planes: list[Bytes], parallel: Map) -> Mask:
         """The pixels that these planes do not give."""

@@ -15,11 +15,13 @@ table once for each way in which a picture can lie.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelzip.codec import native
 from pixelzip.codec.origins.origin import strips
 
 Bytes = NDArray[np.uint8]
@@ -59,6 +61,17 @@ class Upsampling:
     def steps(self) -> tuple[int, int]:
         """Pixels for a sample, down and across."""
         return self.rows.step, self.columns.step
+
+    @cached_property
+    def weights(self) -> NDArray[np.int32]:
+        """As the compiled library wants them: of rows, then columns."""
+        axes = (self.rows, self.columns)
+        return np.array([w for s in axes for w in (s.step, *s.first, *s.second)], np.int32)
+
+    @cached_property
+    def biases(self) -> NDArray[np.int32]:
+        """As the compiled library wants them."""
+        return np.array(self.bias, np.int32)
 
     def turned(self) -> Upsampling:
         """The rule with rows and columns exchanged."""
@@ -138,7 +151,15 @@ def upsample(
     if rule.rows.step == rule.columns.step == 1:
         return samples
     (height, width), left, step = shape, columns.before, rule.rows.step
-    pixels = np.empty(shape, np.uint8)
+    pixels, library = np.empty(shape, np.uint8), native.coding()
+    if library is not None:
+        samples = np.ascontiguousarray(samples)
+        if not library.stretching_pixels(
+            samples, *samples.shape, rule.weights, rule.biases, rule.shift, rows.before, left,
+            width, 0, height, pixels,
+        ):  # fmt: skip
+            raise MemoryError("there is not enough memory to stretch a plane")
+        return pixels
     for part in strips(*samples.shape):
         first = max(0, part.start - 2)  # with neighbours on either side, if there are any
         some = samples[first : part.stop + 2].astype(np.uint16)

@@ -46,6 +46,10 @@ _CONTRADICTED = 0.02
 _SHARE = 1 << 17
 """So many pixels are inverted by one thread."""
 
+_STRIDE = 2_654_435_761
+"""A prime, so that counting by it visits all columns; and not near a multiple of a round number,
+so that it does not begin with a few rows."""
+
 _MARGIN = 16
 """So many rows of samples beyond a strip are looked at, and found again in the next one."""
 
@@ -62,18 +66,22 @@ def find(pixels: Samples, parallel: Map = map) -> Found | None:
         return None
     conversion = conversions.conversion(number)
     luma, chroma, known, clipped = _inverted(conversion, pixels, parallel)
-    choice = downsampling.choose(chroma, known)
+    choice = downsampling.choose(chroma, known, parallel)
     shrink = partial(_shrink, conversion, pixels, chroma, known, clipped, parallel=parallel)
-    samples, stretched, right = shrink(choice)
-    if (known & ~right).sum() > _CONTRADICTED * known.sum():
-        # A part of the picture looked stretched, the whole is not.
+    shrunk = shrink(choice, _CONTRADICTED * known.sum())
+    if shrunk is None:  # a part of the picture looked stretched, the whole is not
         choice = (0, Extent(0, 0), Extent(0, 0))
-        samples, stretched, right = shrink(choice)
+        shrunk = shrink(choice, known.size)
+        assert shrunk is not None
+    samples, stretched, right = shrunk
     rule, rows, columns = choice
     known &= right
-    for part in strips(*known.shape):
+
+    def complete(part: slice) -> None:
         parts = [plane[part] for plane in stretched]
         luma[part] = _luma(conversion, pixels[part], luma[part], known[part], parts)
+
+    list(parallel(complete, list(strips(*known.shape))))
     step, phase = RULES[rule].steps, (rows.before, columns.before)
     found: tuple[Blocks | None, ...] = ()
     if native.coding() is not None:  # which codes coefficients
@@ -179,18 +187,21 @@ def _shrink(
     known: Mask,
     clipped: Mask,
     choice: tuple[int, Extent, Extent],
+    most: float,
     parallel: Map,
-) -> tuple[list[Bytes], list[Bytes], Mask]:
+) -> tuple[list[Bytes], list[Bytes], Mask] | None:
     """Both planes' samples by a rule and its extents, what they stretch to, and where that fits.
 
-    Strip by strip, each with something of its neighbours.
+    Strip by strip, each with something of its neighbours. None if more than ``most`` known pixels
+    contradict them, as soon as that is clear: then a search takes long, and finds nothing.
     """
     number, rows, columns = choice
     rule, (height, width) = RULES[number], known.shape
     count, step = rows.samples(height, rule.rows), rule.rows.step
     samples = np.empty((2, count, columns.samples(width, rule.columns)), np.uint8)
 
-    def search(part: slice) -> None:
+    def search(part: slice) -> int:
+        """How many pixels contradict a strip, but for those that its neighbours have a say in."""
         first, last = max(0, part.start - _MARGIN), min(count, part.stop + _MARGIN)
         own = Extent(rows.before if first == 0 else 0, rows.after if last == count else 0)
         here = slice(max(0, step * first - rows.before), min(height, step * last - rows.before))
@@ -201,11 +212,23 @@ def _shrink(
             chroma[:, here], known[here], rule, own, columns, bounds, parallel=parallel
         )
         samples[:, part] = some[:, part.start - first : part.stop - first]
+        alone = (step * (part.stop - part.start), width)
+        made = [upsample(s[part], rule, Extent(0, 0), columns, alone) for s in samples]
+        top = step * part.start - rows.before
+        inner = slice(top + step, top + alone[0] - step)
+        wrong = [p[inner] != m[step : alone[0] - step] for p, m in zip(chroma, made, strict=True)]
+        return int(((wrong[0] | wrong[1]) & known[inner]).sum())
 
-    list(parallel(search, list(strips(count, step * width))))
+    contradicted = 0
+    for found in parallel(search, list(strips(count, step * width))):
+        contradicted += found
+        if contradicted > most:
+            return None
     stretch = partial(upsample, rule=rule, rows=rows, columns=columns, shape=(height, width))
     stretched = list(parallel(stretch, samples))
     fits = (stretched[0] == chroma[0]) & (stretched[1] == chroma[1])
+    if (known & ~fits).sum() > most:
+        return None
     return list(samples), stretched, fits
 
 
@@ -246,9 +269,7 @@ def _conversion_of(pixels: Bytes) -> int | None:
     height, width, _ = pixels.shape
     flat = pixels.reshape(-1, 3)
     for count in (256, 2048):
-        # A step that shares no factor with the width visits all columns.
-        places = np.arange(count, dtype=np.int64) * 40503 % (height * width)
-        some = flat[places]
+        some = flat[_places(count, height * width)]
         some = some[((some > 0) & (some < 255)).all(1) & (some != some[:, :1]).any(1)]
         code = some[:, 0].astype(np.int32) << 16 | some[:, 1].astype(np.int32) << 8 | some[:, 2]
         some = some[np.unique(code, return_index=True)[1]]
@@ -261,6 +282,11 @@ def _conversion_of(pixels: Bytes) -> int | None:
         if shares[best] < (_COVERED if count == 2048 else _COVERED - 0.15):
             return None
     return best
+
+
+def _places(count: int, area: int) -> NDArray[np.int64]:
+    """So many pixels from all over a picture."""
+    return np.arange(count, dtype=np.int64) * _STRIDE % area
 
 
 def _lonely(unexplained: Mask) -> Mask:
