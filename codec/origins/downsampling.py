@@ -193,7 +193,7 @@ class _Frame:
         rule: Upsampling,
         rows: Extent,
         columns: Extent,
-        parallel: Map,
+        parallel: Map = map,
     ) -> None:
         self.rule, self.extents, self.parallel = rule, (rows, columns), parallel
         self.chroma = _pad(chroma, rows, columns)
