@@ -1,11 +1,12 @@
 """The adaptive last stage: a network's mixtures, corrected by what their tile has taught so far.
 
 A network is the same for all pictures. The stage goes through one tile in the order of decoding and
-keeps solving least squares over what it has passed. It codes a sub-pixel as eight bits, the highest
-first. For each bit it has the opinions of several *experts*: the network's own mixture; logistics
-about the predictions of the filters; and the network's mixture moved to where they all point. These
-are mixed in the logistic domain, with weights that learn from bit to bit. docs/format.md has all of
-it to the last rounding ("Adaptive payloads").
+keeps solving least squares over what it has passed. It codes a sub-pixel as a few decisions: on
+which side of a prediction it lies, how far away, and where exactly. For each it has the opinions of
+several *experts*: the network's own mixture; logistics about the predictions of the filters; and
+the network's mixture moved to where they all point. These are mixed in the logistic domain, with
+weights that learn from decision to decision. docs/format.md has all of it to the last rounding
+("Adaptive payloads").
 
 It needs a network that gives mixtures, whose rows trail by two columns, and that has no classes.
 """
@@ -28,12 +29,16 @@ from pixelzip.codec.decimals import table
 from pixelzip.codec.errors import FormatError
 from pixelzip.codec.methods import MAX_ADAPTIVE_SIDE
 
-BITS = 8
+_MOST_DECISIONS = 16  # of a value
 _LAG = 2
 _LN_STEPS = 1024
 
 Code = Callable[[NDArray[np.int32], NDArray[np.int32], int, NDArray[np.int32]], NDArray[np.uint8]]
 """Codes one channel of n pixels in these rows and columns, with (n, 3, K) mixtures: the values."""
+
+
+Scored = tuple[NDArray[np.float32], NDArray[np.uint8]]
+"""(decisions, 3) intervals, and how many of them each sub-pixel has."""
 
 
 @cache
@@ -60,13 +65,13 @@ def suits(conditional: Conditional, shape: Shape) -> bool:
 
 def score(
     conditional: Conditional, tile: NDArray[np.uint8], given: Given | None
-) -> NDArray[np.float32] | None:
-    """(bits, 3) intervals of a tile (height, width, channels), in the order of decoding.
+) -> Scored | None:
+    """What a tile (height, width, channels) takes, in the order of decoding.
 
     None if the network gives no mixtures.
     """
     height, width, channels = tile.shape
-    found: list[NDArray[np.float32]] = []
+    found: list[Scored] = []
 
     def code(
         rows: NDArray[np.int32],
@@ -81,7 +86,8 @@ def score(
     with _stage((height, width), channels) as stage:
         if not _step(conditional, (height, width), channels, given, code):
             return None
-    return np.concatenate(found).reshape(-1, 3)
+    intervals, counts = zip(*found, strict=True)
+    return np.concatenate(intervals), np.concatenate(counts)
 
 
 def decode(
@@ -136,11 +142,13 @@ class _Stage(ABC):
         channel: int,
         parameters: NDArray[np.int32],
         values: NDArray[np.uint8],
-    ) -> NDArray[np.float32]:
-        """(n, 8, 3) intervals."""
-        intervals = np.empty((len(rows), BITS, 3), np.float32)
-        self._code(rows, columns, channel, parameters, values, intervals, b"", None)
-        return intervals
+    ) -> Scored:
+        """What the values (n) take."""
+        intervals = np.empty((len(rows) * _MOST_DECISIONS, 3), np.float32)
+        counts = np.empty(len(rows), np.uint8)
+        here = rows, columns, channel, parameters
+        self._code(*here, values, intervals, counts, b"", None)
+        return intervals[: counts.sum()].copy(), counts
 
     def decode(
         self,
@@ -151,9 +159,9 @@ class _Stage(ABC):
         source: coder.Decoder,
     ) -> NDArray[np.uint8]:
         """The values (n). FormatError if none can be there."""
-        values = np.zeros(len(rows), np.uint8)
+        values, counts = np.zeros(len(rows), np.uint8), np.empty(len(rows), np.uint8)
         here = rows, columns, channel, parameters
-        if self._code(*here, values, None, source.payload, source.state):
+        if self._code(*here, values, None, counts, source.payload, source.state):
             raise FormatError("the compressed data is damaged")
         return values
 
@@ -166,11 +174,12 @@ class _Stage(ABC):
         parameters: NDArray[np.int32],
         values: NDArray[np.uint8],
         intervals: NDArray[np.float32] | None,
+        counts: NDArray[np.uint8],
         payload: bytes,
         state: NDArray[np.uint64] | None,
     ) -> int:
-        """Fill intervals by values, or without a place for them, values by a payload and the
-        decoder's state. Not 0 if that is damaged."""
+        """Fill intervals, one after the other, and counts of them by values; or without a place
+        for them, values by a payload and the decoder's state. Not 0 if that is damaged."""
 
 
 @cache
@@ -187,7 +196,7 @@ def _library() -> ctypes.CDLL | None:
         ("adaptive_open", pointer, [number] * 3),
         ("adaptive_close", None, [pointer]),
         ("adaptive_code", number, [
-            pointer, integers, integers, size, number, integers, number, octets, floats,
+            pointer, integers, integers, size, number, integers, number, octets, floats, octets,
             ctypes.c_char_p, size, native.array(np.uint64),
         ]),
     ):  # fmt: skip
@@ -226,13 +235,14 @@ class _Compiled(_Stage):
         parameters: NDArray[np.int32],
         values: NDArray[np.uint8],
         intervals: NDArray[np.float32] | None,
+        counts: NDArray[np.uint8],
         payload: bytes,
         state: NDArray[np.uint64] | None,
     ) -> int:
         parameters = np.ascontiguousarray(parameters, np.int32)
         damaged: int = self.library.adaptive_code(
             self.address, rows, columns, len(rows), channel, parameters, parameters.shape[2],
-            np.ascontiguousarray(values), intervals, payload, len(payload), state,
+            np.ascontiguousarray(values), intervals, counts, payload, len(payload), state,
         )  # fmt: skip
         return damaged
 
@@ -253,16 +263,17 @@ class _Loops(_Stage):
         parameters: NDArray[np.int32],
         values: NDArray[np.uint8],
         intervals: NDArray[np.float32] | None,
+        counts: NDArray[np.uint8],
         payload: bytes,
         state: NDArray[np.uint64] | None,
     ) -> int:
         if intervals is None:
-            intervals = np.zeros((0, BITS, 3), np.float32)
+            intervals = np.zeros((0, 3), np.float32)
         if state is None:
             state = np.zeros(3, np.uint64)
         here, room = (rows, columns, channel), np.empty((4, parameters.shape[2]), np.int64)
         read = np.frombuffer(payload, np.uint8)
         coded = self.code(
-            self.state, *here, parameters, room, values, intervals, read, state, _ln()
+            self.state, *here, parameters, room, values, intervals, counts, read, state, _ln()
         )
         return int(coded)

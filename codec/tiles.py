@@ -126,17 +126,17 @@ def encode_adaptively(
 
     def encode(number: int, tally: _Tally) -> bytes | None:
         told = None if given is None else given[number]
-        intervals = _adaptive_intervals(conditional, tiles[number], told, tally)
-        return None if intervals is None else coder.encode(intervals)
+        scored = _scored(conditional, tiles[number], told, tally)
+        return None if scored is None else coder.encode(scored[0])
 
     shapes = [tile.shape[:2] for tile in tiles]
     return _in_parallel(encode, conditional, shapes, 1, threads, progress)
 
 
-def _adaptive_intervals(
+def _scored(
     conditional: Conditional, tile: NDArray[np.uint8], given: Given | None, tally: _Tally
-) -> NDArray[np.float32] | None:
-    """(bits, 3) in the order of decoding; None where the stage does not go with them."""
+) -> adaptive_stage.Scored | None:
+    """What a tile takes with the stage; None where it does not go with them."""
     height, width, _ = tile.shape
     suits = adaptive_stage.suits(conditional, (height, width))
     found = adaptive_stage.score(conditional, tile, given) if suits else None
@@ -222,9 +222,11 @@ def _score_adaptively(
     conditional: Conditional, tile: NDArray[np.uint8], given: Given | None, tally: _Tally
 ) -> NDArray[np.float32]:
     height, width, channels = tile.shape
-    intervals = _adaptive_intervals(conditional, tile, given, tally)
-    assert intervals is not None, "it has been decoded in this way"
-    bits = cdf.symbol_bits(intervals).reshape(-1, adaptive_stage.BITS).sum(1)
+    scored = _scored(conditional, tile, given, tally)
+    assert scored is not None, "it has been decoded in this way"
+    intervals, counts = scored
+    starts = np.cumsum(counts, dtype=np.int64) - counts  # no sub-pixel is without a decision
+    bits = np.add.reduceat(cdf.symbol_bits(intervals), starts)
     order, ends = front_order(conditional.steps((height, width)))
     summed, start = np.empty(height * width, np.float32), 0
     for front in np.split(order, ends[:-1]):  # channel by channel

@@ -27,8 +27,9 @@ from reference_decoder import (
 Array = NDArray[Any]
 F = np.float32
 LN = rounded([2**16 * (1 + Decimal(i) / 1024).ln() for i in range(1025)])
-LAST = {8: 8, 7: 8, 6: 8, 5: 8, 4: 7, 3: 5, 2: 3, 1: 1, 0: -1}
+LAST = {8: 7, 7: 7, 6: 7, 5: 7, 4: 7, 3: 5, 2: 3, 1: 1, 0: -1}
 KEEP = [F(0.998), F(0.9998)]
+BEGIN = [713032, 136315, 136315, 136315, 0, 0, 136315, 0]
 Cdf = list[tuple[int, int, int]]
 """Of each component its weight, its m and its inverse scale."""
 
@@ -56,8 +57,8 @@ def cumulative(x: int, components: Cdf) -> int:
     )
 
 
-def solve(a: Array, b: Array, unknowns: int) -> Array:
-    a, b, w = a.copy(), b.copy(), np.zeros_like(b)
+def eliminate(a: Array, b: Array) -> None:
+    unknowns = len(b)
     for j in range(unknowns):
         if not a[j, j] >= F(2.0**-40):
             a[j, j] = F(2.0**-40)
@@ -65,6 +66,10 @@ def solve(a: Array, b: Array, unknowns: int) -> Array:
             f = a[j, i] / a[j, j]
             a[i, i:] = a[i, i:] - f * a[j, i:]
             b[i] = b[i] - f * b[j]
+
+
+def substitute(a: Array, b: Array, unknowns: int) -> Array:
+    b, w = b[:unknowns].copy(), np.zeros(unknowns, F)
     for i in range(unknowns - 1, -1, -1):
         w[i] = b[i] / a[i, i]
         b[:i] = b[:i] - a[:i, i] * w[i]
@@ -96,7 +101,8 @@ class Recursive:
             a, b = self.a.copy(), self.b.copy()
             a[np.diag_indices(len(b))] += F(0.5)
             b[-1] += F(0.5)
-            self.w = solve(a, b, len(b))
+            eliminate(a, b)
+            self.w = substitute(a, b, len(b))
 
 
 class Stage:
@@ -105,7 +111,6 @@ class Stage:
     def __init__(self, width: int, channels: int) -> None:
         self.width, self.channels = width, channels
         self.samples: dict[tuple[int, int, int], int] = {}
-        self.features: dict[tuple[int, int, int], Array] = {}
         self.notes: dict[tuple[int, int, int], list[int]] = {}
         """The filters' errors, what the network missed, its spread."""
         counts = [21] if channels == 1 else [25, 26, 27]
@@ -129,27 +134,30 @@ class Stage:
                 found += [self.sample(r + i, c + j, other) for i, j in NEIGHBOURS[:6]]
         return np.array([*found, mean / 256], F)
 
-    def locally(self, r: int, c: int, k: int, x: Array, base: F) -> int:
-        u, x = len(x) - 1, x[:-1]
-        a, b, total = np.zeros((u, u), F), np.zeros(u, F), F(0)
-        for i in range(8, -1, -1):
+    def locally(self, r: int, c: int, k: int, x: Array, y: Array, base: F) -> list[int]:
+        u, twice, here = len(x) - 1, int(2 * base), [int(v) for v in x[:-1]]
+        sums, total = np.zeros((u, u + 1), np.int64), 0
+        for i in range(9):
             for j in range(-8, LAST[i] + 1):
-                there = r - i, c + j, k
                 if r - i < 0 or not 0 <= c + j < self.width:
                     continue
-                own = self.features[there][:-1]
-                unlike = F(sum((int(p) - int(q)) ** 2 for p, q in zip(own[:6], x[:6], strict=True)))
-                g = F(1) / (F(32 + i * i + j * j) * (F(20) + unlike))
-                total = total + g
-                y = own - base
-                a = a + (g * y)[:, None] * y
-                b = b + (g * (F(self.samples[there]) - base)) * y
-        a[np.diag_indices(u)] += total
-        b[:2] += F(0.5) * total
-        return prediction(base, solve(a, b, u), x - base)
+                own = [int(v) for v in self.seen(r - i, c + j, k, 0)[:-1]]
+                unlike = sum(abs(p - q) for p, q in zip(own[:6], here[:6], strict=True))
+                g = 648000 // (18 + i + abs(j)) // (9 + unlike)
+                total += g * g
+                values = [*own, self.samples[r - i, c + j, k]]
+                z = np.array([(64 * (2 * v - twice) * g + 2**14) >> 15 for v in values])
+                sums += z[:-1, None] * z
+        ridge = max(F(total) / F(65536), F(1))
+        a, b = sums[:, :u].astype(F), sums[:, u].astype(F)
+        a[np.diag_indices(u)] += ridge
+        b[:2] += F(0.5) * ridge
+        eliminate(a, b)
+        counts = [u, 10 if self.channels == 1 else 12, 6]
+        return [prediction(base, substitute(a, b, count), y[:count]) for count in counts]
 
     def note(self, r: int, c: int, k: int, which: int) -> int:
-        return self.notes.get((r, c, k), [0] * 5)[which]
+        return self.notes.get((r, c, k), [0] * 7)[which]
 
     def scale(self, r: int, c: int, k: int, which: int) -> int:
         def e(i: int, j: int) -> int:
@@ -173,13 +181,17 @@ class Stage:
         base = (x[0] + x[1]) * F(0.5)
         y = x - base
         predicted = [prediction(base, filter.w, y) for filter in self.filters[k]]
-        predicted.append(self.locally(r, c, k, x, base))
-        away = (mean + sum(predicted)) // 4 - mean
+        predicted += self.locally(r, c, k, x, y, base)
+        together = (mean + sum(predicted[:3])) // 4
+        away = together - mean
         experts: list[Cdf] = [own]
         experts += [[(2**14, p, 2**28 // self.scale(r, c, k, i))] for i, p in enumerate(predicted)]
         experts.append([(w, m + away, i) for w, m, i in own])
-        value = self.bits(k, experts, self.choices(r, c, k, mean, spread, predicted[2]), coder)
-        self.samples[r, c, k], self.features[r, c, k] = value, x
+        centre = clamp((together + 128) >> 8, 1, 255)
+        size = next((e for e in range(7) if 185 * 2**e >= spread), 7)
+        choices = [*self.choices(r, c, k, mean, spread, predicted[2]), size]
+        value = self.decisions(k, experts, centre, choices, coder)
+        self.samples[r, c, k] = value
         errors = [abs(256 * value - p) for p in predicted]
         self.notes[r, c, k] = [*errors, abs(256 * value - mean), spread]
         for filter in self.filters[k]:
@@ -191,49 +203,80 @@ class Stage:
         far = 0
         if k > 0:
             near.append((r, c, k - 1, 2))
-            one, other = self.note(r, c, k - 1, 3), self.note(r, c, k - 1, 4)
+            one, other = self.note(r, c, k - 1, 5), self.note(r, c, k - 1, 6)
             far = (one > other) + (one > 2 * other)
-        missed = 16 + sum(times * self.note(*place, 3) for *place, times in near)  # type: ignore[call-arg]
-        promised = 16 + sum(times * self.note(*place, 4) for *place, times in near)  # type: ignore[call-arg]
+        missed = 16 + sum(times * self.note(*place, 5) for *place, times in near)  # type: ignore[call-arg]
+        promised = 16 + sum(times * self.note(*place, 6) for *place, times in near)  # type: ignore[call-arg]
         story = clamp((ln(missed) - ln(promised) + 5 * 2**15) >> 15, 0, 11)
         wide = clamp((ln(spread + 1) - 3 * 2**16) >> 15, 0, 11)
         apart = local - mean
         dispute = min(ln(16 * abs(apart) // (spread // 16 + 1) + 1) >> 15, 9)
         return [story, 3 * wide + far, dispute + 10 * (apart < 0)]
 
-    def bits(self, k: int, experts: list[Cdf], choices: list[int], coder: RangeDecoder) -> int:
-        node, low, high = 1, 0, 256
-        story, width, dispute = choices
-        for depth in range(8):
-            middle = (2 * node + 1) * 2 ** (7 - depth) % 256
-            t = []
-            for i, expert in enumerate(experts):
-                doubt = 2**23 if i else 2**16
-                below, at, above = (cumulative(edge, expert) for edge in (low, middle, high))
-                up, down = ln(above - at + doubt), ln(at - below + doubt)
-                t.append(clamp(up - down, -12 * 2**16, 12 * 2**16))
-            certainty = clamp((t[0] + 2**19) >> 15, 0, 31)
-            t.append(19661)
-            numbers = [
-                12 * depth + story, 32 * depth + certainty, node,
-                36 * depth + width, 20 * depth + dispute,
-            ]  # fmt: skip
-            rows = [
-                self.weights.setdefault((k, s, number), [713032, *[136315] * 4, 0])
-                for s, number in enumerate(numbers)
-            ]
-            sums = [sum(w * x for w, x in zip(row, t, strict=True)) >> 22 for row in rows]
-            z = [clamp(total, -(2**18), 2**18) for total in sums]
-            chance = clamp(squash(sum(z) // 5), 8, 2**22 - 8)
-            bit = coder.nibble([1, 2**24 - 3 - 4 * chance, 4 * chance + 1, 1])
-            for row, own in zip(rows, z, strict=True):
-                error = bit * 2**22 - squash(own)
-                for i in range(6):
-                    step = (((error * t[i]) >> 14) * 400 + 2**19) >> 20
-                    row[i] = clamp(row[i] + step, -(2**25), 2**25)
-            low, high = (middle, high) if bit else (low, middle)
-            node = 2 * node + bit
-        return node - 256
+    def decisions(
+        self, k: int, experts: list[Cdf], centre: int, choices: list[int], coder: RangeDecoder
+    ) -> int:
+        low, high = 0, 256
+        size = choices[-1]
+
+        def decide(edge: int, node: int, place: int) -> int:
+            nonlocal low, high
+            bounds = low, edge, high
+            above = self.decision(k, experts, bounds, 8 * node + size, place, choices, coder)
+            low, high = (edge, high) if above else (low, edge)
+            return above
+
+        side, jump = decide(centre, 0, 0), 0
+        while True:
+            reach = (2 ** (jump + 1) - 1) << size
+            edge = centre + reach if side else centre - reach
+            if not low < edge < high:
+                break
+            if decide(edge, 1 + 8 * side + jump, min(1 + jump, 3)) != side:
+                break
+            jump += 1
+        while high - low > 1:
+            level = sum(high - low > width for width in (2, 4, 8))
+            decide((low + high) >> 1, 17 + 4 * (4 * side + min(jump, 3)) + level, 4 + level)
+        return low
+
+    def decision(
+        self,
+        k: int,
+        experts: list[Cdf],
+        bounds: tuple[int, int, int],
+        tree: int,
+        place: int,
+        choices: list[int],
+        coder: RangeDecoder,
+    ) -> int:
+        story, width, dispute, _ = choices
+        t = []
+        for i, expert in enumerate(experts):
+            doubt = 2**23 if i else 2**16
+            below, at, above = (cumulative(edge, expert) for edge in bounds)
+            up, down = ln(above - at + doubt), ln(at - below + doubt)
+            t.append(clamp(up - down, -12 * 2**16, 12 * 2**16))
+        certainty = clamp((t[0] + 2**19) >> 15, 0, 31)
+        t.append(19661)
+        numbers = [
+            12 * place + story, 32 * place + certainty, tree,
+            36 * place + width, 20 * place + dispute,
+        ]  # fmt: skip
+        rows = [
+            self.weights.setdefault((k, s, number), BEGIN.copy())
+            for s, number in enumerate(numbers)
+        ]
+        sums = [sum(w * x for w, x in zip(row, t, strict=True)) >> 22 for row in rows]
+        z = [clamp(total, -(2**18), 2**18) for total in sums]
+        chance = clamp(squash(sum(z) // 5), 8, 2**22 - 8)
+        above = coder.nibble([1, 2**24 - 3 - 4 * chance, 4 * chance + 1, 1])
+        for row, own in zip(rows, z, strict=True):
+            error = above * 2**22 - squash(own)
+            for i in range(8):
+                step = (((error * t[i]) >> 14) * 600 + 2**19) >> 20
+                row[i] = clamp(row[i] + step, -(2**25), 2**25)
+        return above
 
 
 def decode_tile(

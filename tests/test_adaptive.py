@@ -59,8 +59,8 @@ def cut(crops: Crops, channels: int = 3) -> list[NDArray[np.uint8]]:
 def bits(network: Any, some: list[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
     """The intervals of tiles."""
     found = [adaptive.score(network, tile, None) for tile in some]
-    assert all(intervals is not None for intervals in found)
-    return [intervals for intervals in found if intervals is not None]
+    assert all(scored is not None for scored in found)
+    return [scored[0] for scored in found if scored is not None]
 
 
 # --- There and back ----------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 /* The adaptive last stage: what a network says of a sub-pixel, mixed with what its tile has taught.
  *
- * docs/format.md specifies all of it ("Adaptive payloads"). Predictions are least squares in
- * binary32, every operation rounded once and in the order that stands here: loops over arrays may be
+ * docs/format.md specifies all of it ("Adaptive payloads"). Least squares are solved in binary32,
+ * every operation rounded once and in the order that stands here: loops over arrays may be
  * vectorised, sums may not be reordered, and nothing may be fused. All the rest is integers. */
 
 #include "coding.h"
@@ -20,27 +20,34 @@ enum {
     OWN = 12,        /* neighbours of the sub-pixel's own channel, of a colour ... */
     OWN_ALONE = 20,  /* ... and where there is one channel only */
     OTHER = 6,       /* neighbours of each other channel */
-    ABOVE = 3,       /* how far neighbours reach */
-    BESIDE = 5,
-    RADIUS = 8,      /* of the surroundings that a local filter is solved from */
-    MOST_AROUND = 2 * RADIUS * (RADIUS + 1),
+    NEAR_ABOVE = 3,  /* how far neighbours reach */
+    NEAR_BESIDE = 5,
+    RADIUS = 8,      /* of the surroundings that local filters are solved from */
+    ACROSS = 2 * RADIUS,
+    AROUND = (RADIUS + 1) * ACROSS,
+    ABOVE = NEAR_ABOVE + RADIUS,
+    BESIDE = NEAR_BESIDE + RADIUS,
+    LANES = 8,       /* local filters that are solved side by side */
     ALIKE = 6,       /* neighbours by which surroundings are compared */
     RECURSIVE = 2,   /* filters that never forget all */
-    FILTERS = RECURSIVE + 1,
+    LOCAL = 3,       /* filters from the surroundings: of all features, of the nearest, of six */
+    NEAREST = 12, NEAREST_ALONE = 10,
+    FILTERS = RECURSIVE + LOCAL,
     EXPERTS = FILTERS + 2, /* the network first, and the network moved last */
     INPUTS = EXPERTS + 1,  /* with a constant */
     SOLVE_EVERY = 4, /* sub-pixels of a channel */
-    KEPT = 32,       /* columns of each row whose features are kept: more than 3 * RADIUS */
-    NOTED = 8,       /* columns of each row whose errors are */
+    NOTED = 8,       /* columns of each row whose errors are kept */
     LN_STEPS = 1024,
     LN_2 = 45426,    /* 2^16 ln 2 */
     SETS = 5,        /* of weights, one of each in use */
-    STORIES = 12, CERTAINTIES = 32, NODES = 256, WIDTHS = 36, DISPUTES = 20,
-    SET_ROWS = 8 * (STORIES + CERTAINTIES + WIDTHS + DISPUTES) + NODES, /* of a channel */
+    MOST_DECISIONS = 16, /* of a value: one, and up to seven of each kind */
+    SIZES = 8, PLACES = 8, JUMPS = 1, HALVINGS = 17, NODES = 49, /* of the decisions' tree */
+    STORIES = 12, CERTAINTIES = 32, WIDTHS = 36, DISPUTES = 20,
+    SET_ROWS = PLACES * (STORIES + CERTAINTIES + WIDTHS + DISPUTES) + NODES * SIZES, /* of a channel */
     OWN_WEIGHT = 713032, /* 0.68, of what the network says; a weight is in units of 2^-20 */
-    OTHER_WEIGHT = 136315, /* 0.13, of what the others do */
+    OTHER_WEIGHT = 136315, /* 0.13, of what others do */
     MOST_WEIGHT = 1 << 25,
-    RATE = 400,
+    RATE = 600,
     STRETCH_LIMIT = 12 << 16,
     CHANCES = 1 << 22, /* what a squashed probability is out of */
     LEAST_CHANCE = 8,
@@ -48,6 +55,9 @@ enum {
 
 /* 2^16 ln(1 + i / 1024); whoever loads this code fills it in. */
 static int32_t ln_table[LN_STEPS + 1];
+
+/* How much less surroundings count that are further away. */
+static float nearness[AROUND];
 
 static const int8_t neighbours[OWN_ALONE][2] = {
     {0, -1}, {-1, 0}, {-1, -1}, {-1, 1}, {0, -2}, {-2, 0}, {-2, 1}, {-2, -1}, {-1, -2}, {-2, 2},
@@ -74,10 +84,6 @@ struct recursive {
 };
 
 /* What stays known of a sub-pixel for a while. */
-struct past {
-    Vector features;
-    float value;
-};
 struct note {
     int32_t error[FILTERS], missed, spread; /* in 1/256 of a value */
 };
@@ -85,8 +91,7 @@ struct note {
 struct adaptive {
     int32_t height, width, channels;
     ptrdiff_t pitch;
-    uint8_t *samples;   /* with what stands for those outside of the tile */
-    struct past *past;  /* (height, KEPT, channels) */
+    uint8_t *samples;   /* (channels, ABOVE + height, pitch): with those outside of the tile */
     struct note *notes; /* (height, NOTED, channels) */
     struct recursive recursive[3][RECURSIVE];
     int32_t *weights;   /* (channels, SET_ROWS, INPUTS) */
@@ -96,24 +101,22 @@ struct adaptive {
 struct site {
     int row, column, channel;
     int count; /* of features */
-    Vector features, centred;
+    const uint8_t *at[FEATURES]; /* where they are, but for the last */
+    Vector centred;
     float base;
-    int32_t mean, spread, predicted[FILTERS];
-    struct component *components[EXPERTS];
-    int counts[EXPERTS];
-    int story, width, dispute;
+    int32_t mean, spread, predicted[FILTERS], away; /* how far the moved network is moved */
+    struct component filters[FILTERS];
+    const struct component *mixture;
+    int components;
+    int story, width, dispute, centre, size;
 };
 
 /* --- Samples ---------------------------------------------------------------------------------- */
 
-static inline uint8_t *sample(const struct adaptive *ad, int row, int column)
+static inline uint8_t *sample(const struct adaptive *ad, int row, int column, int channel)
 {
-    return ad->samples + (row + ABOVE) * ad->pitch + (column + BESIDE) * ad->channels;
-}
-
-static inline struct past *past(const struct adaptive *ad, int row, int column, int channel)
-{
-    return ad->past + ((size_t)row * KEPT + column % KEPT) * ad->channels + channel;
+    ptrdiff_t line = ((ptrdiff_t)ad->height + ABOVE) * channel + ABOVE + row;
+    return ad->samples + line * ad->pitch + BESIDE + column;
 }
 
 /* Nothing, of what is outside of the tile. */
@@ -128,32 +131,31 @@ static inline const struct note *note(const struct adaptive *ad, int row, int co
 /* A sample gets known, and with it those outside of the tile that it stands for. */
 static void put(struct adaptive *ad, int row, int column, int channel, uint8_t value)
 {
-    sample(ad, row, column)[channel] = value;
-    for (int i = 1; column == 0 && row + 1 < ad->height && i <= BESIDE; i++)
-        sample(ad, row + 1, -i)[channel] = value;
-    for (int i = 0; column == ad->width - 1 && i < BESIDE; i++)
-        sample(ad, row, ad->width + i)[channel] = value;
-    for (int up = 1; row == 0 && up <= ABOVE; up++)
-        if (column + up + 2 < ad->width + BESIDE)
-            sample(ad, -up, column + up + 2)[channel] = value;
+    uint8_t *here = sample(ad, row, column, channel);
+    *here = value;
+    for (int i = 1; column == 0 && row + 1 < ad->height && i <= NEAR_BESIDE; i++)
+        here[ad->pitch - i] = value;
+    for (int i = 1; column == ad->width - 1 && i <= NEAR_BESIDE; i++)
+        here[i] = value;
+    for (int up = 1; row == 0 && up <= NEAR_ABOVE; up++)
+        if (column + up + 2 < ad->width + NEAR_BESIDE)
+            here[up + 2 - up * ad->pitch] = value;
 }
 
-static int find_features(const struct adaptive *ad, int row, int column, int channel, float *out)
+static int find_features(
+    const struct adaptive *ad, int row, int column, int channel, const uint8_t **at)
 {
-    const uint8_t *here = sample(ad, row, column);
     int channels = ad->channels, count = 0;
     for (int i = 0; i < (channels == 1 ? OWN_ALONE : OWN); i++)
-        out[count++] = here[neighbours[i][0] * ad->pitch + neighbours[i][1] * channels + channel];
+        at[count++] = sample(ad, row + neighbours[i][0], column + neighbours[i][1], channel);
     for (int other = 0; other < channels; other++) {
         if (other == channel)
             continue;
         if (other < channel)
-            out[count++] = here[other];
+            at[count++] = sample(ad, row, column, other);
         for (int i = 0; i < OTHER; i++)
-            out[count++] = here[neighbours[i][0] * ad->pitch + neighbours[i][1] * channels + other];
+            at[count++] = sample(ad, row + neighbours[i][0], column + neighbours[i][1], other);
     }
-    for (int i = count; i < FEATURES; i++)
-        out[i] = 0;
     return count;
 }
 
@@ -225,78 +227,146 @@ VECTORS static void learn_recursive(
     solve(n, a, b, filter->weights);
 }
 
-/* Four rows at once of what a local filter is solved from. */
-INLINE void add_products(int n, float (*restrict x)[FEATURES], const float *restrict g,
-    float (*restrict a)[FEATURES])
+/* How much each of the surroundings counts, ACROSS of them in each row from this one upwards: the
+ * more, the nearer it is and the more like these its own neighbours are. 0 if it is not known. */
+INLINE void find_alike(const struct adaptive *ad, const struct site *site,
+    uint8_t (*restrict around)[AROUND], int16_t *restrict g)
 {
-    const float *restrict x0 = x[0], *restrict x1 = x[1], *restrict x2 = x[2], *restrict x3 = x[3];
-    for (int q = 0; q < n; q++) {
-        float z0 = g[0] * x0[q], z1 = g[1] * x1[q], z2 = g[2] * x2[q], z3 = g[3] * x3[q];
-        float *restrict row = a[q];
-        for (int m = START(q); m < FEATURES; m++)
-            row[m] = (((row[m] + z0 * x0[m]) + z1 * x1[m]) + z2 * x2[m]) + z3 * x3[m];
+    static const int8_t known[RADIUS + 1] = {0, 2, 4, 6, 8, 8, 8, 8, 8}; /* columns from this one on */
+    int first = RADIUS - site->column, rest = ad->width - site->column;
+    int16_t unlike[AROUND] = {0};
+    for (int i = 0; i < ALIKE; i++) {
+        int16_t here = *site->at[i];
+        for (int s = 0; s < AROUND; s++) {
+            int16_t apart = (int16_t)(around[i][s] - here);
+            unlike[s] = (int16_t)(unlike[s] + (apart < 0 ? -apart : apart));
+        }
+    }
+    for (int s = 0; s < AROUND; s++) /* so small that it is the floor */
+        g[s] = (int16_t)(int32_t)(nearness[s] / (float)(9 + unlike[s]));
+    for (int up = 0; up <= RADIUS; up++, g += ACROSS) {
+        int end = up > site->row ? 0 : RADIUS + (rest < known[up] ? rest : known[up]);
+        for (int j = 0; j < ACROSS; j++)
+            g[j] = j >= first && j < end ? g[j] : 0;
     }
 }
 
-/* The prediction of a filter that is solved from the surroundings, those most that are most alike.
- * The network's mean is not among its features. */
-VECTORS static float predict_locally(const struct adaptive *ad, const struct site *site)
+/* What a local filter is solved from, as lane `lane` of a: the products of its features and, behind
+ * them, its target. */
+VECTORS static void look_back(
+    const struct adaptive *ad, const struct site *site, int lane, float (*restrict a)[FEATURES][LANES])
 {
-    static const int last[RADIUS + 1] = {-1, 1, 3, 5, 7, 8, 8, 8, 8}; /* column that is known for sure */
-    float x[MOST_AROUND + 3][FEATURES], g[MOST_AROUND + 3], target[MOST_AROUND + 3], total = 0;
-    int n = site->count - 1, count = 0;
-    const float *here = site->features;
-    for (int up = RADIUS; up >= 0; up--)
-        for (int right = -RADIUS; right <= last[up]; right++) {
-            int row = site->row - up, column = site->column + right;
-            if (row < 0 || column < 0 || column >= ad->width)
-                continue;
-            const struct past *there = past(ad, row, column, site->channel);
-            float unlike = 0;
-            for (int i = 0; i < ALIKE; i++) {
-                float d = there->features[i] - here[i];
-                unlike += d * d; /* integers: exact */
-            }
-            g[count] = 1 / ((float)(32 + up * up + right * right) * (20 + unlike));
-            total += g[count];
-            for (int i = 0; i < FEATURES; i++)
-                x[count][i] = there->features[i] - site->base;
-            target[count++] = there->value - site->base;
+    uint8_t around[FEATURES][AROUND];
+    int16_t g[AROUND], x[FEATURES][AROUND];
+    int n = site->count - 1, base = 64 * (*site->at[0] + *site->at[1]); /* everything times 128 */
+    for (int q = 0; q <= n; q++) {
+        const uint8_t *there = q < n ? site->at[q] : sample(ad, site->row, site->column, site->channel);
+        for (int up = 0; up <= RADIUS; up++)
+            memcpy(around[q] + up * ACROSS, there - up * ad->pitch - RADIUS, ACROSS);
+    }
+    find_alike(ad, site, around, g);
+    for (int q = 0; q <= n; q++)
+        for (int s = 0; s < AROUND; s++) {
+            int16_t centred = (int16_t)(128 * around[q][s] - base);
+            x[q][s] = (int16_t)(((centred * g[s] >> 14) + 1) >> 1);
         }
-    for (; count % 4; count++) {
-        memset(x[count], 0, sizeof x[count]);
-        g[count] = target[count] = 0;
-    }
-    Matrix a;
-    Vector b, w, y;
-    memset(a, 0, sizeof a);
-    memset(b, 0, sizeof b);
-    for (int i = 0; i < count; i += 4)
-        add_products(n, x + i, g + i, a);
-    for (int i = 0; i < count; i++) {
-        float z = g[i] * target[i];
-        for (int m = 0; m < FEATURES; m++)
-            b[m] += z * x[i][m];
-    }
     for (int q = 0; q < n; q++)
-        a[q][q] += total;
-    b[0] += 0.5f * total; /* towards half of the left and half of the upper neighbour */
-    b[1] += 0.5f * total;
-    solve(n, a, b, w);
-    for (int i = 0; i < n; i++)
-        y[i] = here[i] - site->base;
-    return site->base + filtered(n, w, y);
+        for (int m = q; m <= n; m++) {
+            int32_t sum = 0;
+            for (int s = 0; s < AROUND; s++)
+                sum += x[q][s] * x[m][s];
+            a[q][m][lane] = (float)sum;
+        }
+    int32_t total = 0;
+    for (int s = 0; s < AROUND; s++)
+        total += g[s] * g[s];
+    float ridge = total > 1 << 16 ? (float)total / (1 << 16) : 1;
+    for (int q = 0; q < n; q++)
+        a[q][q][lane] += ridge;
+    a[0][n][lane] += 0.5f * ridge; /* towards half of the left and half of the upper neighbour */
+    a[1][n][lane] += 0.5f * ridge;
+}
+
+/* Eliminate n unknowns as in `solve`; the right sides are behind them. */
+VECTORS static void eliminate(int n, float (*restrict a)[FEATURES][LANES])
+{
+    for (int j = 0; j < n; j++) {
+        float *restrict d = a[j][j];
+        for (int l = 0; l < LANES; l++)
+            d[l] = d[l] >= 0x1p-40f ? d[l] : 0x1p-40f;
+        for (int i = j + 1; i < n; i++) {
+            float f[LANES];
+            for (int l = 0; l < LANES; l++)
+                f[l] = a[j][i][l] / d[l];
+            for (int m = i; m <= n; m++)
+                for (int l = 0; l < LANES; l++)
+                    a[i][m][l] -= f[l] * a[j][m][l];
+        }
+    }
+}
+
+/* What filters predict that have the first `count` of n features, less the base. */
+VECTORS static void predict(int count, int n, float (*restrict a)[FEATURES][LANES],
+    float (*restrict y)[LANES], float *restrict found)
+{
+    float b[FEATURES][LANES], w[FEATURES][LANES];
+    for (int i = 0; i < count; i++)
+        memcpy(b[i], a[i][n], sizeof b[i]);
+    for (int i = count - 1; i >= 0; i--) {
+        for (int l = 0; l < LANES; l++)
+            w[i][l] = b[i][l] / a[i][i][l];
+        for (int m = 0; m < i; m++)
+            for (int l = 0; l < LANES; l++)
+                b[m][l] -= a[m][i][l] * w[i][l];
+    }
+    for (int l = 0; l < LANES; l++)
+        found[l] = 0;
+    for (int i = 0; i < count; i++)
+        for (int l = 0; l < LANES; l++)
+            found[l] += w[i][l] * y[i][l];
+}
+
+/* The predictions of the filters that are solved from the surroundings, of up to LANES sub-pixels of
+ * a front. The network's mean is not among their features. */
+static void predict_locally(const struct adaptive *ad, struct site *sites, int some)
+{
+    float a[FEATURES][FEATURES][LANES], y[FEATURES][LANES], found[LANES];
+    int n = sites->count - 1, alone = ad->channels == 1;
+    const int counts[LOCAL] = {n, alone ? NEAREST_ALONE : NEAREST, ALIKE};
+    if (some < LANES)
+        memset(a, 0, sizeof a), memset(y, 0, sizeof y);
+    for (int lane = 0; lane < some; lane++) {
+        look_back(ad, sites + lane, lane, a);
+        for (int i = 0; i < n; i++)
+            y[i][lane] = sites[lane].centred[i];
+    }
+    eliminate(n, a);
+    for (int i = 0; i < LOCAL; i++) {
+        predict(counts[i], n, a, y, found);
+        for (int lane = 0; lane < some; lane++)
+            sites[lane].predicted[RECURSIVE + i] = rounded(sites[lane].base + found[lane]);
+    }
 }
 
 /* --- Experts ---------------------------------------------------------------------------------- */
 
-/* 2^16 ln(x), for x >= 1. */
-static inline int32_t ln_of(int64_t x)
+static inline int highest_bit(uint64_t x)
 {
+#ifdef __GNUC__
+    return 63 - __builtin_clzll(x);
+#else
     int digits = 0;
     for (int step = 32; step; step >>= 1)
         if (x >> (digits + step))
             digits += step;
+    return digits;
+#endif
+}
+
+/* 2^16 ln(x), for x >= 1. */
+static inline int32_t ln_of(int64_t x)
+{
+    int digits = highest_bit((uint64_t)x);
     int64_t y = (digits >= 22 ? x >> (digits - 22) : x << (22 - digits)) - (1 << 22);
     const int32_t *at = ln_table + (y >> 12);
     return digits * LN_2 + at[0] + (int32_t)((at[1] - at[0]) * (y & 4095) >> 12);
@@ -306,6 +376,16 @@ static inline int64_t squash(int64_t z)
 {
     z = clamped(z, -(1 << 18), 1 << 18) + (1 << 18);
     return sigmoid[z >> 8].value + (sigmoid[z >> 8].slope * (z & 255) >> 8);
+}
+
+/* C of a mixture at a place in 1/256 of a value, in units of 2^-36. */
+static inline int64_t cdf_at(const struct component *mixture, int count, int place)
+{
+    int64_t total = 0;
+    for (int i = 0; i < count; i++)
+        total += mixture[i].weight
+                 * squash((int64_t)(place - mixture[i].mean) * mixture[i].inverse >> 14);
+    return total;
 }
 
 /* How wide a filter's logistic is, from the errors that it made nearby. */
@@ -343,16 +423,15 @@ static void look_around(const struct adaptive *ad, struct site *site)
     if (k > 0)
         far = (near[4]->missed > near[4]->spread) + (near[4]->missed > 2 * near[4]->spread);
     site->width = 3 * wide + far;
-    int32_t apart = site->predicted[FILTERS - 1] - site->mean, size = apart < 0 ? -apart : apart;
+    int32_t apart = site->predicted[RECURSIVE] - site->mean, size = apart < 0 ? -apart : apart;
     int dispute = ln_of(16 * size / (site->spread / 16 + 1) + 1) >> 15;
     site->dispute = (dispute < 9 ? dispute : 9) + (apart < 0 ? DISPUTES / 2 : 0);
 }
 
-/* Everything that is known of a sub-pixel before its value. `room` is for so many components. */
-static void approach(const struct adaptive *ad, struct site *site, const int32_t *parameters, int k,
-    struct component *room)
+/* What the network says of a sub-pixel, and its features. */
+static void begin_site(const struct adaptive *ad, struct site *site, const int32_t *parameters, int k,
+    struct component *own)
 {
-    struct component *own = room, *moved = room + k, *filters = room + 2 * k;
     mixture(parameters, k, own);
     int64_t mean = 0, spread = 0;
     for (int i = 0; i < k; i++)
@@ -362,56 +441,85 @@ static void approach(const struct adaptive *ad, struct site *site, const int32_t
         int64_t away = own[i].mean - 128 - mean;
         spread += own[i].weight * ((1 << 28) / own[i].inverse + (away < 0 ? -away : away));
     }
+    site->mixture = own;
+    site->components = k;
     site->spread = (int32_t)(spread >> WEIGHT_BITS);
     site->mean = (int32_t)clamped(mean, 0, 255 * 256);
-    int n = find_features(ad, site->row, site->column, site->channel, site->features);
-    site->features[n] = (float)site->mean / 256;
+    int n = find_features(ad, site->row, site->column, site->channel, site->at);
     site->count = n + 1;
-    site->base = (site->features[0] + site->features[1]) / 2;
-    for (int i = 0; i < FEATURES; i++)
-        site->centred[i] = i < site->count ? site->features[i] - site->base : 0;
-    int64_t together = site->mean;
-    for (int i = 0; i < FILTERS; i++) {
-        float found;
-        if (i < RECURSIVE)
-            found = site->base + filtered(site->count,
-                        ad->recursive[site->channel][i].weights, site->centred);
-        else
-            found = predict_locally(ad, site);
-        site->predicted[i] = rounded(found);
+    site->base = (float)(*site->at[0] + *site->at[1]) / 2;
+    memset(site->centred, 0, sizeof site->centred);
+    for (int i = 0; i < n; i++)
+        site->centred[i] = *site->at[i] - site->base;
+    site->centred[n] = (float)site->mean / 256 - site->base;
+}
+
+/* What the filters that learn from sub-pixel to sub-pixel say, and what follows from all of them. */
+static void end_site(const struct adaptive *ad, struct site *site)
+{
+    for (int i = 0; i < RECURSIVE; i++)
+        site->predicted[i] = rounded(site->base + filtered(site->count,
+                                 ad->recursive[site->channel][i].weights, site->centred));
+    int32_t together = site->mean;
+    for (int i = 0; i <= RECURSIVE; i++)
         together += site->predicted[i];
-        filters[i].weight = 1 << WEIGHT_BITS;
-        filters[i].mean = site->predicted[i] + 128;
-        filters[i].inverse = (1 << 28) / scale_of(ad, site, i);
-        site->components[1 + i] = filters + i;
-        site->counts[1 + i] = 1;
-    }
-    int32_t away = (int32_t)(together / (FILTERS + 1)) - site->mean;
-    for (int i = 0; i < k; i++) {
-        moved[i] = own[i];
-        moved[i].mean += away;
-    }
-    site->components[0] = own;
-    site->components[EXPERTS - 1] = moved;
-    site->counts[0] = site->counts[EXPERTS - 1] = k;
+    together /= RECURSIVE + 2;
+    site->away = together - site->mean;
+    site->centre = (int)clamped((together + 128) >> 8, 1, 255);
+    site->size = 0;
+    while (site->size < SIZES - 1 && (int64_t)185 << site->size < site->spread)
+        site->size++;
+    for (int i = 0; i < FILTERS; i++)
+        site->filters[i] = (struct component){1 << WEIGHT_BITS, site->predicted[i] + 128,
+            (1 << 28) / scale_of(ad, site, i)};
     look_around(ad, site);
 }
 
 /* --- Decisions -------------------------------------------------------------------------------- */
 
-/* The eight decisions of a sub-pixel, the highest bit first: where it stands. */
+/* The decisions of a sub-pixel: its value lies from `low` up to, not including, `high`; the next one
+ * is whether it is at least `edge`. */
 struct decisions {
     int32_t *sets; /* the channel's weights */
     int32_t *chosen[SETS], inputs[INPUTS];
     int64_t bottom[EXPERTS], middle[EXPERTS], top[EXPERTS], chances[SETS];
-    int depth, node;
+    int low, high, edge, side, jumps, is_between, node, place;
 };
+
+/* To the next decision; 0 if there is none. First it is on which side of the centre the value lies,
+ * then whether it is further away than a growing distance, then in which half of what is left. */
+static int next_decision(const struct site *site, struct decisions *now)
+{
+    int width = now->high - now->low, jumps = now->jumps;
+    if (width == 1)
+        return 0;
+    if (jumps < 0) {
+        now->edge = site->centre;
+        now->node = now->place = 0;
+        return 1;
+    }
+    int reach = ((2 << jumps) - 1) << site->size;
+    int edge = site->centre + (now->side ? reach : -reach);
+    now->is_between |= edge <= now->low || edge >= now->high;
+    if (now->is_between) {
+        int level = (width > 2) + (width > 4) + (width > 8);
+        now->edge = (now->low + now->high) >> 1;
+        now->node = HALVINGS + 4 * (4 * now->side + (jumps < 3 ? jumps : 3)) + level;
+        now->place = 4 + level;
+    } else {
+        now->edge = edge;
+        now->node = JUMPS + SIZES * now->side + jumps;
+        now->place = jumps < 2 ? 1 + jumps : 3;
+    }
+    return 1;
+}
 
 static void begin(const struct adaptive *ad, int channel, struct decisions *now)
 {
     now->sets = ad->weights + (size_t)channel * SET_ROWS * INPUTS;
-    now->depth = 0;
-    now->node = 1;
+    now->low = now->side = now->is_between = 0;
+    now->high = 256;
+    now->jumps = -1;
     for (int i = 0; i < EXPERTS; i++) {
         now->bottom[i] = 0;
         now->top[i] = UNIT;
@@ -419,24 +527,34 @@ static void begin(const struct adaptive *ad, int channel, struct decisions *now)
     now->inputs[INPUTS - 1] = 19661; /* 0.3 */
 }
 
-/* How likely, out of CHANCES, the next bit is a 1. */
+/* An expert's C at an edge. */
+static inline int64_t opinion(const struct site *site, int expert, int edge)
+{
+    if (expert == 0)
+        return cdf_at(site->mixture, site->components, 256 * edge);
+    if (expert == EXPERTS - 1)
+        return cdf_at(site->mixture, site->components, 256 * edge - site->away);
+    return cdf_at(site->filters + expert - 1, 1, 256 * edge);
+}
+
+/* How likely, out of CHANCES, the value is at least the edge. */
 static int64_t chance(const struct site *site, struct decisions *now)
 {
-    int edge = (2 * now->node + 1) << (7 - now->depth) & 255;
     for (int i = 0; i < EXPERTS; i++) {
         /* So little of the unit is beyond any knowledge: 2^-20 of the network's, 2^-13 of others'. */
         int64_t doubt = i == 0 ? 1 << 16 : 1 << 23;
-        int64_t middle = inner_cdf(site->components[i], site->counts[i], edge);
+        int64_t middle = opinion(site, i, now->edge);
         int32_t up = ln_of(now->top[i] - middle + doubt), down = ln_of(middle - now->bottom[i] + doubt);
         now->middle[i] = middle;
         now->inputs[i] = (int32_t)clamped(up - down, -STRETCH_LIMIT, STRETCH_LIMIT);
     }
     int certainty = (int)clamped((now->inputs[0] + (8 << 16)) >> 15, 0, CERTAINTIES - 1);
     int32_t *row = now->sets;
-    const int chosen[SETS] = {now->depth * STORIES + site->story,
-        now->depth * CERTAINTIES + certainty, now->node, now->depth * WIDTHS + site->width,
-        now->depth * DISPUTES + site->dispute};
-    static const int sizes[SETS] = {8 * STORIES, 8 * CERTAINTIES, NODES, 8 * WIDTHS, 8 * DISPUTES};
+    const int chosen[SETS] = {now->place * STORIES + site->story,
+        now->place * CERTAINTIES + certainty, now->node * SIZES + site->size,
+        now->place * WIDTHS + site->width, now->place * DISPUTES + site->dispute};
+    static const int sizes[SETS] = {PLACES * STORIES, PLACES * CERTAINTIES, NODES * SIZES,
+        PLACES * WIDTHS, PLACES * DISPUTES};
     int64_t all = 0;
     for (int s = 0; s < SETS; s++) {
         now->chosen[s] = row + chosen[s] * INPUTS;
@@ -451,19 +569,23 @@ static int64_t chance(const struct site *site, struct decisions *now)
     return clamped(squash((all + (SETS << 18)) / SETS - (1 << 18)), LEAST_CHANCE, CHANCES - LEAST_CHANCE);
 }
 
-static void decide(struct decisions *now, int bit)
+static void decide(struct decisions *now, int is_above)
 {
     for (int s = 0; s < SETS; s++) {
-        int64_t error = (bit ? CHANCES : 0) - now->chances[s];
+        int64_t error = (is_above ? CHANCES : 0) - now->chances[s];
         for (int i = 0; i < INPUTS; i++) {
             int64_t step = ((error * now->inputs[i] >> 14) * RATE + (1 << 19)) >> 20;
             now->chosen[s][i] = (int32_t)clamped(now->chosen[s][i] + step, -MOST_WEIGHT, MOST_WEIGHT);
         }
     }
     for (int i = 0; i < EXPERTS; i++)
-        *(bit ? &now->bottom[i] : &now->top[i]) = now->middle[i];
-    now->node = 2 * now->node + bit;
-    now->depth++;
+        *(is_above ? &now->bottom[i] : &now->top[i]) = now->middle[i];
+    *(is_above ? &now->low : &now->high) = now->edge;
+    if (now->jumps < 0)
+        now->side = is_above;
+    else if (!now->is_between && is_above != now->side)
+        now->is_between = 1;
+    now->jumps += !now->is_between;
 }
 
 /* All that there is to learn of a sub-pixel. */
@@ -476,9 +598,6 @@ static void learn_value(struct adaptive *ad, const struct site *site, uint8_t va
         found->error[i] = abs(256 * value - site->predicted[i]);
     found->missed = abs(256 * value - site->mean);
     found->spread = site->spread;
-    struct past *kept = past(ad, row, column, channel);
-    memcpy(kept->features, site->features, sizeof kept->features);
-    kept->value = value;
     for (int i = 0; i < RECURSIVE; i++)
         learn_recursive(&ad->recursive[channel][i], site->count, site->centred, value - site->base, keep[i]);
     put(ad, row, column, channel, value);
@@ -495,13 +614,15 @@ EXPORT void adaptive_ln(const int64_t *table)
 {
     for (int i = 0; i <= LN_STEPS; i++)
         ln_table[i] = (int32_t)table[i];
+    for (int s = 0; s < AROUND; s++)
+        nearness[s] = (float)(648000 / (18 + s / ACROSS + abs(s % ACROSS - RADIUS)));
 }
 
 EXPORT void adaptive_close(struct adaptive *ad)
 {
     if (ad == NULL)
         return;
-    free(ad->samples), free(ad->past), free(ad->notes), free(ad->weights);
+    free(ad->samples), free(ad->notes), free(ad->weights);
     free(ad);
 }
 
@@ -514,22 +635,22 @@ EXPORT struct adaptive *adaptive_open(int height, int width, int channels)
     ad->height = height;
     ad->width = width;
     ad->channels = channels;
-    ad->pitch = (ptrdiff_t)(width + 2 * BESIDE) * channels;
-    size_t rows = (size_t)height * channels, samples = (height + ABOVE) * (size_t)ad->pitch;
+    ad->pitch = width + 2 * BESIDE;
+    size_t rows = (size_t)height * channels, samples = (rows + channels * ABOVE) * (size_t)ad->pitch;
     size_t weights = (size_t)channels * SET_ROWS * INPUTS;
     ad->samples = malloc(samples);
-    ad->past = calloc(rows * KEPT, sizeof *ad->past);
     ad->notes = calloc(rows * NOTED, sizeof *ad->notes);
     ad->weights = malloc(weights * sizeof *ad->weights);
-    if (!ad->samples || !ad->past || !ad->notes || !ad->weights) {
+    if (!ad->samples || !ad->notes || !ad->weights) {
         adaptive_close(ad);
         return NULL;
     }
     memset(ad->samples, 128, samples);
-    for (size_t i = 0; i < weights; i++)
-        ad->weights[i] = i % INPUTS == 0            ? OWN_WEIGHT
-                         : i % INPUTS == INPUTS - 1 ? 0
-                                                    : OTHER_WEIGHT;
+    for (size_t i = 0; i < weights; i++) {
+        static const int32_t first[INPUTS] = {
+            OWN_WEIGHT, OTHER_WEIGHT, OTHER_WEIGHT, OTHER_WEIGHT, 0, 0, OTHER_WEIGHT, 0};
+        ad->weights[i] = first[i % INPUTS];
+    }
     for (int channel = 0; channel < channels; channel++)
         for (int i = 0; i < RECURSIVE; i++) {
             int own = channels == 1 ? OWN_ALONE : OWN + 2 * OTHER + channel;
@@ -538,27 +659,52 @@ EXPORT struct adaptive *adaptive_open(int height, int width, int channels)
     return ad;
 }
 
-/* A bit's interval, as coding.h makes a nibble's: two guards and two symbols of one each, and this. */
-#define SPREAD_OF_BITS (((int64_t)1 << TOTAL_BITS) - 4)
+/* A decision's interval, as coding.h makes a nibble's: two guards and two symbols of one each, and this. */
+#define SPREAD_OF_TWO (((int64_t)1 << TOTAL_BITS) - 4)
 
-static int decode_bit(struct decoder *decoder, int64_t zero, int *bit)
+static int decode_decision(struct decoder *decoder, int64_t zero, int *is_above)
 {
     int64_t q = quantile(decoder);
     if (is_damaged(q))
         return 0;
-    *bit = q >= zero + 2;
-    advance(decoder, *bit ? zero + 2 : 1, *bit ? SPREAD_OF_BITS - zero + 1 : zero + 1);
+    *is_above = q >= zero + 2;
+    advance(decoder, *is_above ? zero + 2 : 1, *is_above ? SPREAD_OF_TWO - zero + 1 : zero + 1);
     return 1;
 }
 
-/* A channel of n sub-pixels in the order of coding, with (n, 3, k) mixtures, k <= MOST_COMPONENTS.
- * With `intervals`, (n, 8, 3), they are filled in for the values (n); otherwise the values are
- * decoded from a payload, of which `state` is how far it is read. Returns 1 if it is damaged. */
+/* A sub-pixel: what it takes to code a value at `counts` is written to *intervals, or without them
+ * the value is decoded. Not 0 if it is damaged. */
+static int code_site(struct adaptive *ad, const struct site *site, uint8_t *value, float **intervals,
+    uint8_t *count, struct decoder *decoder)
+{
+    struct decisions now;
+    begin(ad, site->channel, &now);
+    *count = 0;
+    while (next_decision(site, &now)) {
+        int64_t zero = SPREAD_OF_TWO - 4 * chance(site, &now);
+        int is_above = *value >= now.edge;
+        if (*intervals != NULL) {
+            interval(is_above, is_above ? zero : 0, is_above ? SPREAD_OF_TWO : zero, *intervals);
+            *intervals += 3;
+            ++*count;
+        } else if (!decode_decision(decoder, zero, &is_above)) {
+            return 1;
+        }
+        decide(&now, is_above);
+    }
+    *value = (uint8_t)now.low;
+    return 0;
+}
+
+/* A channel of n sub-pixels of a front in the order of coding, with (n, 3, k) mixtures,
+ * k <= MOST_COMPONENTS. With `intervals`, room for (n, MOST_DECISIONS, 3), these are filled in for the
+ * values (n), without gaps, and `counts` (n) says how many each has; otherwise the values are decoded
+ * from a payload, of which `state` is how far it is read. Returns 1 if it is damaged. */
 EXPORT int adaptive_code(struct adaptive *ad, const int32_t *rows, const int32_t *columns, int64_t n,
-    int channel, const int32_t *parameters, int k, uint8_t *values, float *intervals,
+    int channel, const int32_t *parameters, int k, uint8_t *values, float *intervals, uint8_t *counts,
     const uint8_t *payload, int64_t length, uint64_t *state)
 {
-    struct component room[2 * MOST_COMPONENTS + FILTERS];
+    struct component room[LANES * MOST_COMPONENTS];
     struct decoder decoder = {0};
     int damaged = 0;
     fenv_t before;
@@ -568,26 +714,21 @@ EXPORT int adaptive_code(struct adaptive *ad, const int32_t *rows, const int32_t
     }
     fegetenv(&before);
     fesetenv(FE_DFL_ENV); /* whatever the program around us may have asked for */
-    for (int64_t i = 0; i < n && !damaged; i++, parameters += 3 * k) {
-        struct site site = {.row = rows[i], .column = columns[i], .channel = channel};
-        struct decisions now;
-        int value = 0;
-        approach(ad, &site, parameters, k, room);
-        begin(ad, channel, &now);
-        for (int place = 7; place >= 0 && !damaged; place--) {
-            int64_t zero = SPREAD_OF_BITS - 4 * chance(&site, &now);
-            int bit = values[i] >> place & 1;
-            if (intervals != NULL) {
-                interval(bit, bit ? zero : 0, bit ? SPREAD_OF_BITS : zero, intervals);
-                intervals += 3;
-            } else {
-                damaged = !decode_bit(&decoder, zero, &bit);
-            }
-            decide(&now, bit);
-            value = 2 * value + bit;
+    for (int64_t i = 0; i < n && !damaged; i += LANES) {
+        struct site sites[LANES];
+        int some = n - i < LANES ? (int)(n - i) : LANES;
+        for (int j = 0; j < some; j++) {
+            sites[j].row = rows[i + j];
+            sites[j].column = columns[i + j];
+            sites[j].channel = channel;
+            begin_site(ad, sites + j, parameters + 3 * k * (i + j), k, room + k * j);
         }
-        values[i] = (uint8_t)value;
-        learn_value(ad, &site, (uint8_t)value);
+        predict_locally(ad, sites, some);
+        for (int j = 0; j < some && !damaged; j++) {
+            end_site(ad, sites + j);
+            damaged = code_site(ad, sites + j, values + i + j, &intervals, counts + i + j, &decoder);
+            learn_value(ad, sites + j, values[i + j]);
+        }
     }
     fesetenv(&before);
     if (intervals == NULL) {

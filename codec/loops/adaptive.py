@@ -22,12 +22,17 @@ from pixelzip.codec.tables import (
 
 _FEATURES, _OWN, _OWN_ALONE, _OTHER = 32, 12, 20, 6
 _ABOVE, _BESIDE, _RADIUS, _ALIKE = 3, 5, 8, 6
-_RECURSIVE, _FILTERS, _EXPERTS, _INPUTS = 2, 3, 5, 6
-_SOLVE_EVERY, _KEPT, _NOTED = 4, 32, 8
+_NEAREST, _NEAREST_ALONE = 12, 10
+_RECURSIVE, _FILTERS, _EXPERTS, _INPUTS = 2, 5, 7, 8
+_SOLVE_EVERY, _NOTED = 4, 8
 _LN_2 = 45426
-_SETS, _STORIES, _CERTAINTIES, _NODES, _WIDTHS, _DISPUTES = 5, 12, 32, 256, 36, 20
-_STARTS = np.cumsum([0, 8 * _STORIES, 8 * _CERTAINTIES, _NODES, 8 * _WIDTHS, 8 * _DISPUTES])
-_OWN_WEIGHT, _OTHER_WEIGHT, _MOST_WEIGHT, _RATE = 713032, 136315, 1 << 25, 400
+_SIZES, _JUMPS, _HALVINGS, _NODES = 8, 1, 17, 49
+_SETS, _STORIES, _CERTAINTIES, _WIDTHS, _DISPUTES = 5, 12, 32, 36, 20
+_STARTS = np.cumsum(
+    [0, 8 * _STORIES, 8 * _CERTAINTIES, _NODES * _SIZES, 8 * _WIDTHS, 8 * _DISPUTES]
+)
+_WEIGHTS = np.array([713032, 136315, 136315, 136315, 0, 0, 136315, 0], np.int32)
+_MOST_WEIGHT, _RATE = 1 << 25, 600
 _STRETCH_LIMIT, _Z_LIMIT = 12 << 16, 1 << 18
 _CHANCES, _LEAST_CHANCE = 1 << 22, 8
 _UNIT = 1 << UNIT_BITS
@@ -35,9 +40,8 @@ _SPREAD = (1 << TOTAL_BITS) - 4
 _MISSED, _WIDE = _FILTERS, _FILTERS + 1  # after the filters' errors
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _TINY, _BYTE, _UNITS = np.float32(2.0**-40), np.float32(255), np.float32(256)
-_ENOUGH = np.float32(20)
 _KEEP = np.array([0.998, 0.9998], np.float32)
-_LAST = np.array([-1, 1, 3, 5, 7, 8, 8, 8, 8])  # column that is known for sure, by row
+_KNOWN = np.array([0, 2, 4, 6, 8, 8, 8, 8, 8])  # columns from this one on, by row
 _NEAR = np.array([
     (0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0), (-2, 1), (-2, -1), (-1, -2), (-2, 2),
     (0, -3), (-3, 0), (-2, -2), (-1, -3), (0, -4), (-3, 1), (-3, -1), (-2, 3), (-3, 2), (-2, -3),
@@ -58,13 +62,13 @@ class State(NamedTuple):
     """What is known of a tile, and room. Few arrays: each makes the compiler take longer."""
 
     samples: NDArray[np.uint8]
-    passed: NDArray[np.float32]
-    """(height, kept columns, channels, features and the value)"""
     notes: NDArray[np.int32]
     recursive: NDArray[np.float32]
     """(channels, filters, matrix and two rows, features)"""
     since: NDArray[np.int64]
     weights: NDArray[np.int32]
+    products: NDArray[np.int64]
+    """(features and one row, features)"""
     integers: NDArray[np.int64]
     floats: NDArray[np.float32]
 
@@ -74,15 +78,14 @@ def fresh(height: int, width: int, channels: int) -> State:
     both = channels, _RECURSIVE
     state = State(
         samples=np.full((height + _ABOVE, width + 2 * _BESIDE, channels), 128, np.uint8),
-        passed=np.zeros((height, _KEPT, channels, _FEATURES + 1), np.float32),
         notes=np.zeros((height, _NOTED, channels, _FILTERS + 2), np.int32),
         recursive=np.zeros((*both, _FEATURES + 2, _FEATURES), np.float32),
         since=np.zeros(both, np.int64),
-        weights=np.full((channels, _STARTS[-1], _INPUTS), _OTHER_WEIGHT, np.int32),
+        weights=np.tile(_WEIGHTS, (channels, _STARTS[-1], 1)),
+        products=np.zeros((_FEATURES + 1, _FEATURES), np.int64),
         integers=np.zeros((9, _INPUTS), np.int64),
         floats=np.zeros((_FEATURES + 5, _FEATURES), np.float32),
     )
-    state.weights[..., 0], state.weights[..., -1] = _OWN_WEIGHT, 0
     state.integers[_INPUT, -1] = 19661
     for channel in range(channels):
         own = _OWN_ALONE if channels == 1 else _OWN + 2 * _OTHER + channel
@@ -109,29 +112,27 @@ def _put(samples, row, column, channel, value):  # type: ignore[no-untyped-def]
 
 
 @part
-def _find_features(samples, row, column, channel, floats):  # type: ignore[no-untyped-def]
+def _find_features(samples, row, column, channel, floats, to):  # type: ignore[no-untyped-def]
     channels = samples.shape[2]
     r, c, count = row + _ABOVE, column + _BESIDE, 0
     for i in range(_OWN_ALONE if channels == 1 else _OWN):
-        floats[_HERE, count] = samples[r + _NEAR[i, 0], c + _NEAR[i, 1], channel]
+        floats[to, count] = samples[r + _NEAR[i, 0], c + _NEAR[i, 1], channel]
         count += 1
     for other in range(channels):
         if other == channel:
             continue
         if other < channel:
-            floats[_HERE, count] = samples[r, c, other]
+            floats[to, count] = samples[r, c, other]
             count += 1
         for i in range(_OTHER):
-            floats[_HERE, count] = samples[r + _NEAR[i, 0], c + _NEAR[i, 1], other]
+            floats[to, count] = samples[r + _NEAR[i, 0], c + _NEAR[i, 1], other]
             count += 1
-    for i in range(count, _FEATURES):
-        floats[_HERE, i] = 0
     return count
 
 
 @part
-def _solve(n, a, to, row):  # type: ignore[no-untyped-def]
-    """Solve the symmetric a w = b of n unknowns, b and w rows of ``a`` and ``to``.
+def _eliminate(n, a):  # type: ignore[no-untyped-def]
+    """The first half of solving the symmetric a w = b of n unknowns, b a row of ``a``.
 
     Only the upper triangle of a counts.
     """
@@ -143,10 +144,17 @@ def _solve(n, a, to, row):  # type: ignore[no-untyped-def]
             for m in range(i, n):
                 a[i, m] -= f * a[j, m]
             a[_VECTOR, i] -= f * a[_VECTOR, j]
+
+
+@part
+def _substitute(n, a, to, row):  # type: ignore[no-untyped-def]
+    """The second half, of the first n unknowns: w is a row of ``to``."""
+    for i in range(n):
+        to[row, i] = a[_VECTOR, i]
     for i in range(n - 1, -1, -1):
-        to[row, i] = a[_VECTOR, i] / a[i, i]
+        to[row, i] /= a[i, i]
         for m in range(i):
-            a[_VECTOR, m] -= a[m, i] * to[row, i]
+            to[row, m] -= a[m, i] * to[row, i]
 
 
 @part
@@ -181,43 +189,52 @@ def _learn_recursive(a, keep, solve, n, floats, target):  # type: ignore[no-unty
             floats[q, q] += _HALF
             floats[_VECTOR, q] = a[_TARGET, q]
         floats[_VECTOR, n - 1] += _HALF
-        _solve(n, floats, a, _FILTER)
+        _eliminate(n, floats)
+        _substitute(n, floats, a, _FILTER)
 
 
 @part
-def _predict_locally(passed, width, row, column, channel, n, base, a):  # type: ignore[no-untyped-def]
+def _look_back(samples, width, row, column, channel, n, a, sums):  # type: ignore[no-untyped-def]
+    """What local filters are solved from, into ``a``."""
+    base, total, z = 64 * np.int64(a[_HERE, 0] + a[_HERE, 1]), np.int64(0), _FEATURES
     for q in range(n):
-        for m in range(q, n):
-            a[q, m] = _ZERO
-        a[_VECTOR, q] = _ZERO
-    total = _ZERO
-    for up in range(_RADIUS, -1, -1):
-        for right in range(-_RADIUS, _LAST[up] + 1):
+        for m in range(q, n + 1):
+            sums[q, m] = 0
+    for up in range(_RADIUS + 1):
+        for right in range(-_RADIUS, _KNOWN[up]):
             r, c = row - up, column + right
             if r < 0 or c < 0 or c >= width:
                 continue
-            unlike = _ZERO
+            _find_features(samples, r, c, channel, a, _THERE)
+            a[_THERE, n] = samples[r + _ABOVE, c + _BESIDE, channel]
+            unlike = np.int64(0)
             for i in range(_ALIKE):
-                apart = passed[r, c % _KEPT, channel, i] - a[_HERE, i]
-                unlike += apart * apart
-            far = np.float32(32 + up * up + right * right)
-            g = _ONE / (far * (_ENOUGH + unlike))
-            total += g
-            for i in range(n):
-                a[_THERE, i] = passed[r, c % _KEPT, channel, i] - base
+                unlike += np.int64(abs(a[_THERE, i] - a[_HERE, i]))
+            g = 648000 // (18 + up + abs(right)) // (9 + unlike)
+            total += g * g
+            for i in range(n + 1):
+                sums[z, i] = ((128 * np.int64(a[_THERE, i]) - base) * g + (1 << 14)) >> 15
             for q in range(n):
-                z = g * a[_THERE, q]
-                for m in range(q, n):
-                    a[q, m] += z * a[_THERE, m]
-            z = g * (passed[r, c % _KEPT, channel, _FEATURES] - base)
-            for m in range(n):
-                a[_VECTOR, m] += z * a[_THERE, m]
+                for m in range(q, n + 1):
+                    sums[q, m] += sums[z, q] * sums[z, m]
+    ridge = np.float32(total) / np.float32(1 << 16) if total > 1 << 16 else _ONE
     for q in range(n):
-        a[q, q] += total
-    a[_VECTOR, 0] += _HALF * total
-    a[_VECTOR, 1] += _HALF * total
-    _solve(n, a, a, _SOLVED)
-    return base + _filtered(n, a, _SOLVED, a)
+        for m in range(q, n):
+            a[q, m] = np.float32(sums[q, m])
+        a[q, q] += ridge
+        a[_VECTOR, q] = np.float32(sums[q, n])
+    a[_VECTOR, 0] += _HALF * ridge
+    a[_VECTOR, 1] += _HALF * ridge
+
+
+@part
+def _predict_locally(channels, n, base, a, integers):  # type: ignore[no-untyped-def]
+    _eliminate(n, a)
+    for i in range(_RECURSIVE, _FILTERS):
+        near = _NEAREST_ALONE if channels == 1 else _NEAREST
+        count = n if i == _RECURSIVE else near if i == _RECURSIVE + 1 else _ALIKE
+        _substitute(count, a, a, _SOLVED)
+        integers[_PREDICTED, i] = _rounded(base + _filtered(count, a, _SOLVED, a))
 
 
 @part
@@ -277,7 +294,7 @@ def _look_around(notes, width, r, c, k, mean, spread, ln, integers):  # type: ig
     integers[_CONTEXTS, 0] = clamp(story, 0, _STORIES - 1)
     width_now = clamp((_ln(spread + 1, ln) - (3 << 16)) >> 15, 0, 11)
     integers[_CONTEXTS, 1] = 3 * width_now + far
-    apart = integers[_PREDICTED, _FILTERS - 1] - mean
+    apart = integers[_PREDICTED, _RECURSIVE] - mean
     dispute = clamp(_ln(16 * abs(apart) // (spread // 16 + 1) + 1, ln) >> 15, 0, 9)
     integers[_CONTEXTS, 2] = dispute + (_DISPUTES // 2 if apart < 0 else 0)
 
@@ -295,7 +312,7 @@ def _cdf(edge, mixture, mean):  # type: ignore[no-untyped-def]
 
 @part
 def _ask(edge, mixture, integers, ln):  # type: ignore[no-untyped-def]
-    """What each expert says of a bit: C in the middle, and the bit's stretched probability."""
+    """What each expert says of a decision: C at the edge, and the stretched probability."""
     for i in range(_EXPERTS):
         if i == 0:
             middle = _cdf(edge, mixture, _MEAN)
@@ -312,14 +329,14 @@ def _ask(edge, mixture, integers, ln):  # type: ignore[no-untyped-def]
 
 
 @part
-def _mix(sets, starts, depth, node, integers):  # type: ignore[no-untyped-def]
-    """The chance of a one, by the weights that the contexts choose."""
+def _mix(sets, starts, place, node, integers):  # type: ignore[no-untyped-def]
+    """The chance of a yes, by the weights that the contexts choose."""
     certainty = clamp((integers[_INPUT, 0] + (8 << 16)) >> 15, 0, _CERTAINTIES - 1)
-    integers[_CHOSEN, 0] = starts[0] + depth * _STORIES + integers[_CONTEXTS, 0]
-    integers[_CHOSEN, 1] = starts[1] + depth * _CERTAINTIES + certainty
+    integers[_CHOSEN, 0] = starts[0] + place * _STORIES + integers[_CONTEXTS, 0]
+    integers[_CHOSEN, 1] = starts[1] + place * _CERTAINTIES + certainty
     integers[_CHOSEN, 2] = starts[2] + node
-    integers[_CHOSEN, 3] = starts[3] + depth * _WIDTHS + integers[_CONTEXTS, 1]
-    integers[_CHOSEN, 4] = starts[4] + depth * _DISPUTES + integers[_CONTEXTS, 2]
+    integers[_CHOSEN, 3] = starts[3] + place * _WIDTHS + integers[_CONTEXTS, 1]
+    integers[_CHOSEN, 4] = starts[4] + place * _DISPUTES + integers[_CONTEXTS, 2]
     every = np.int64(0)
     for s in range(_SETS):
         total = np.int64(0)
@@ -334,7 +351,7 @@ def _mix(sets, starts, depth, node, integers):  # type: ignore[no-untyped-def]
 
 @part
 def _adjust(sets, bit, integers):  # type: ignore[no-untyped-def]
-    """The weights learn from a bit, and each expert's interval shrinks to what is left."""
+    """The weights learn from a decision, and each expert's interval shrinks to what is left."""
     for s in range(_SETS):
         at, error = integers[_CHOSEN, s], (_CHANCES if bit else 0) - integers[_CHANCE, s]
         for i in range(_INPUTS):
@@ -364,13 +381,14 @@ def _read(payload, coder, zero):  # type: ignore[no-untyped-def]
 
 @kernel
 def code(  # type: ignore[no-untyped-def]
-    state, rows, columns, channel, parameters, mixture, values, intervals, payload, coder, ln
-):
+    state, rows, columns, channel, parameters, mixture,
+    values, intervals, counts, payload, coder, ln,
+):  # fmt: skip
     """See adaptive_code in adaptive.c. If there are ``intervals``, they are filled in.
 
     ``mixture`` is room, (4, components).
     """
-    integers, floats, notes, passed = state.integers, state.floats, state.notes, state.passed
+    integers, floats, notes, filled = state.integers, state.floats, state.notes, 0
     samples, recursive, sets = state.samples, state.recursive, state.weights[channel]
     starts, width, components = _STARTS, samples.shape[1] - 2 * _BESIDE, mixture.shape[1]
     for number in range(len(rows)):
@@ -391,56 +409,81 @@ def code(  # type: ignore[no-untyped-def]
         spread >>= 14
         centre = clamp(centre, 0, 255 * 256)
         # What the filters say.
-        n = _find_features(samples, row, column, channel, floats)
+        n = _find_features(samples, row, column, channel, floats, _HERE)
         floats[_HERE, n] = np.float32(centre) / _UNITS
         n += 1
         base = (floats[_HERE, 0] + floats[_HERE, 1]) * _HALF
         for i in range(n):
             floats[_X, i] = floats[_HERE, i] - base
-        together = centre
-        for i in range(_FILTERS):
-            if i < _RECURSIVE:
-                found = base + _filtered(n, recursive[channel, i], _FILTER, floats)
-            else:
-                found = _predict_locally(passed, width, row, column, channel, n - 1, base, floats)
+        _look_back(samples, width, row, column, channel, n - 1, floats, state.products)
+        _predict_locally(samples.shape[2], n - 1, base, floats, integers)
+        together = centre + integers[_PREDICTED, _RECURSIVE]
+        for i in range(_RECURSIVE):
+            found = base + _filtered(n, recursive[channel, i], _FILTER, floats)
             integers[_PREDICTED, i] = _rounded(found)
             together += integers[_PREDICTED, i]
+        together //= _RECURSIVE + 2
+        for i in range(_FILTERS):
             integers[_SCALES, i] = (1 << 28) // _scale(notes, width, row, column, channel, i)
         for k in range(components):
-            mixture[_MOVED, k] = mixture[_MEAN, k] + together // (_FILTERS + 1) - centre
+            mixture[_MOVED, k] = mixture[_MEAN, k] + together - centre
         _look_around(notes, width, row, column, channel, centre, spread, ln, integers)
         for i in range(_EXPERTS):
             integers[_BOTTOM, i] = 0
             integers[_TOP, i] = _UNIT
-        node = np.int64(1)
-        for depth in range(8):
-            _ask(((2 * node + 1) << (7 - depth)) & 255, mixture, integers, ln)
-            zero = _SPREAD - 4 * _mix(sets, starts, depth, node, integers)
-            if len(intervals):
-                bit = (np.int64(values[number]) >> (7 - depth)) & 1
-                below = zero + 2 if bit else 1
-                frequency = _SPREAD - zero + 1 if bit else zero + 1
-                intervals[number, depth, 0] = below - 1
-                intervals[number, depth, 1] = frequency - 1
-                intervals[number, depth, 2] = (1 << TOTAL_BITS) - below - frequency - 1
+        middling, size = clamp((together + 128) >> 8, 1, 255), 0
+        while size < _SIZES - 1 and 185 << size < spread:
+            size += 1
+        low, high, side, jumps, between = np.int64(0), np.int64(256), 0, -1, False
+        before = filled
+        while high - low > 1:
+            # On which side of the centre, how far away, and where there.
+            if jumps < 0:
+                edge, node, place = middling, 0, 0
             else:
-                bit = _read(payload, coder, zero)
-                if bit > 1:
+                reach = ((2 << jumps) - 1) << size
+                edge = middling + reach if side else middling - reach
+                node, place = _JUMPS + _SIZES * side + jumps, 1 + jumps if jumps < 2 else 3
+                between = between or not low < edge < high
+            if between:
+                wide, far = high - low, jumps if jumps < 3 else 3
+                level = 3 if wide > 8 else 2 if wide > 4 else 1 if wide > 2 else 0
+                edge, place = (low + high) >> 1, 4 + level
+                node = _HALVINGS + 4 * (4 * side + far) + level
+            _ask(edge, mixture, integers, ln)
+            zero = _SPREAD - 4 * _mix(sets, starts, place, node * _SIZES + size, integers)
+            if len(intervals):
+                above = 1 if values[number] >= edge else 0
+                below = zero + 2 if above else 1
+                frequency = _SPREAD - zero + 1 if above else zero + 1
+                intervals[filled, 0] = below - 1
+                intervals[filled, 1] = frequency - 1
+                intervals[filled, 2] = (1 << TOTAL_BITS) - below - frequency - 1
+                filled += 1
+            else:
+                above = _read(payload, coder, zero)
+                if above > 1:
                     return 1
-            _adjust(sets, bit, integers)
-            node = 2 * node + bit
+            _adjust(sets, above, integers)
+            if above:
+                low = edge
+            else:
+                high = edge
+            if jumps < 0:
+                side = above
+            elif above != side:
+                between = True
+            if not between:
+                jumps += 1
+        counts[number] = filled - before
         # What is learnt of it.
-        value = node - 256
+        value = low
         values[number] = value
         at = column % _NOTED
         for i in range(_FILTERS):
             notes[row, at, channel, i] = abs(256 * value - integers[_PREDICTED, i])
         notes[row, at, channel, _MISSED] = abs(256 * value - centre)
         notes[row, at, channel, _WIDE] = spread
-        at = column % _KEPT
-        for i in range(_FEATURES):
-            passed[row, at, channel, i] = floats[_HERE, i]
-        passed[row, at, channel, _FEATURES] = value
         for i in range(_RECURSIVE):
             since = (state.since[channel, i] + 1) % _SOLVE_EVERY
             state.since[channel, i] = since
