@@ -45,6 +45,7 @@ def pictures() -> Iterator[tuple[str, object, int, str | None]]:
     ramp = np.add.outer(np.arange(64), np.arange(96)).astype(np.uint8)
     yield "rgb-small", small, 512, "photo"
     yield "rgb-small-tiny", small, 512, "tiny"
+    yield "rgb-small-fast", small, 512, "fast"
     yield "rgb-tiled", photo, 48, "photo"
     yield "grey", photo.convert("L"), 512, "photo"
     with_alpha = photo.copy()

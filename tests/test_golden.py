@@ -27,7 +27,7 @@ def test_a_golden_file_decodes_to_its_pixels(name: str) -> None:
     ("name", "network"),
     [
         ("rgb-small", "photo"), ("rgb-tiled", "photo"), ("grey", "photo"), ("rgba", "photo"),
-        ("rgb-small-tiny", "tiny"), ("digit", "mnist"),
+        ("rgb-small-tiny", "tiny"), ("rgb-small-fast", "fast"), ("digit", "mnist"),
     ],
 )  # fmt: skip
 def test_golden_pictures_are_coded_by_their_networks(name: str, network: str) -> None:
