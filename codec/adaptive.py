@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +34,19 @@ _MOST_DECISIONS = 16  # of a value
 _LAG = 2
 _LN_STEPS = 1024
 
-Code = Callable[[NDArray[np.int32], NDArray[np.int32], int, NDArray[np.int32]], NDArray[np.uint8]]
-"""Codes one channel of n pixels in these rows and columns, with (n, 3, K) mixtures: the values."""
 
+class Front(NamedTuple):
+    """One channel of n pixels that are coded together."""
+
+    rows: NDArray[np.int32]
+    columns: NDArray[np.int32]
+    channel: int
+    parameters: NDArray[np.int32]
+    """(n, 3, K) mixtures."""
+
+
+Code = Callable[[Front], NDArray[np.uint8]]
+"""Codes a front: the values (n)."""
 
 Scored = tuple[NDArray[np.float32], NDArray[np.uint8]]
 """(decisions, 3) intervals, and how many of them each sub-pixel has."""
@@ -63,9 +74,7 @@ def suits(conditional: Conditional, shape: Shape) -> bool:
     )
 
 
-def score(
-    conditional: Conditional, tile: NDArray[np.uint8], given: Given | None
-) -> Scored | None:
+def score(conditional: Conditional, tile: NDArray[np.uint8], given: Given | None) -> Scored | None:
     """What a tile (height, width, channels) takes, in the order of decoding.
 
     None if the network gives no mixtures.
@@ -73,14 +82,9 @@ def score(
     height, width, channels = tile.shape
     found: list[Scored] = []
 
-    def code(
-        rows: NDArray[np.int32],
-        columns: NDArray[np.int32],
-        channel: int,
-        parameters: NDArray[np.int32],
-    ) -> NDArray[np.uint8]:
-        values: NDArray[np.uint8] = tile[rows, columns, channel]
-        found.append(stage.encode(rows, columns, channel, parameters, values))
+    def code(front: Front) -> NDArray[np.uint8]:
+        values: NDArray[np.uint8] = tile[front.rows, front.columns, front.channel]
+        found.append(stage.encode(front, values))
         return values
 
     with _stage((height, width), channels) as stage:
@@ -97,14 +101,9 @@ def decode(
     source = coder.Decoder(payload)
     pixels = np.empty((*shape, channels), np.uint8)
 
-    def code(
-        rows: NDArray[np.int32],
-        columns: NDArray[np.int32],
-        channel: int,
-        parameters: NDArray[np.int32],
-    ) -> NDArray[np.uint8]:
-        values = stage.decode(rows, columns, channel, parameters, source)
-        pixels[rows, columns, channel] = values
+    def code(front: Front) -> NDArray[np.uint8]:
+        values = stage.decode(front, source)
+        pixels[front.rows, front.columns, front.channel] = values
         return values
 
     with _stage(shape, channels) as stage:
@@ -127,51 +126,32 @@ def _step(
             parameters = stepper.parameters(channel)
             if parameters.ndim != 3:
                 return False
-            here = rows.astype(np.int32), columns.astype(np.int32)
-            stepper.reveal(channel, code(*here, channel, parameters))
+            front = Front(rows.astype(np.int32), columns.astype(np.int32), channel, parameters)
+            stepper.reveal(channel, code(front))
     return True
 
 
 class _Stage(ABC):
     """What is known of a tile, and its filters and weights."""
 
-    def encode(
-        self,
-        rows: NDArray[np.int32],
-        columns: NDArray[np.int32],
-        channel: int,
-        parameters: NDArray[np.int32],
-        values: NDArray[np.uint8],
-    ) -> Scored:
+    def encode(self, front: Front, values: NDArray[np.uint8]) -> Scored:
         """What the values (n) take."""
-        intervals = np.empty((len(rows) * _MOST_DECISIONS, 3), np.float32)
-        counts = np.empty(len(rows), np.uint8)
-        here = rows, columns, channel, parameters
-        self._code(*here, values, intervals, counts, b"", None)
+        intervals = np.empty((len(values) * _MOST_DECISIONS, 3), np.float32)
+        counts = np.empty(len(values), np.uint8)
+        self._code(front, values, intervals, counts, b"", None)
         return intervals[: counts.sum()].copy(), counts
 
-    def decode(
-        self,
-        rows: NDArray[np.int32],
-        columns: NDArray[np.int32],
-        channel: int,
-        parameters: NDArray[np.int32],
-        source: coder.Decoder,
-    ) -> NDArray[np.uint8]:
+    def decode(self, front: Front, source: coder.Decoder) -> NDArray[np.uint8]:
         """The values (n). FormatError if none can be there."""
-        values, counts = np.zeros(len(rows), np.uint8), np.empty(len(rows), np.uint8)
-        here = rows, columns, channel, parameters
-        if self._code(*here, values, None, counts, source.payload, source.state):
+        values, counts = np.zeros(len(front.rows), np.uint8), np.empty(len(front.rows), np.uint8)
+        if self._code(front, values, None, counts, source.payload, source.state):
             raise FormatError("the compressed data is damaged")
         return values
 
     @abstractmethod
     def _code(
         self,
-        rows: NDArray[np.int32],
-        columns: NDArray[np.int32],
-        channel: int,
-        parameters: NDArray[np.int32],
+        front: Front,
         values: NDArray[np.uint8],
         intervals: NDArray[np.float32] | None,
         counts: NDArray[np.uint8],
@@ -229,16 +209,14 @@ class _Compiled(_Stage):
 
     def _code(
         self,
-        rows: NDArray[np.int32],
-        columns: NDArray[np.int32],
-        channel: int,
-        parameters: NDArray[np.int32],
+        front: Front,
         values: NDArray[np.uint8],
         intervals: NDArray[np.float32] | None,
         counts: NDArray[np.uint8],
         payload: bytes,
         state: NDArray[np.uint64] | None,
     ) -> int:
+        rows, columns, channel, parameters = front
         parameters = np.ascontiguousarray(parameters, np.int32)
         damaged: int = self.library.adaptive_code(
             self.address, rows, columns, len(rows), channel, parameters, parameters.shape[2],
@@ -257,10 +235,7 @@ class _Loops(_Stage):
 
     def _code(
         self,
-        rows: NDArray[np.int32],
-        columns: NDArray[np.int32],
-        channel: int,
-        parameters: NDArray[np.int32],
+        front: Front,
         values: NDArray[np.uint8],
         intervals: NDArray[np.float32] | None,
         counts: NDArray[np.uint8],
@@ -271,9 +246,7 @@ class _Loops(_Stage):
             intervals = np.zeros((0, 3), np.float32)
         if state is None:
             state = np.zeros(3, np.uint64)
-        here, room = (rows, columns, channel), np.empty((4, parameters.shape[2]), np.int64)
+        room = np.empty((4, front.parameters.shape[2]), np.int64)
         read = np.frombuffer(payload, np.uint8)
-        coded = self.code(
-            self.state, *here, parameters, room, values, intervals, counts, read, state, _ln()
-        )
+        coded = self.code(self.state, *front, room, values, intervals, counts, read, state, _ln())
         return int(coded)
