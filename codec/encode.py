@@ -642,7 +642,7 @@ def _narrow_down(
         jobs += [partial(_rate, plane, boxes) for plane in some]
         sampled += some
     done = list(parallel(lambda job: job(), jobs))
-    fits = {id(plane): fit for plane, fit in zip(coded, done, strict=False)}
+    fits = {id(plane): fit for plane, fit in zip(coded, done[: len(coded)], strict=True)}
     rates = {id(plane): rate for plane, rate in zip(sampled, done[len(coded) :], strict=True)}
     for picture, draft in zip(pictures, drafts, strict=True):
         for choice in draft:
