@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from operator import call
 from threading import Lock
 from typing import Any
 
@@ -474,7 +475,7 @@ def _look(picture: Picture, carried: tuple[int, ...], with_origins: bool, parall
         tried = [origin for origin in tried if origin is origins.tone]
     ways: list[Callable[[], _Choice]] = [lambda: [[_as_it_is(picture, p) for p in carried]]]
     ways += [partial(_computed, picture, carried, origin, parallel) for origin in tried]
-    found = parallel(lambda look: look(), ways)
+    found = parallel(call, ways)
     choice: _Choice = next(found)
     if all(plane.whole.best for one in choice[0] for plane in one.planes):
         return choice  # trivial
@@ -526,7 +527,7 @@ def _computed(picture: Picture, carried: tuple[int, ...], origin: Origin, parall
         for plane, own, before in zip(planes, blocks, earlier, strict=True):
             told, told_blocks = [planes[i] for i in before], [blocks[i] for i in before]
             jobs.append(partial(_Plane, plane, told, own, told_blocks))
-        correction, *made = parallel(lambda job: job(), jobs)
+        correction, *made = parallel(call, jobs)
         return [_Candidate(carried[0], form, made, correction)]
 
     return list(parallel(store, _with_and_without_blocks(found)))
@@ -641,7 +642,7 @@ def _narrow_down(
         some = [p for p in _planes(unclear) if p.network is not None and p.whole.best is None]
         jobs += [partial(_rate, plane, boxes) for plane in some]
         sampled += some
-    done = list(parallel(lambda job: job(), jobs))
+    done = list(parallel(call, jobs))
     fits = {id(plane): fit for plane, fit in zip(coded, done[: len(coded)], strict=True)}
     rates = {id(plane): rate for plane, rate in zip(sampled, done[len(coded) :], strict=True)}
     for picture, draft in zip(pictures, drafts, strict=True):

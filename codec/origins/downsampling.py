@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from functools import cache, lru_cache, partial
+from operator import call
 from typing import Any, Protocol
 
 import numpy as np
@@ -564,7 +565,7 @@ def choose(chroma: Bytes, known: Mask, parallel: Map = map) -> tuple[int, Extent
         partial(_tight, chroma, known, rule, row, columns),
         partial(_tight, chroma.swapaxes(1, 2), known.T, rule.turned(), column, rows),
     )
-    return (number, *parallel(lambda job: job(), jobs))
+    return (number, *parallel(call, jobs))
 
 
 def _choose(chroma: Bytes, known: Mask, parallel: Map) -> tuple[int, int, int]:
