@@ -157,7 +157,7 @@ def bench(
     page = None if report is None else report / ("scaling.png" if scaling else "index.html")
     _check([json_file, csv_file], page, force)
 
-    from pixelzip.api import available_threads
+    from pixelzip.coding import available_threads
 
     threads = threads or available_threads()
     try:

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixelzip import api, files, jpegs, pictures
+from pixelzip import files, jpegs, pictures, sources
 from pixelzip.codec.errors import PixelzipError
 
 Pixels = NDArray[Any]
@@ -160,7 +160,7 @@ def read(path: Path) -> Pixels:
                 return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
     except (OSError, SyntaxError, ValueError) as error:  # so does Pillow say it
         raise DatasetError(f"{path} cannot be read as an image: {error}") from error
-    return pictures.to_array(api.to_picture(path, strip=True))
+    return pictures.to_array(sources.to_picture(path, strip=True))
 
 
 def _arrays(path: Path) -> list[Item]:

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from pixelzip import api, files
+from pixelzip import coding, files
 from pixelzip.bench import datasets, report, run, tables
 from pixelzip.bench import halved as without_origin
 from pixelzip.bench.datasets import Dataset, DatasetError
@@ -32,7 +32,7 @@ from pixelzip.codec.errors import PixelzipError
 from pixelzip.meter import Meter
 
 REFERENCE = "jpeg-xl-9"
-USUAL, ALL = (api.DEFAULT_EFFORT,), tuple(api.EFFORTS)
+USUAL, ALL = (coding.DEFAULT_EFFORT,), tuple(coding.EFFORTS)
 """Efforts. The highest takes a minute and more for a megapixel, there and back."""
 PLOT = "speeds.png"
 """Of the photographs without an origin, beside the page."""
@@ -102,7 +102,7 @@ def main(
                 results = run.measure(
                     dataset,
                     [*run.networks(networks, checkpoints, efforts), *others],
-                    threads=threads or api.available_threads(),
+                    threads=threads or coding.available_threads(),
                     reference=REFERENCE,
                     progress=meter.fraction,
                 )

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import click
 
-from pixelzip import api, files
+from pixelzip import coding, files
 from pixelzip.bench import curves, runs
 from pixelzip.bench.datasets import DatasetError
 from pixelzip.bench.runs import Coding, Measured
@@ -149,7 +149,7 @@ def main(
                     run,
                     images,
                     bits=[int(b) for b in bits],
-                    threads=threads or api.available_threads(),
+                    threads=threads or coding.available_threads(),
                     again=again,
                 )
                 meter.next()

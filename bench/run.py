@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from pixelzip import api, pictures
+from pixelzip import api, coding, pictures
 from pixelzip.bench import memory
 from pixelzip.bench.datasets import Dataset, Item, Pixels
 from pixelzip.bench.figures import CodecFigures, ImageFigures, Results
@@ -49,7 +49,7 @@ class Network:
     """A network of the zoo, a frozen network's file, or "none"."""
     checkpoint: Path | None = None
     """Where its float network is."""
-    effort: str = api.DEFAULT_EFFORT
+    effort: str = coding.DEFAULT_EFFORT
     """How much time a file may take: see `pixelzip.compress`."""
 
     def compress(self, pixels: Pixels, threads: int, origin: str = "auto") -> bytes:
@@ -65,7 +65,7 @@ class Network:
     @property
     def networks(self) -> list[str]:
         """Those that decoding may need besides the zoo's."""
-        return [] if self.network == api.NO_NETWORK else [self.network]
+        return [] if self.network == coding.NO_NETWORK else [self.network]
 
     def sizes(self, pixels: Pixels, data: bytes, threads: int) -> dict[str, Any]:
         """The figures of a file that only a network has."""
@@ -82,7 +82,7 @@ class Network:
                 "plain_bytes": len(plain),
                 "theoretical_bits": theory.file_bits(data, self.networks, threads),
             }
-        if api.EFFORTS[self.effort].adaptive:
+        if coding.EFFORTS[self.effort].adaptive:
             bits = theory.file_bits(data, self.networks, threads)
             return figures | {"plain_bytes": len(data), "theoretical_bits": bits}
         return figures | {
@@ -98,12 +98,12 @@ Codec = Network | Peer
 def networks(
     names: Sequence[str],
     checkpoints: Sequence[Path] = (),
-    efforts: Sequence[str] = (api.DEFAULT_EFFORT,),
+    efforts: Sequence[str] = (coding.DEFAULT_EFFORT,),
 ) -> list[Network]:
     """Codecs of networks by name or path, the first ones with the checkpoint of their order.
 
     Each with each effort, of which all but the usual one are named. An effort that has another
-    network in the place of `pixelzip.api.PHOTO` is measured with that, and called by it.
+    network in the place of `pixelzip.coding.PHOTO` is measured with that, and called by it.
     """
     stems = [Path(name).stem for name in names]
     padded = [*checkpoints, *[None] * (len(names) - len(checkpoints))]
@@ -111,11 +111,11 @@ def networks(
     for name, stem, checkpoint in zip(names, stems, padded, strict=True):
         title = f"pixelzip {name if stems.count(stem) > 1 else stem}"
         for effort in efforts:
-            own = api.EFFORTS[effort].networks["colour"]
-            if name == api.PHOTO != own:
+            own = coding.EFFORTS[effort].networks["colour"]
+            if name == coding.PHOTO != own:
                 found.append(Network(f"pixelzip {own}", own, None, effort))
             else:
-                suffix = "" if effort == api.DEFAULT_EFFORT else f", effort {effort}"
+                suffix = "" if effort == coding.DEFAULT_EFFORT else f", effort {effort}"
                 found.append(Network(title + suffix, name, checkpoint, effort))
     return found
 
@@ -185,7 +185,7 @@ def _jpeg_bytes(item: Item, threads: int) -> int | None:
     """What the JPEG takes that an image is decoded from."""
     if item.jpeg is None:
         return None
-    return len(api.encode_jpeg(item.jpeg.read_bytes(), threads=threads))
+    return len(coding.encode_jpeg(item.jpeg.read_bytes(), threads=threads))
 
 
 def _present(codecs: Sequence[Codec]) -> tuple[list[Codec], list[str]]:
@@ -259,7 +259,7 @@ def machine(threads: int, repeat: int) -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "processor": _processor(),
-        "cores": api.available_threads(),
+        "cores": coding.available_threads(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "threads": threads,

@@ -30,6 +30,7 @@ from pixelzip.bench.tables import count
 from pixelzip.codec import tiles
 from pixelzip.codec.conditional import Conditional
 from pixelzip.codec.container import unpack
+from pixelzip.coding import load_network
 from pixelzip.models.freezing.freeze import freeze_checkpoint, load_checkpoint
 from pixelzip.models.networks import architectures
 from pixelzip.models.training.images import Images
@@ -231,7 +232,7 @@ def coding(path: Path, bits: int, images: Pixels, threads: int) -> Coding:
     Raises LossError if a file or a payload is not its image.
     """
     network = str(path)
-    conditional = api.load_network(network)
+    conditional = load_network(network)
     assert conditional is not None
     files = api.compress_many(_planes(images), network=network, origin="none", threads=threads)
     restored = api.decompress_many(files, networks=[network], threads=threads)

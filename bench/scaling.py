@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixelzip import api
+from pixelzip import api, coding
 from pixelzip.bench import memory
 from pixelzip.bench.run import LossError, machine
 from pixelzip.bench.tables import Table, count, machine_sentence, short
@@ -226,7 +226,7 @@ def measure(
     Each in a fresh process, which is watched for its memory. Raises LossError if one does not come
     back, or if the naive decoder's parameters are not those of the coder.
     """
-    api.load_network(network)  # says what is wrong with it here and not in another process
+    coding.load_network(network)  # says what is wrong with it here and not in another process
     jobs = [(1, *_sides(size)) for size in MEGAPIXELS if size <= up_to]
     jobs += [(images, SMALL, SMALL) for images in BATCHES]
     total = sum(images * width * height for images, width, height in jobs)
@@ -261,7 +261,7 @@ def _point(network: str, paths: Sequence[Path], pixels: int, threads: int, repea
 
 def naive(network: str) -> Naive:
     """Compare the two ways to decode a small picture."""
-    conditional = api.load_network(network)
+    conditional = coding.load_network(network)
     if conditional is None:
         raise ValueError("without a network there is no naive decoder")
     pixels = picture(NAIVE_SIDE, NAIVE_SIDE)

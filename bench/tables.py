@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from pixelzip.api import COEFFICIENTS
 from pixelzip.bench.figures import CodecFigures, Results
+from pixelzip.description import COEFFICIENTS
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pixelzip import api
+from pixelzip import api, coding
 from pixelzip.codec.container import tile_grid
 from pixelzip.codec.encode import DEFAULT_TILE
 from pixelzip.codec.errors import UnsuitableNetworkError
@@ -34,7 +34,7 @@ def frozen_bits(network: str, picture: Picture, threads: int) -> float | None:
     another network may take care.
     """
     try:
-        return float(api.score(picture, network, threads).sum(dtype=np.float64))
+        return float(coding.score(picture, network, threads).sum(dtype=np.float64))
     except UnsuitableNetworkError:
         return None
 

@@ -20,7 +20,7 @@ from typing import Protocol
 
 import numpy as np
 
-from pixelzip import api, jpegs, leftovers, metadata, pictures
+from pixelzip import api, coding, jpegs, leftovers, metadata, pictures
 from pixelzip.codec import container
 from pixelzip.codec.errors import PixelzipError
 from pixelzip.codec.jpeg import file as jpeg
@@ -99,7 +99,7 @@ class Still:
         return pictures.suffix_of(self.mode, chunks)
 
     def codes(self, network: str, device: str) -> bool:
-        conditional = api.load_network(network, device)
+        conditional = coding.load_network(network, device)
         if conditional is None:
             return False
         return any(conditional.codes(plane.shape[2]) for plane in self.picture.planes)
@@ -129,7 +129,7 @@ class Still:
             if (there.mode, there.width, there.height) != (self.mode, *size):
                 return False
             if self.pixels <= container.SMALL:
-                return not self.compare(Still(api.decode(data, networks=networks)))
+                return not self.compare(Still(coding.decode(data, networks=networks)))
         except PixelzipError:
             return False
         check = container.truncated_checksum(self.picture.crc, *size)
@@ -174,7 +174,7 @@ class Jpeg:
 
     def is_in(self, data: bytes, networks: Sequence[str] = ()) -> bool:
         try:
-            return api.original(data, max_pixels=api.NO_LIMIT) == self.data
+            return api.original(data, max_pixels=coding.NO_LIMIT) == self.data
         except PixelzipError:
             return False
 
@@ -203,15 +203,15 @@ def encode(
     device: str,
     progress: Progress | None = None,
 ) -> list[bytes]:
-    """The ``.pxz`` files of several contents, coded together; raises what `api.encode` raises."""
+    """The ``.pxz`` files of several contents, coded together; raises what `coding.encode` does."""
     stills = [content.picture for content in contents if isinstance(content, Still)]
     coded = iter(
-        api.encode_many(
+        coding.encode_many(
             stills, network, origin, effort, label, tile_size, threads, device, progress
         )
     )
     return [
-        api.encode_jpeg(content.data, name=f"x{content.suffix}", threads=threads)
+        coding.encode_jpeg(content.data, name=f"x{content.suffix}", threads=threads)
         if isinstance(content, Jpeg)
         else next(coded)
         for content in contents
@@ -228,15 +228,15 @@ def decode(
     region: tuple[int, int, int, int] | None = None,
     progress: Progress | None = None,
 ) -> list[Content]:
-    """What ``.pxz`` files hold, decoded together; raises what `api.decode` raises.
+    """What ``.pxz`` files hold, decoded together; raises what `coding.decode` raises.
 
     ``region`` is (x, y, width, height), if only that is wanted of each.
     """
     if region is not None:
-        one = partial(api.decode, region=region, networks=networks, max_pixels=max_pixels)
+        one = partial(coding.decode, region=region, networks=networks, max_pixels=max_pixels)
         return [Still(one(data, threads=threads, device=device)) for data in files]
     stills = [data for data in files if not api.holds_jpeg(data)]
-    decoded = iter(api.decode_many(stills, networks, threads, device, progress, max_pixels))
+    decoded = iter(coding.decode_many(stills, networks, threads, device, progress, max_pixels))
     return [
         Jpeg(api.original(data, threads=threads, max_pixels=max_pixels), jpeg.ending(data))
         if api.holds_jpeg(data)

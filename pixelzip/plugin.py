@@ -114,12 +114,12 @@ class PxzImageFile(ImageFile.ImageFile):
         overlaps = first < end and upper < lower
         if self.fp is None or not overlaps or self.is_animated or self._is_jpeg:
             return super().crop(box)
-        from pixelzip import api, pictures
+        from pixelzip import coding, pictures
 
         try:
             if self._partial is None:
                 self.fp.seek(0)
-                self._partial = api.open_partly(self.fp.read())
+                self._partial = coding.open_partly(self.fp.read())
             inside = self._partial.region((upper, first, lower - upper, end - first))
             part = pictures.to_pillow(inside)
             return part.crop((left - first, top - upper, right - first, bottom - upper))
@@ -197,13 +197,13 @@ def _for_pillow(error: PixelzipError) -> OSError:
 
 def save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     """Write a Pillow image as a .pxz file; see the module for the options."""
-    from pixelzip import api, pictures
+    from pixelzip import coding, pictures
 
     given: dict[str, Any] = getattr(image, "encoderinfo", {})
     options = {name: given[name] for name in _OPTIONS if name in given}
     extra = {name: value for name, value in given.items() if name not in (*_OPTIONS, "strip")}
     picture = pictures.from_pillow(image, strip=given.get("strip", False), extra=extra)
-    fp.write(api.encode(picture, **options))
+    fp.write(coding.encode(picture, **options))
 
 
 def register() -> None:

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import pixelzip
-from pixelzip import api, batch
+from pixelzip import batch, coding
 from pixelzip.batch import Done, Fraction, Rules
 from pixelzip.cli import cli
 from pixelzip.files import Job
@@ -126,14 +126,14 @@ def test_larger_than_the_original(here: Path) -> None:
 
 def test_small_files_are_coded_together(small: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     groups = []
-    encode = api.encode_many
+    encode = coding.encode_many
 
     def counted(pictures: Sequence[Any], *more: Any) -> list[bytes]:
         groups.append(len(pictures))
         return encode(pictures, *more)
 
     expected = pixelzip.compress_many(small)
-    monkeypatch.setattr(api, "encode_many", counted)
+    monkeypatch.setattr(coding, "encode_many", counted)
     small[5].write_bytes(small[5].read_bytes()[:90])
     done = run("compress", *small, "-o", "out/", status=1)
     assert groups == [11]
@@ -153,14 +153,14 @@ def test_small_files_are_coded_together(small: list[Path], monkeypatch: pytest.M
 def test_what_fails_together_is_done_alone(
     small: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode = api.encode_many
+    encode = coding.encode_many
 
     def choosy(pictures: Sequence[Any], *more: Any) -> list[bytes]:
         if any(picture.mode == "L" for picture in pictures):
             raise pixelzip.LimitError("no grey today")
         return encode(pictures, *more)
 
-    monkeypatch.setattr(api, "encode_many", choosy)
+    monkeypatch.setattr(coding, "encode_many", choosy)
     with Image.open(small[3]) as image:
         image.convert("L").save(small[3])
     reports, totals = told("compress", *small, "-o", "out/", status=1)

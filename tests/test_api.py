@@ -269,7 +269,7 @@ def test_import_adds_little_to_pillow(tmp_path: Path) -> None:
 
 
 def test_default_threads_are_the_cores_at_hand() -> None:
-    from pixelzip.api import available_threads
+    from pixelzip.coding import available_threads
 
     assert 1 <= available_threads() <= (os.cpu_count() or 1)
 

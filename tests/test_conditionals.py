@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from toys import ORDERS, Toy, raster
 
-from pixelzip import api
+from pixelzip import coding
 from pixelzip.bench import theory
 from pixelzip.codec import cdf, tiles
 from pixelzip.codec.container import unpack
@@ -162,7 +162,7 @@ def test_what_a_network_does_not_code_falls_back() -> None:
 
 def test_theory_is_of_what_a_network_codes(monkeypatch: pytest.MonkeyPatch) -> None:
     toy = Toy("coarse", classes=3, coded=[3])
-    monkeypatch.setattr(api, "load_network", lambda name, device="cpu": toy)
+    monkeypatch.setattr(coding, "load_network", lambda name, device="cpu": toy)
     (pixels,) = drawn(toy, [(20, 20)], 3)
     bits = theory.frozen_bits("toy", Picture("RGB", (pixels,)), 1)
     (payload,) = tiles.encode_tiles(toy, [pixels])

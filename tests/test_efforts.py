@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import pixelzip
-from pixelzip import api
+from pixelzip import coding
 from pixelzip.bench.command import bench
 from pixelzip.bench.engine import multiplications
 from pixelzip.cli import cli
@@ -73,7 +73,7 @@ def test_a_network_that_is_named_is_taken(crops: Crops) -> None:
 def test_commands_know_the_efforts(command: click.Command) -> None:
     (option,) = [option for option in command.params if "--effort" in option.opts]
     assert isinstance(option.type, click.Choice)
-    assert list(option.type.choices) == list(api.EFFORTS)
+    assert list(option.type.choices) == list(coding.EFFORTS)
 
 
 def test_the_command_line(crop_paths: list[Path], tmp_path: Path) -> None:

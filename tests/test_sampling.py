@@ -16,7 +16,7 @@ from PIL import Image
 from toys import Toy
 
 import pixelzip
-from pixelzip import api, grid
+from pixelzip import coding, grid, sources
 from pixelzip.codec import encode
 from pixelzip.codec.errors import (
     LimitError,
@@ -240,7 +240,8 @@ def test_a_sample_chooses_the_network_of_a_small_picture(
         assert pixelzip.info(data).networks == ("tiny" if tiny_is == "better" else "photo",)
     assert files[2] == pixelzip.compress(large, network="photo", origin="none")
     seen: list[float] = []
-    assert api.encode(api.to_picture(small[0]), origin="none", progress=seen.append) == files[0]
+    picture = sources.to_picture(small[0])
+    assert coding.encode(picture, origin="none", progress=seen.append) == files[0]
     assert seen == sorted(seen)
     assert seen[-1] == 1
     for picture, data in zip([*small, large], files, strict=True):

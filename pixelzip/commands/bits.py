@@ -53,13 +53,13 @@ def bits(
 def _bits(job: Job, progress: Fraction | None, *, network: str, threads: int, device: str) -> Done:
     import numpy as np
 
-    from pixelzip import api, pictures
+    from pixelzip import api, coding, pictures
 
     start = time.perf_counter()
     source = batch.read(job)
     picture = pictures.read(source, strip=True)
-    ideal = float(api.score(picture, network, threads, device).sum(dtype=np.float64))
-    data = api.encode(
+    ideal = float(coding.score(picture, network, threads, device).sum(dtype=np.float64))
+    data = coding.encode(
         picture, network=network, origin="none", threads=threads, device=device, progress=progress
     )
     about = api.info(data)

@@ -226,9 +226,9 @@ class Compression(Steps[Taken, bytes]):
         )
 
     def finish(self, job: Job, item: Taken, coded: bytes, seconds: float) -> Done:
-        from pixelzip import api, contents
+        from pixelzip import api, coding, contents
 
-        about = api.info(coded, max_pixels=api.NO_LIMIT)
+        about = api.info(coded, max_pixels=coding.NO_LIMIT)
         report = batch.report(job, about, item.length, len(coded), seconds)
         notes = [*item.notes, *self._unused(item.content, report.networks)]
         if isinstance(item.content, contents.Jpeg):
@@ -251,7 +251,7 @@ class Compression(Steps[Taken, bytes]):
 
     def _unused(self, content: Content, networks: Sequence[str]) -> list[str]:
         """That a network was asked for by name, and no pixel coded with any."""
-        from pixelzip.api import NO_NETWORK
+        from pixelzip.coding import NO_NETWORK
 
         if self.network in (None, NO_NETWORK) or networks:
             return []
@@ -262,7 +262,7 @@ class Compression(Steps[Taken, bytes]):
 
     def _is_proven(self, job: Job, item: Taken, coded: bytes, notes: list[str]) -> bool:
         """Whether all of the source comes back; a note says if not. Raises FormatError."""
-        from pixelzip import api, contents
+        from pixelzip import coding, contents
         from pixelzip.codec.errors import FormatError
 
         if job.source == STANDARD or job.target == STANDARD:
@@ -274,7 +274,7 @@ class Compression(Steps[Taken, bytes]):
         (back,) = contents.decode(
             [coded],
             networks=self._own_networks(),
-            max_pixels=api.NO_LIMIT,
+            max_pixels=coding.NO_LIMIT,
             threads=self.threads,
             device=self.device,
         )
@@ -284,7 +284,7 @@ class Compression(Steps[Taken, bytes]):
 
     def _own_networks(self) -> list[str]:
         """The paths of networks that are not of the zoo, to decode what they have coded."""
-        from pixelzip.api import NO_NETWORK
+        from pixelzip.coding import NO_NETWORK
         from pixelzip.models import zoo
 
         names = [] if self.network in (None, NO_NETWORK) else [self.network]

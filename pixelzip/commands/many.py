@@ -218,7 +218,7 @@ def _default_name(about: Mapping[str, Any]) -> str:
 
 
 def _crew(many: Many, context: click.Context, places: Sequence[str | None], do: Do) -> Crew:
-    from pixelzip.api import available_threads
+    from pixelzip.coding import available_threads
     from pixelzip.fleet.crew import Alone, Processes
 
     if any(place is not None and place.startswith("memory:") for place in places):

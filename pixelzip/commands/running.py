@@ -35,7 +35,7 @@ def packed_only(suffix: str) -> Refusal | None:
 
 
 def threads(threads: int | None, jobs: int) -> int:
-    from pixelzip.api import available_threads
+    from pixelzip.coding import available_threads
 
     return threads or max(1, available_threads() // jobs)
 

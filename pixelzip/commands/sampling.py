@@ -165,7 +165,7 @@ def complete(
     """
 
     def make(job: Job, progress: Fraction | None) -> Done:
-        from pixelzip import api, grid, pictures
+        from pixelzip import api, grid, pictures, sampling
 
         if not running.is_png(job):
             return Done(error=NOT_A_GRID.format(output))
@@ -181,7 +181,7 @@ def complete(
             device=device,
             progress=progress,
         )
-        kept = api.kept_rows(original.height, keep_top)
+        kept = sampling.kept_rows(original.height, keep_top)
         seen = grid.masked(original, kept)
         rows = f"{kept} of {running.count(original.height, 'row')}"
         line = f"{source} -> {output}: {running.count(count, 'completion')} that keep {rows}"

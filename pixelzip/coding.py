@@ -1,0 +1,301 @@
+"""`Picture` to ``.pxz`` bytes and back: which networks, what effort, how many threads.
+
+What `pixelzip.api`, the command line and the Pillow plugin build on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelzip import metadata
+from pixelzip.codec import transforms
+from pixelzip.codec.container import MAX_PIXELS
+from pixelzip.codec.errors import RegionError, UnsuitableNetworkError
+from pixelzip.codec.picture import Picture, kind_of
+from pixelzip.sources import holds_jpeg
+
+if TYPE_CHECKING:
+    from pixelzip.codec.conditional import Conditional
+    from pixelzip.codec.decode import Partial
+
+Region = tuple[int, int, int, int]
+"""(x, y, width, height) in pixels."""
+
+PHOTO = "photo"
+"""The network of the zoo that suits pictures of any size."""
+TINY = "tiny"
+"""The one that may take its place in small pictures, if the zoo has it."""
+FAST = "fast"
+"""The one that does a third of `PHOTO`'s work."""
+OF_PLANES = {"luma": "luma", "chroma": "chroma"}
+"""Those that code planes of these kinds in place of the zoo's for colour, if it has them."""
+SMALL = 64 * 64
+"""The pixels of the largest small picture."""
+DEFAULT_DEVICE = "cpu"
+NO_LIMIT = 1 << 62
+"""Pixels: more than any picture has."""
+NO_NETWORK = "none"
+"""The name to give instead of a network's for the fallback codec alone, which needs no network."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much time a picture's file may take."""
+
+    networks: Mapping[str, str]
+    """The zoo's network for each kind of plane: see `pixelzip.codec.encode.Networks`."""
+    adaptive: bool = False
+    """Whether what the network says is corrected by what each tile has taught so far."""
+
+
+EFFORTS = {
+    "fast": Effort({"colour": FAST, **OF_PLANES}),
+    "photo": Effort({"colour": PHOTO, "small": TINY, **OF_PLANES}),
+    "max": Effort({"colour": PHOTO, "small": TINY, **OF_PLANES}, adaptive=True),
+}
+"""By name, the least first."""
+DEFAULT_EFFORT = "photo"
+
+
+def encode(
+    picture: Picture,
+    *,
+    network: str | None = None,
+    origin: str = "auto",
+    effort: str = DEFAULT_EFFORT,
+    label: int | None = None,
+    tile_size: int | None = None,
+    threads: int | None = None,
+    device: str = DEFAULT_DEVICE,
+    progress: Callable[[float], None] | None = None,
+) -> bytes:
+    """A picture's file. ``progress`` is called with the fraction done, 0 to 1."""
+    return encode_many(
+        [picture], network, origin, effort, label, tile_size, threads, device, progress
+    )[0]
+
+
+def encode_many(
+    pictures: Sequence[Picture],
+    network: str | None,
+    origin: str,
+    effort: str,
+    label: int | None,
+    tile_size: int | None,
+    threads: int | None,
+    device: str,
+    progress: Callable[[float], None] | None,
+) -> list[bytes]:
+    """The files of pictures, of that network or, if it is None, of whichever makes each smaller."""
+    from pixelzip.codec import encode as codec
+
+    if origin not in ("auto", "none"):
+        raise ValueError(f'the origin is "auto" or "none", not {origin!r}')
+    if effort not in EFFORTS:
+        raise ValueError(f'the effort is "fast", "photo" or "max", not {effort!r}')
+    if label is not None:
+        check_label(network, label, device)
+    return codec.encode_many(
+        pictures,
+        Networks(network, device, effort),
+        origins=origin == "auto",
+        adaptive=EFFORTS[effort].adaptive,
+        tile_size=codec.DEFAULT_TILE if tile_size is None else tile_size,
+        label=label,
+        threads=threads or available_threads(),
+        progress=progress,
+    )
+
+
+def check_label(network: str | None, label: int, device: str) -> None:
+    """Raise UnsuitableNetworkError if the network has no such class."""
+    conditional = None if network is None else load_network(network, device)
+    if conditional is None:
+        raise UnsuitableNetworkError(f"class {label} is one of a network's: name the network, too")
+    if not conditional.classes:
+        raise UnsuitableNetworkError(
+            f"the network {network} has no classes: leave out class {label}"
+        )
+    if not 0 <= label < conditional.classes:
+        raise UnsuitableNetworkError(
+            f"the network {network} has no class {label}, only 0 to {conditional.classes - 1}"
+        )
+
+
+def decode(
+    data: bytes,
+    *,
+    region: Region | None = None,
+    networks: Sequence[str] = (),
+    threads: int | None = None,
+    device: str = DEFAULT_DEVICE,
+    progress: Callable[[float], None] | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Picture:
+    """A file's picture, or a region of it. ``progress`` is called with the fraction done."""
+    from pixelzip import jpegs
+
+    if region is not None and holds_jpeg(data):
+        picture = jpegs.picture(data, threads=threads or available_threads(), max_pixels=max_pixels)
+        return jpegs.region(picture, region)
+    if region is not None:
+        partial = open_partly(
+            data, networks=networks, threads=threads, device=device, max_pixels=max_pixels
+        )
+        if metadata.frames(metadata.parse(partial.container.metadata, partial.container.mode)) > 1:
+            raise RegionError("the image has several frames or pages, which are decoded whole")
+        x, y, width, height = region
+        return partial.region((y, x, height, width), progress)
+    (picture,) = decode_many([data], networks, threads, device, progress, max_pixels)
+    return picture
+
+
+def decode_many(
+    files: Sequence[bytes],
+    networks: Sequence[str],
+    threads: int | None,
+    device: str,
+    progress: Callable[[float], None] | None,
+    max_pixels: int,
+) -> list[Picture]:
+    """The pictures of several files, all of whose tiles step at once."""
+    from pixelzip import jpegs
+    from pixelzip.codec import decode as codec
+
+    threads = threads or available_threads()
+    made: dict[int, Picture] = {}
+    others = [number for number, data in enumerate(files) if not holds_jpeg(data)]
+    for number, data in enumerate(files):
+        if holds_jpeg(data):
+            made[number] = jpegs.picture(data, threads=threads, max_pixels=max_pixels)
+    decoded = codec.decode_many(
+        [files[number] for number in others],
+        finder(networks, device),
+        threads=threads,
+        progress=progress,
+        max_pixels=max_pixels,
+    )
+    made.update(zip(others, decoded, strict=True))
+    return [made[number] for number in range(len(files))]
+
+
+def encode_jpeg(data: bytes, *, name: object = None, threads: int | None = None) -> bytes:
+    """The ``.pxz`` file of a JPEG file; ``name`` is its path, the ending of which is kept."""
+    from pixelzip.codec.jpeg import file
+
+    ending = Path(name).suffix if isinstance(name, str | os.PathLike) else file.ENDING
+    return file.encode(data, threads or available_threads(), ending)
+
+
+def open_partly(
+    data: bytes,
+    *,
+    networks: Sequence[str] = (),
+    threads: int | None = None,
+    device: str = DEFAULT_DEVICE,
+    max_pixels: int = MAX_PIXELS,
+) -> Partial:
+    """A file of which one region after another is decoded."""
+    from pixelzip.codec.decode import Partial
+
+    return Partial(
+        data,
+        finder(networks, device),
+        threads=threads or available_threads(),
+        max_pixels=max_pixels,
+    )
+
+
+def score(
+    picture: Picture, network: str, threads: int | None = None, device: str = DEFAULT_DEVICE
+) -> NDArray[np.float32]:
+    """A picture's bits under a network: see `pixelzip.api.ideal_bits`."""
+    from pixelzip.codec import tiles
+    from pixelzip.codec.container import area, tile_grid
+    from pixelzip.codec.encode import DEFAULT_TILE
+
+    bits = np.zeros((picture.height, picture.width), np.float32)
+    grid = tile_grid(picture.height, picture.width, DEFAULT_TILE)
+    networks = Networks(network, device)
+    for position, plane in enumerate(picture.planes):
+        coded = plane[..., :1] if transforms.is_grey(plane) else plane
+        kind = "colour" if coded.shape[2] == 3 else "luma"
+        conditional = networks.get(kind) or networks.get("colour")
+        suits = conditional is not None and conditional.codes(coded.shape[2])
+        if conditional is None or not suits or kind_of(picture.mode, position) == "labels":
+            raise UnsuitableNetworkError(
+                f"the network {network} does not code images of mode {picture.mode}"
+            )
+        scores = tiles.score_tiles(
+            conditional,
+            [np.ascontiguousarray(coded[area(box)]) for box in grid],
+            threads=threads or available_threads(),
+        )
+        for box, own in zip(grid, scores, strict=True):
+            bits[area(box)] += own
+    return bits
+
+
+def available_threads() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def load_network(network: str, device: str = DEFAULT_DEVICE) -> Conditional | None:
+    """The network of a name or path, on a torch device; None for ``"none"``."""
+    if network == NO_NETWORK:
+        return None
+    from pixelzip.models import zoo
+
+    return zoo.load(network, device=device)
+
+
+class Networks(Mapping[str, "Conditional"]):
+    """The networks that code each kind of plane, each loaded when it is first asked for."""
+
+    def __init__(self, name: str | None, device: str, effort: str = DEFAULT_EFFORT) -> None:
+        """``name`` is that of the network for colour, which stands in for others that are not.
+
+        None stands for those of the effort.
+        """
+        self.device = device
+        own = EFFORTS[effort].networks
+        self.names = {} if name == NO_NETWORK else {"colour": name or own["colour"]}
+        if name in (None, PHOTO, TINY, FAST):
+            from pixelzip.models import zoo
+
+            others, here = OF_PLANES if name else own, zoo.names()
+            self.names |= {kind: other for kind, other in others.items() if other in here}
+        self._loaded: dict[str, Conditional] = {}
+
+    def __getitem__(self, kind: str) -> Conditional:
+        if kind not in self._loaded:
+            conditional = load_network(self.names[kind], self.device)
+            assert conditional is not None
+            self._loaded[kind] = conditional
+        return self._loaded[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def finder(networks: Sequence[str], device: str) -> Callable[[bytes], Conditional]:
+    """What finds a file's networks by their fingerprints, in those files and in the zoo."""
+    def find(fingerprint: bytes) -> Conditional:
+        from pixelzip.models import zoo
+
+        return zoo.find(fingerprint, networks, device=device)
+
+    return find

@@ -1,0 +1,94 @@
+"""Whatever holds a picture or a ``.pxz`` file, taken apart: paths, bytes, arrays, tensors."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pixelzip import pictures
+from pixelzip.codec.errors import NotAnImageError, PixelzipError
+from pixelzip.codec.picture import Picture
+
+DataLike = bytes | bytearray | memoryview | str | os.PathLike[str]
+ImageLike = Image.Image | NDArray[Any] | DataLike
+
+
+def to_picture(image: ImageLike, *, strip: bool = False) -> Picture:
+    """The picture in whatever holds one. Errors of a file name it."""
+    if isinstance(image, Image.Image):
+        return pictures.from_pillow(image, strip=strip)
+    if isinstance(image, np.ndarray):
+        return pictures.from_array(image)
+    if type(image).__module__ == "torch":
+        return pictures.from_array(_of_tensor(image))
+    if not isinstance(image, str | os.PathLike | bytes | bytearray | memoryview):
+        raise NotAnImageError(
+            f"{type(image).__name__} is no image: give a path, a Pillow image, an array of "
+            "(height, width) or (height, width, channels), or a tensor of (channels, height, width)"
+        )
+    with named(image):
+        return pictures.read(bytes_of(image), strip=strip)
+
+
+def holds_jpeg(data: DataLike) -> bool:
+    """Whether a ``.pxz`` file holds a JPEG file, which `original` gives back, and not a picture."""
+    from pixelzip.codec.jpeg import file
+
+    if isinstance(data, bytes | bytearray | memoryview):
+        return file.holds_jpeg(bytes(data[:3]))
+    with open(data, "rb") as stream:
+        return file.holds_jpeg(stream.read(3))
+
+
+def jpeg_of(image: ImageLike) -> bytes | None:
+    """The bytes of a JPEG file, if that is what this is."""
+    from pixelzip.codec.jpeg import file
+
+    if not isinstance(image, str | os.PathLike | bytes | bytearray | memoryview):
+        return None
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image) if file.is_jpeg(bytes(image[:3])) else None
+    with open(image, "rb") as stream:
+        start = stream.read(3)
+        return start + stream.read() if file.is_jpeg(start) else None
+
+
+def _of_tensor(tensor: Any) -> NDArray[Any]:
+    """torch has channels first."""
+    array: NDArray[Any] = tensor.detach().cpu().numpy()
+    return np.moveaxis(array, 0, 2) if array.ndim == 3 else array
+
+
+def opened(data: DataLike) -> IO[bytes]:
+    """A ``.pxz`` file to be read from its beginning."""
+    if isinstance(data, bytes | bytearray | memoryview):
+        return io.BytesIO(data)
+    return Path(data).open("rb")
+
+
+def bytes_of(data: DataLike) -> bytes:
+    """All of a file. Raises TypeError if it is neither bytes nor a path."""
+    if isinstance(data, bytes | bytearray | memoryview):
+        return bytes(data)
+    if not isinstance(data, str | os.PathLike):
+        raise TypeError(f"a .pxz file is bytes or a path, not {type(data).__name__}")
+    return Path(data).read_bytes()
+
+
+@contextmanager
+def named(source: object) -> Iterator[None]:
+    """Say in an error which file it is about."""
+    try:
+        yield
+    except PixelzipError as error:
+        if isinstance(source, str | os.PathLike):
+            raise type(error)(f"{os.fspath(source)}: {error}") from error
+        raise
