@@ -50,7 +50,7 @@ class Effort:
     """How much time a picture's file may take."""
 
     networks: Mapping[str, str]
-    """The zoo's network for each kind of plane: see `pixelzip.codec.encode.Networks`."""
+    """The zoo's network for each kind of plane: see `pixelzip.codec.survey.Networks`."""
     adaptive: bool = False
     """Whether what the network says is corrected by what each tile has taught so far."""
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import pixelzip
-from pixelzip.codec import colours, origins, tiles
+from pixelzip.codec import candidates, colours, origins, tiles
 from pixelzip.codec import encode as encoder
 from pixelzip.codec.colours import Colours
 from pixelzip.codec.container import (
@@ -201,7 +201,7 @@ def test_the_fallback_is_tried_where_it_wins(
         Image.fromarray(pixels).save(file, "JPEG", quality=75)
         pictures.append(np.asarray(Image.open(file)))
     sizes = [len(data) for data in pixelzip.compress_many(pictures)]
-    monkeypatch.setattr(encoder, "_OPTIMISM", ((np.inf, 0.0),))
+    monkeypatch.setattr(candidates, "_OPTIMISM", ((np.inf, 0.0),))
     assert sizes == [len(data) for data in pixelzip.compress_many(pictures)]
 
 

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from toys import CHROMA, LUMA, Few, Halved, Toy, toy_origins
 
-from pixelzip.codec import encode as encoder
-from pixelzip.codec import given, tiles
+from pixelzip.codec import candidates, given, survey, tiles
 from pixelzip.codec.conditional import Conditional
 from pixelzip.codec.container import pack, tile_grid, unpack
 from pixelzip.codec.costs import cost_map
@@ -242,8 +241,8 @@ def test_a_clear_case_is_coded_in_one_way_only(monkeypatch: pytest.MonkeyPatch) 
     picture = Picture("RGB", (rendered(64, 96, 3),))
     data = encode(picture, NETWORKS)
     assert coded == [1, 1]
-    monkeypatch.setattr(encoder, "_SMALL", 2**20)
-    monkeypatch.setattr(encoder, "_RICH", np.inf)
+    monkeypatch.setattr(survey, "_SMALL", 2**20)
+    monkeypatch.setattr(candidates, "_RICH", np.inf)
     coded.clear()
     assert encode(picture, NETWORKS) == data
     assert sorted(coded) == [1, 1, 3]

@@ -1,0 +1,358 @@
+"""What the encoder does before it codes: candidates are looked for, and clear losers dropped.
+
+`survey` looks at each component (constant? grey? computed from something? of few colours?), and
+`narrow_down` codes a sample of a large picture, and coefficients, in each way that was found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from operator import call
+from typing import Any
+
+import numpy as np
+
+from pixelzip.codec import colours, given, origins, transforms
+from pixelzip.codec.candidates import (
+    Candidate,
+    Choice,
+    CodedPlane,
+    Way,
+    allowed,
+    is_constant,
+    planes_of,
+    told,
+)
+from pixelzip.codec.conditional import Conditional
+from pixelzip.codec.container import area
+from pixelzip.codec.origins.blocks import Blocks, render
+from pixelzip.codec.origins.origin import Found, Origin
+from pixelzip.codec.picture import MODES, Box, Picture, Plane, is_deep
+from pixelzip.codec.transforms import Form, Transform
+from pixelzip.codec.workers import Map
+
+Networks = Mapping[str, Conditional]
+"""The network for each kind of plane: "colour", "luma", "chroma". One that is missing is stood in
+for by another that codes such planes: luma by colour's, chroma by luma's. If there is one for
+"small", it may take the place of colour's in small pictures."""
+
+_STAND_INS = {"colour": ("colour",), "luma": ("luma", "colour"), "labels": ()} | {
+    "chroma": ("chroma", "luma", "colour")
+}
+
+_FEW_CORRECTIONS, _FEW_BESIDES = 32, 8
+"""So many pixels to a byte of corrections, or more, say that an origin is no accident; the second
+where its chroma is halved, which saves far more than that byte."""
+
+_TINY = 32 * 32
+"""Pictures of at most so many pixels are for the network for small ones, if there is one."""
+_SMALL = 64 * 64
+"""Of others of at most so many, patch after patch is coded with that and with colour's ..."""
+_AHEAD = 0.99
+"""... until one has taken less than this fraction of the bytes of the other."""
+
+_PATCH, _SMALL_PATCH, _PATCHES = 64, 16, 5
+"""So many patches are a sample, of so many pixels a side in a larger picture and in a small one."""
+_CLEAR = 0.9
+"""A larger picture is not coded in a way of which the sample takes more bytes, so that another one
+takes less than this fraction of them."""
+
+
+def survey(
+    pictures: Sequence[Picture],
+    networks: Networks,
+    with_origins: bool,
+    parallel: Map,
+) -> list[list[Choice]]:
+    """Each picture's choices, one for each component, or each pair of high and low bytes."""
+    todo = [(picture, carried) for picture in pictures for carried in _carried_together(picture)]
+    choices = parallel(lambda one: _look(one[0], one[1], with_origins, parallel), todo)
+    drafts: list[list[Choice]] = []
+    for picture in pictures:
+        drafts.append([next(choices) for _ in _carried_together(picture)])
+    undecided = []
+    for picture, draft in zip(pictures, drafts, strict=True):
+        is_between = _is_small(picture) and not _is_tiny(picture)
+        for plane in planes_of(draft):
+            if plane.whole.best is None and plane.blocks is None:
+                plane.network = _network(networks, plane, _is_tiny(picture))
+                if plane.network and plane.layout.kind == "colour" and is_between:
+                    undecided.append(plane)
+    if "small" in networks:
+        list(parallel(partial(_choose_network, networks=networks), undecided))
+    if with_origins:
+        list(parallel(_restrict, [choice for draft in drafts for choice in draft]))
+    return drafts
+
+
+def _carried_together(picture: Picture) -> list[tuple[int, ...]]:
+    """The components that an origin would carry together."""
+    count = len(MODES[picture.mode])
+    if is_deep(picture.mode):
+        return [(high, high + count // 2) for high in range(count // 2)]
+    return [(position,) for position in range(count)]
+
+
+def _look(picture: Picture, carried: tuple[int, ...], with_origins: bool, parallel: Map) -> Choice:
+    """The ways to store some components: as they are, or as what they were computed from."""
+    if _is_small(picture):
+        parallel = map  # to share it out takes longer
+    tried: Sequence[Origin] = origins.ALL if with_origins else ()
+    if not transforms.is_possible(picture.mode, carried[0], Transform.ORIGIN):
+        tried = ()
+    elif not is_deep(picture.mode) and transforms.is_grey(picture.planes[carried[0]]):
+        tried = [origin for origin in tried if origin is origins.tone]
+    ways: list[Callable[[], Choice]] = [lambda: [[_as_it_is(picture, p) for p in carried]]]
+    ways += [partial(_computed, picture, carried, origin, parallel) for origin in tried]
+    found = parallel(call, ways)
+    choice: Choice = next(found)
+    if all(plane.whole.best for one in choice[0] for plane in one.planes):
+        return choice  # trivial
+    return _unless_clear(choice + [way for some in found for way in some])
+
+
+def _unless_clear(choice: Choice) -> Choice:
+    """All ways, or those that can only be better: fewer samples of what is full of detail."""
+    if not all(plane.whole.is_rich for one in choice[0] for plane in one.planes):
+        return choice
+    fewer = [
+        way for way in choice if all(_has_fewer_samples(c) and _explains_holes(c) for c in way)
+    ]
+    return fewer or choice
+
+
+def _as_it_is(picture: Picture, position: int) -> Candidate:
+    """A component without an origin."""
+    samples = picture.planes[position]
+    if is_constant(samples):
+        return Candidate(position, Form(Transform.CONSTANT, parameters=samples[0, 0].tobytes()))
+    form = Form(Transform.GREY if transforms.is_grey(samples) else Transform.DIRECT)
+    (layout,) = transforms.layouts(picture.mode, position, form, samples.shape[:2])
+    plane = Plane(samples[:, :, : layout.channels], layout.kind)
+    return Candidate(position, form, [CodedPlane(plane, [])])
+
+
+def _computed(picture: Picture, carried: tuple[int, ...], origin: Origin, parallel: Map) -> Choice:
+    """The ways to store components as what they may have been computed from."""
+    parts = [picture.planes[position] for position in carried]
+    deep = is_deep(picture.mode)
+    found = origin.find(transforms.samples_of(*parts) if deep else parts[0], parallel)
+    if found is None:
+        return []
+    form = Form(Transform.ORIGIN, origin.NUMBER, found.parameters)
+    pixels = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+    layouts = [plane.layout for plane in found.planes]
+    earlier = [given.earlier(layouts, number) for number in range(len(layouts))]
+
+    def corrections(planes: Sequence[Plane]) -> bytes:
+        made = [plane.samples for plane in planes]
+        return transforms.corrections_of(
+            pixels, transforms.render(picture.mode, form, made, pixels.shape[:2])
+        )
+
+    def store(blocks: Sequence[Blocks | None]) -> Way:
+        planes = list(parallel(_rendered, found.planes, blocks))
+        jobs: list[Callable[[], Any]] = [partial(corrections, planes)]
+        for plane, own, before in zip(planes, blocks, earlier, strict=True):
+            told, told_blocks = [planes[i] for i in before], [blocks[i] for i in before]
+            jobs.append(partial(CodedPlane, plane, told, own, told_blocks))
+        correction, *made = parallel(call, jobs)
+        return [Candidate(carried[0], form, made, correction)]
+
+    return list(parallel(store, _with_and_without_blocks(found)))
+
+
+def _with_and_without_blocks(found: Found) -> list[Sequence[Blocks | None]]:
+    """The coefficients that planes are stored as, if there are some; and none at all.
+
+    Not so for a plane that is the picture itself: that needs no origin.
+    """
+    ways: list[Sequence[Blocks | None]] = []
+    if any(found.blocks):
+        from pixelzip.codec import coefficients  # slow to load, and few pictures need it
+
+        ways.append(coefficients.with_usual_steps(found.blocks))
+    if len(found.planes) > 1 or not any(found.blocks):
+        ways.append([None] * len(found.planes))
+    return ways
+
+
+def _rendered(plane: Plane, blocks: Blocks | None) -> Plane:
+    if blocks is None:
+        return plane
+    samples = render(blocks, (plane.layout.height, plane.layout.width))
+    return replace(plane, samples=samples[:, :, None])
+
+
+def _network(networks: Networks, plane: CodedPlane, tiny: bool) -> Conditional | None:
+    """The network for a plane, or one that stands in for it."""
+    kinds = _STAND_INS[plane.layout.kind]
+    if tiny and plane.layout.kind == "colour":
+        kinds = ("small", *kinds)
+    for kind in kinds:
+        network = networks.get(kind)
+        if (
+            network is not None
+            and network.codes(plane.layout.channels)
+            and not (network.given and not plane.earlier)
+        ):
+            return network
+    return None
+
+
+def _choose_network(plane: CodedPlane, networks: Networks) -> None:
+    """Take the one for small pictures instead, unless a sample speaks for the usual one."""
+    from pixelzip.codec import tiles  # slow to load, and not every file needs it
+
+    assert plane.network is not None
+    height, width, _ = plane.layout.shape
+    tried, sizes = (plane.network, networks["small"]), np.zeros(2)
+    for box in _patches(height, width, _SMALL_PATCH):
+        patch = plane.whole.pixels[area(box)]
+        sizes += [len(tiles.encode_tiles(network, [patch])[0]) for network in tried]
+        if sizes.min() < _AHEAD * sizes.max():
+            break
+    plane.network = tried[0] if sizes[0] < sizes[1] else tried[1]
+
+
+def _restrict(choice: Choice) -> None:
+    """Add a way that leaves out the colours that do not occur, if that seems to be worth it."""
+    if any(_explains_holes(candidate) for way in choice[1:] for candidate in way):
+        return
+    sparse = [_sparse(candidate) for candidate in choice[0]]
+    if any(sparse):
+        choice.append([one or other for one, other in zip(sparse, choice[0], strict=True)])
+
+
+def _explains_holes(candidate: Candidate) -> bool:
+    """Whether it gives nearly all pixels from luma and chroma, which make few of the colours."""
+    chroma = any(plane.layout.kind == "chroma" for plane in candidate.planes)
+    pixels = candidate.planes[0].whole.pixels.size  # those of the luma
+    few = _FEW_BESIDES if _has_fewer_samples(candidate) else _FEW_CORRECTIONS
+    return chroma and len(candidate.corrections) * few <= pixels
+
+
+def _has_fewer_samples(candidate: Candidate) -> bool:
+    """Whether its chroma is halved."""
+    return any(plane.layout.step != (1, 1) for plane in candidate.planes)
+
+
+def _sparse(candidate: Candidate) -> Candidate | None:
+    """A component as it is but for the colours that do not occur; None if that is not worth it."""
+    for plane in candidate.planes:
+        if plane.network is not None and plane.layout.kind == "colour":
+            pixels = plane.whole.pixels
+            found = colours.find(pixels)
+            if found is not None:
+                sparse = plane.with_network(plane.network)
+                sparse.colours = found
+                return replace(candidate, planes=[sparse])
+    return None
+
+
+def _is_small(picture: Picture) -> bool:
+    return picture.height * picture.width <= _SMALL
+
+
+def _is_tiny(picture: Picture) -> bool:
+    return picture.height * picture.width <= _TINY
+
+
+# Narrowing down.
+
+
+def narrow_down(pictures: Sequence[Picture], drafts: Sequence[list[Choice]], parallel: Map) -> None:
+    """Code all coefficients, and drop the ways that they or a sample show to be out."""
+    coded = [plane for draft in drafts for plane in planes_of(draft) if plane.blocks is not None]
+    jobs: list[Callable[[], Any]] = [partial(plane.code_blocks, parallel) for plane in coded]
+    sampled: list[CodedPlane] = []
+    for picture, draft in zip(pictures, drafts, strict=True):
+        boxes = _patches(picture.height, picture.width, _PATCH)
+        unclear = [choice for choice in draft if len(choice) > 1 and not _is_small(picture)]
+        some = [p for p in planes_of(unclear) if p.network is not None and p.whole.best is None]
+        jobs += [partial(_rate, plane, boxes) for plane in some]
+        sampled += some
+    done = list(parallel(call, jobs))
+    fits = {id(plane): fit for plane, fit in zip(coded, done[: len(coded)], strict=True)}
+    rates = {id(plane): rate for plane, rate in zip(sampled, done[len(coded) :], strict=True)}
+    for picture, draft in zip(pictures, drafts, strict=True):
+        for choice in draft:
+            choice[:] = [
+                way for way in choice if all(fits.get(id(p), True) for p in planes_of([[way]]))
+            ]
+            if not _is_small(picture):
+                _drop_losers(choice, rates)
+
+
+def _drop_losers(choice: Choice, rates: Mapping[int, float]) -> None:
+    """Keep the ways that may win, by their planes' rates."""
+    if len(choice) > 1:
+        sizes = [[_expect(one, rates) for one in way] for way in choice]
+        mosts = [sum(most for _, most in way) for way in sizes]
+        # Of ways that differ in their sets of colours only, the sample alone decides.
+        alike: dict[tuple[Form, ...], float] = {}
+        for way, most in zip(choice, mosts, strict=True):
+            forms = _forms(way)
+            alike[forms] = min(most, alike.get(forms, np.inf))
+        choice[:] = [
+            way
+            for way, size, most in zip(choice, sizes, mosts, strict=True)
+            if sum(least for least, _ in size) * _CLEAR <= min(mosts) and most == alike[_forms(way)]
+        ]
+
+
+def _forms(way: Way) -> tuple[Form, ...]:
+    return tuple(candidate.form for candidate in way)
+
+
+def _patches(height: int, width: int, side: int) -> list[Box]:
+    """Patches spread over the picture, in each row and column of a grid one."""
+    h, w, last = min(height, side), min(width, side), _PATCHES - 1
+    return [
+        ((height - h) * k // last, (width - w) * (2 * k % _PATCHES) // last, h, w)
+        for k in range(_PATCHES)
+    ]
+
+
+def _expect(candidate: Candidate, rates: Mapping[int, float]) -> tuple[float, float]:
+    """About the least and the most bytes that a candidate comes to, by its planes' rates."""
+    least = most = float(len(candidate.corrections) + len(candidate.form.parameters))
+    for plane in candidate.planes:
+        whole = plane.whole
+        if whole.best is not None:
+            rate, fallback = whole.cost, whole.cost
+        else:
+            rate = plane.aside + rates.get(id(plane), np.inf)
+            fallback = whole.floor
+        least += min(rate, fallback)
+        most += min(rate, whole.estimate or np.inf)
+    return least, most
+
+
+def _rate(plane: CodedPlane, boxes: Sequence[Box]) -> float:
+    """The bytes that a plane would take if its network coded all of it as it codes a sample."""
+    from pixelzip.codec import tiles  # slow to load, and not every file needs it
+
+    assert plane.network is not None
+    places = [_place(box, plane) for box in boxes]
+    patches = [plane.whole.pixels[area(place)] for place in places]
+    scores = tiles.score_tiles(
+        plane.network,
+        patches,
+        given=told([(plane, place) for place in places]),
+        colours=allowed([plane] * len(patches)),
+    )
+    bits = sum(float(score.sum(dtype=np.float64)) for score in scores)
+    return bits / 8 * plane.whole.pixels.size / sum(patch.size for patch in patches)
+
+
+def _place(box: Box, plane: CodedPlane) -> Box:
+    """A part of the picture in a plane's own samples."""
+    (down, right), (y, x) = plane.layout.step, plane.layout.phase
+    top, left, height, width = box
+    bottom = min(plane.layout.height, -(-(top + height) // down))
+    end = min(plane.layout.width, -(-(left + width) // right))
+    top, left = min((top + y) // down, bottom - 1), min((left + x) // right, end - 1)
+    return top, left, bottom - top, end - left
