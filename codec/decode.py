@@ -16,7 +16,7 @@ import numpy as np
 
 from pixelzip.codec import given, methods, transforms
 from pixelzip.codec.colours import Colours
-from pixelzip.codec.conditional import Conditional
+from pixelzip.codec.conditional import Conditional, whole_tiles
 from pixelzip.codec.container import (
     MAX_PIXELS,
     Component,
@@ -30,7 +30,7 @@ from pixelzip.codec.errors import FormatError, RegionError, UnknownNetworkError
 from pixelzip.codec.methods import Method
 from pixelzip.codec.origins import blocks
 from pixelzip.codec.picture import MODES, Box, Bytes, Picture, PlaneLayout
-from pixelzip.codec.progress import Progress, share
+from pixelzip.codec.progress import Progress, parts, share
 from pixelzip.codec.transforms import Form
 from pixelzip.codec.workers import Map, side_by_side
 
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 FindNetwork = Callable[[bytes], Conditional]
 """Finds the network whose fingerprint starts with these bytes, or raises UnknownNetworkError."""
+
+_SMALL = 256 * 256
+"""The pixels of the largest small picture."""
 
 
 def decode(
@@ -63,12 +66,49 @@ def decode_many(
     progress: Progress | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> list[Picture]:
-    """Decode the bytes of ``.pxz`` files; all the tiles of a network step together.
+    """Decode the bytes of ``.pxz`` files.
+
+    Those of large pictures go apart, as many at a time as there are threads; all tiles of small
+    ones step together, or of all where a network decodes several tiles at a time.
 
     Raises FormatError if a file is damaged, LimitError if its picture has more than ``max_pixels``
     pixels, UnknownNetworkError if it needs a network that ``find_network`` does not find.
     """
     containers = [unpack(data, max_pixels) for data in files]
+    pictures: dict[int, Picture] = {}
+    with side_by_side(threads) as parallel:
+
+        def make(group: Sequence[int], part: Progress | None) -> list[Picture]:
+            some = [containers[number] for number in group]
+            return _decode_together(some, find_network, threads, part, parallel)
+
+        groups = _groups(containers, find_network)
+        reports = parts(progress, [len(group) for group in groups])
+        for group, made in zip(groups, parallel(make, groups, reports), strict=True):
+            pictures.update(zip(group, made, strict=True))
+    return [pictures[number] for number in range(len(files))]
+
+
+def _groups(containers: Sequence[Container], find_network: FindNetwork) -> list[list[int]]:
+    """Those that are decoded together, by number. UnknownNetworkError if a network is missing."""
+    everything = list(range(len(containers)))
+    names = {name for container in containers for name in container.networks}
+    if len(containers) < 2 or not all(whole_tiles(find_network(name)) for name in names):
+        return [everything] if containers else []
+    small: list[int] = []
+    large: list[int] = []
+    for number, one in enumerate(containers):
+        (small if one.height * one.width <= _SMALL else large).append(number)
+    return ([small] if small else []) + [[number] for number in large]
+
+
+def _decode_together(
+    containers: Sequence[Container],
+    find_network: FindNetwork,
+    threads: int,
+    progress: Progress | None,
+    parallel: Map,
+) -> list[Picture]:
     drafts = [[canvases(container, c) for c in container.components] for container in containers]
     fill(
         [canvas for draft in drafts for component in draft for canvas in component],
@@ -76,7 +116,7 @@ def decode_many(
         threads=threads,
         progress=progress,
     )
-    pictures = [assemble(*pair) for pair in zip(containers, drafts, strict=True)]
+    pictures = list(parallel(assemble, containers, drafts))
     if progress is not None:
         progress(1.0)
     return pictures

@@ -47,7 +47,7 @@ from pixelzip.codec.container import (
 from pixelzip.codec.errors import LimitError
 from pixelzip.codec.methods import MAX_ADAPTIVE_SIDE, MAX_NETWORK_SIDE, Method, Tile
 from pixelzip.codec.picture import MODES, Picture, Plane
-from pixelzip.codec.progress import Progress, share
+from pixelzip.codec.progress import Progress, parts, share
 from pixelzip.codec.survey import Networks, narrow_down, survey
 from pixelzip.codec.transforms import Form, Transform
 from pixelzip.codec.workers import Map, side_by_side
@@ -55,6 +55,8 @@ from pixelzip.codec.workers import Map, side_by_side
 DEFAULT_TILE = 256
 """The largest side, in samples, of the tiles that a network codes."""
 
+_SMALL = DEFAULT_TILE**2
+"""The pixels of the largest small picture: no more than a tile has."""
 _GROUP = 4
 """So many small pictures, at most, does a thread take at once."""
 
@@ -120,54 +122,46 @@ def encode_many(
     most = MAX_ADAPTIVE_SIDE if adaptive else MAX_NETWORK_SIDE
     tile_size = min(tile_size or most, most)
     files = [b""] * len(pictures)
-    groups = _apart(pictures, networks, threads)
-    others = sorted({*range(len(pictures))}.difference(*groups))
-
-    def of(numbers: Sequence[int]) -> list[Picture]:
-        return [pictures[number] for number in numbers]
-
-    def put(numbers: Sequence[int], made: Sequence[bytes]) -> None:
-        for number, data in zip(numbers, made, strict=True):
-            files[number] = data
-
+    groups = _groups(pictures, networks, threads)
     with side_by_side(threads) as parallel:
         surveying = Lock()
 
-        def make(group: Sequence[int]) -> list[bytes]:
+        def make(group: Sequence[int], part: Progress | None) -> list[bytes]:
+            some = [pictures[number] for number in group]
+            if len(groups) == 1 or not _is_small(some[0]):
+                drafts = survey(some, networks, origins, parallel)
+                return _make(some, drafts, tile_size, adaptive, label, threads, part, parallel)
             with surveying:
-                drafts = survey(of(group), networks, origins, map)
-            return _make(of(group), drafts, tile_size, adaptive, label, 1, None, map)
+                drafts = survey(some, networks, origins, map)
+            return _make(some, drafts, tile_size, adaptive, label, 1, part, map)
 
-        made = parallel(make, groups)
-        done = 0
-        for group, some in zip(groups, made, strict=True):
-            put(group, some)
-            done += len(group)
-            if progress is not None:
-                progress(done / len(pictures))
-        if others:
-            part = share(progress, done / len(pictures), len(others) / len(pictures))
-            drafts = survey(of(others), networks, origins, parallel)
-            rest = _make(of(others), drafts, tile_size, adaptive, label, threads, part, parallel)
-            put(others, rest)
-    if progress is not None:
-        progress(1.0)
+        reports = parts(progress, [len(group) for group in groups])
+        for group, made in zip(groups, parallel(make, groups, reports), strict=True):
+            for number, data in zip(group, made, strict=True):
+                files[number] = data
     return files
 
 
-def _apart(pictures: Sequence[Picture], networks: Networks, threads: int) -> list[Sequence[int]]:
-    """Groups of pictures that threads make files of, each a group; they share all others.
+def _groups(pictures: Sequence[Picture], networks: Networks, threads: int) -> list[list[int]]:
+    """Groups of pictures, by number: each thread makes the files of one after the other.
 
-    A small picture has no work for several threads, and its survey is Python's, which one thread
-    does at a time: so one surveys a group after the other, while others are in compiled code.
+    A large one is a group of its own, so that no more of them are at work than there are threads;
+    what of it can be shared out is done by whoever has nothing else to do. A small one has no work
+    for several threads, and its survey is Python's, which one thread does at a time: so one surveys
+    a group after the other, while others are in compiled code. Networks that code tiles in step
+    want as many as there are.
     """
-    small = [i for i, one in enumerate(pictures) if one.height * one.width <= DEFAULT_TILE**2]
-    if threads == 1 or len(small) < threads:
-        return []
-    if not all(whole_tiles(one) for one in networks.values()):
-        return []
-    size = max(1, min(_GROUP, len(small) // (2 * threads)))
-    return [small[i : i + size] for i in range(0, len(small), size)]
+    everything = list(range(len(pictures)))
+    if len(pictures) < 2 or not all(whole_tiles(one) for one in networks.values()):
+        return [everything] if pictures else []
+    small = [number for number in everything if _is_small(pictures[number])]
+    size = len(small) if threads == 1 else max(1, min(_GROUP, len(small) // (2 * threads)))
+    groups = [small[start : start + size] for start in range(0, len(small), max(1, size))]
+    return groups + [[number] for number in everything if not _is_small(pictures[number])]
+
+
+def _is_small(picture: Picture) -> bool:
+    return picture.height * picture.width <= _SMALL
 
 
 def _make(
@@ -186,7 +180,10 @@ def _make(
     _cut(planes, tile_size, parallel)
     _code(planes, label, adaptive, threads, progress)
     list(parallel(Area.fall_back, [tile for plane in planes for tile in plane.tiles]))
-    return list(parallel(_finish, pictures, drafts))
+    made = list(parallel(_finish, pictures, drafts))
+    if progress is not None:
+        progress(1.0)
+    return made
 
 
 # Coding.

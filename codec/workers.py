@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
-from threading import Condition, Thread
+from contextlib import contextmanager, suppress
+from threading import Condition, Thread, local
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,17 +21,29 @@ Array = NDArray[Any]
 def side_by_side(threads: int) -> Iterator[Map]:
     """A ``map`` that so many threads work on: this one, while it waits for results, and others.
 
-    What it calls may call it in turn: threads that have nothing to do take part. The others start
-    when there is something to share.
+    What it calls may call it in turn: threads that have nothing to do take part. So do they where
+    what it calls asks for several threads itself: these are the same. The others start when there
+    is something to share. They stop, and what they are at ends in `OverError`, when this is left.
     """
     if threads == 1:
         yield map
-        return
-    crew = _Crew(threads - 1)
-    try:
+    elif (crew := getattr(_at, "crew", None)) is not None:
         yield crew.share
-    finally:
-        crew.go_home()
+    else:
+        crew = _at.crew = _Crew(threads - 1)
+        try:
+            yield crew.share
+        finally:
+            _at.crew = None
+            crew.go_home()
+
+
+_at = local()
+"""The crew that a thread works in, if any."""
+
+
+class OverError(Exception):
+    """Nobody waits for the result any more."""
 
 
 class _Piece(NamedTuple):
@@ -100,19 +112,24 @@ class _Crew:
                 self.heap[:] = [piece for piece in self.heap if piece.number != number]
 
     def _help(self) -> None:
-        self._work(0, lambda: self.is_over)
+        _at.crew = self
+        with suppress(OverError):
+            self._work(0, lambda: False)
 
-    def _work(self, number: int, is_over: Callable[[], bool]) -> None:
-        """Do pieces of that call and of later ones, until something is over."""
+    def _work(self, number: int, is_done: Callable[[], bool]) -> None:
+        """Do pieces of that call and of later ones, until something is done. Raises OverError."""
 
         def wake_up() -> bool:
-            return is_over() or (bool(self.heap) and self.heap[-1].number >= number)
+            has_work = bool(self.heap) and self.heap[-1].number >= number
+            return self.is_over or is_done() or has_work
 
         while True:
             with self.news:
                 self.news.wait_for(wake_up)
-                if is_over():
+                if is_done():
                     return
+                if self.is_over:
+                    raise OverError
                 piece = self.heap.pop()
             piece.do()
             with self.news:

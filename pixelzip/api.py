@@ -31,6 +31,7 @@ from pixelzip import pictures
 from pixelzip.codec.container import MAGIC, MAX_PIXELS
 from pixelzip.codec.errors import FormatError
 from pixelzip.codec.picture import Picture
+from pixelzip.codec.workers import side_by_side
 from pixelzip.coding import (
     DEFAULT_DEVICE,
     DEFAULT_EFFORT,
@@ -138,18 +139,26 @@ def compress_many(
     """Compress several images together; the results are those of `compress`, in order."""
     of_pixels = pixels or strip or origin != "auto"
     of_pixels = of_pixels or not (network is None and label is None and tile_size is None)
-    made: dict[int, bytes] = {}
+    threads = threads or available_threads()
+    jpegs: dict[int, tuple[ImageLike, bytes]] = {}
     batch: dict[int, Picture] = {}
     for number, image in enumerate(images):
         if not of_pixels and (jpeg := jpeg_of(image)) is not None:
-            with named(image):
-                made[number] = encode_jpeg(jpeg, name=image, threads=threads)
+            jpegs[number] = image, jpeg
         else:
             batch[number] = to_picture(image, strip=strip)
-    coded = encode_many(
-        list(batch.values()), network, origin, effort, label, tile_size, threads, device, None
-    )
-    made.update(zip(batch, coded, strict=True))
+
+    def kept(one: tuple[ImageLike, bytes]) -> bytes:
+        image, jpeg = one
+        with named(image):
+            return encode_jpeg(jpeg, name=image, threads=threads)
+
+    with side_by_side(threads) as parallel:
+        files = parallel(kept, list(jpegs.values()))
+        coded = encode_many(
+            list(batch.values()), network, origin, effort, label, tile_size, threads, device, None
+        )
+        made = dict(zip([*batch, *jpegs], [*coded, *files], strict=True))
     return [made[number] for number in sorted(made)]
 
 

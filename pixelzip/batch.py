@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pixelzip import files
 from pixelzip.codec.errors import PixelzipError, UncachedWarning
+from pixelzip.codec.workers import side_by_side
 from pixelzip.files import STANDARD, Job
 from pixelzip.telling import Voice
 
@@ -36,7 +37,10 @@ Fraction = Callable[[float], None]
 Result = TypeVar("Result")
 
 TOGETHER = 2**15
-"""The pixels of files that are coded together: more of them gain nothing."""
+"""The pixels of small files that a thread codes together: more of them gain nothing."""
+EACH, FEW = 2**20, 4
+"""Several threads share so many pixels for each of them, at most: more take memory. So many files
+each are enough, lest some wait at the end, or the first reports be long in coming."""
 _MOST_FILES, _MOST_BYTES = 256, 2**20  # of those that are handed to a process at a time
 _LEAST_BYTES = 4096  # that a file counts for: opening, reading and writing one takes time, too
 
@@ -208,7 +212,7 @@ class Steps(ABC, Generic[Taken, Coded]):
 
 
 class Together(Work, Generic[Taken, Coded]):
-    """Small files together, as many as have `TOGETHER` pixels; a large one alone."""
+    """Small files together, as many as give all threads enough to do; a large one alone."""
 
     def __init__(self, steps: Steps[Taken, Coded]) -> None:
         self.steps = steps
@@ -222,17 +226,22 @@ class Together(Work, Generic[Taken, Coded]):
                 item = _guarded(partial(self.steps.take, job), job)
                 became.append(item if isinstance(item, Done) else (job, item))
                 pixels += 0 if isinstance(item, Done) else item.pixels
-                if pixels >= TOGETHER:
+                if self._are_enough(len(became), pixels):
                     break
             taken = [one for one in became if not isinstance(one, Done)]
-            coded = iter(self._code(taken, progress) if taken else ())
-            each = (time.perf_counter() - start) / max(1, pixels)  # seconds a pixel
-            done = [
-                one if isinstance(one, Done) else self._finish(*one, next(coded), each)
-                for one in became
-            ]
+            with side_by_side(self.steps.threads) as parallel:
+                coded = self._code(taken, progress) if taken else []
+                each = (time.perf_counter() - start) / max(1, pixels)  # seconds a pixel
+                finish = partial(self._finish, each=each)
+                finished = parallel(finish, taken, coded)
+                done = [one if isinstance(one, Done) else next(finished) for one in became]
         done[0] = replace(done[0], notes=[*done[0].notes, *notes])
         return done
+
+    def _are_enough(self, files: int, pixels: int) -> bool:
+        threads = self.steps.threads
+        few = threads > 1 and files < FEW * threads
+        return pixels >= (EACH if few else TOGETHER) * threads
 
     def _code(
         self, taken: Sequence[tuple[Job, Taken]], progress: Fraction | None
@@ -249,7 +258,8 @@ class Together(Work, Generic[Taken, Coded]):
             return coded
         return [coded] if len(taken) == 1 else [self._code([one], None)[0] for one in taken]
 
-    def _finish(self, job: Job, item: Taken, coded: Coded | Done, each: float) -> Done:
+    def _finish(self, taken: tuple[Job, Taken], coded: Coded | Done, each: float) -> Done:
+        job, item = taken
         if isinstance(coded, Done):
             return coded
         return _guarded(lambda: self.steps.finish(job, item, coded, each * item.pixels), job)

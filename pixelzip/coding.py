@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from pixelzip.codec import transforms
 from pixelzip.codec.container import MAX_PIXELS
 from pixelzip.codec.errors import RegionError, UnsuitableNetworkError
 from pixelzip.codec.picture import Picture, kind_of
+from pixelzip.codec.workers import side_by_side
 from pixelzip.sources import holds_jpeg
 
 if TYPE_CHECKING:
@@ -165,24 +167,24 @@ def decode_many(
     progress: Callable[[float], None] | None,
     max_pixels: int,
 ) -> list[Picture]:
-    """The pictures of several files, all of whose tiles step at once."""
+    """The pictures of several files. ``progress`` is called with the fraction done of all."""
     from pixelzip import jpegs
     from pixelzip.codec import decode as codec
 
     threads = threads or available_threads()
-    made: dict[int, Picture] = {}
+    jpeg = [number for number, data in enumerate(files) if holds_jpeg(data)]
     others = [number for number, data in enumerate(files) if not holds_jpeg(data)]
-    for number, data in enumerate(files):
-        if holds_jpeg(data):
-            made[number] = jpegs.picture(data, threads=threads, max_pixels=max_pixels)
-    decoded = codec.decode_many(
-        [files[number] for number in others],
-        finder(networks, device),
-        threads=threads,
-        progress=progress,
-        max_pixels=max_pixels,
-    )
-    made.update(zip(others, decoded, strict=True))
+    picture = partial(jpegs.picture, threads=threads, max_pixels=max_pixels)
+    with side_by_side(threads) as parallel:
+        kept = parallel(picture, [files[number] for number in jpeg])
+        decoded = codec.decode_many(
+            [files[number] for number in others],
+            finder(networks, device),
+            threads=threads,
+            progress=progress,
+            max_pixels=max_pixels,
+        )
+        made = dict(zip([*others, *jpeg], [*decoded, *kept], strict=True))
     return [made[number] for number in range(len(files))]
 
 

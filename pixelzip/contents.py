@@ -13,7 +13,7 @@ and `decode` know.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -25,8 +25,8 @@ from pixelzip.codec import container
 from pixelzip.codec.errors import PixelzipError
 from pixelzip.codec.jpeg import file as jpeg
 from pixelzip.codec.picture import Picture
-
-Progress = Callable[[float], None]
+from pixelzip.codec.progress import Progress, parts
+from pixelzip.codec.workers import side_by_side
 
 
 @dataclass(frozen=True)
@@ -205,17 +205,23 @@ def encode(
 ) -> list[bytes]:
     """The ``.pxz`` files of several contents, coded together; raises what `coding.encode` does."""
     stills = [content.picture for content in contents if isinstance(content, Still)]
-    coded = iter(
-        coding.encode_many(
-            stills, network, origin, effort, label, tile_size, threads, device, progress
+    files = [content for content in contents if isinstance(content, Jpeg)]
+    part, *others = parts(progress, [len(stills), *[1] * len(files)])
+
+    def keep(content: Jpeg, part: Progress | None) -> bytes:
+        data = coding.encode_jpeg(content.data, name=f"x{content.suffix}", threads=threads)
+        if part is not None:
+            part(1.0)
+        return data
+
+    with side_by_side(threads) as parallel:
+        kept = parallel(keep, files, others)
+        coded = iter(
+            coding.encode_many(
+                stills, network, origin, effort, label, tile_size, threads, device, part
+            )
         )
-    )
-    return [
-        coding.encode_jpeg(content.data, name=f"x{content.suffix}", threads=threads)
-        if isinstance(content, Jpeg)
-        else next(coded)
-        for content in contents
-    ]
+        return [next(kept if isinstance(one, Jpeg) else coded) for one in contents]
 
 
 def decode(
@@ -236,10 +242,17 @@ def decode(
         one = partial(coding.decode, region=region, networks=networks, max_pixels=max_pixels)
         return [Still(one(data, threads=threads, device=device)) for data in files]
     stills = [data for data in files if not api.holds_jpeg(data)]
-    decoded = iter(coding.decode_many(stills, networks, threads, device, progress, max_pixels))
-    return [
-        Jpeg(api.original(data, threads=threads, max_pixels=max_pixels), jpeg.ending(data))
-        if api.holds_jpeg(data)
-        else Still(next(decoded))
-        for data in files
-    ]
+    whole = [data for data in files if api.holds_jpeg(data)]
+    part, *others = parts(progress, [len(stills), *[1] * len(whole)])
+
+    def original(data: bytes, part: Progress | None) -> Jpeg:
+        found = Jpeg(api.original(data, threads=threads, max_pixels=max_pixels), jpeg.ending(data))
+        if part is not None:
+            part(1.0)
+        return found
+
+    with side_by_side(threads) as parallel:
+        kept = parallel(original, whole, others)
+        decoded = coding.decode_many(stills, networks, threads, device, part, max_pixels)
+        pictures = map(Still, decoded)
+        return [next(kept if api.holds_jpeg(data) else pictures) for data in files]

@@ -144,10 +144,13 @@ def test_small_files_are_coded_together(small: list[Path], monkeypatch: pytest.M
         assert packed.exists() == (number != 5)
         assert number == 5 or packed.read_bytes() == expected[number]
     # Nor more at a time than memory holds.
-    monkeypatch.setattr(batch, "TOGETHER", 3 * 32 * 32)
-    groups.clear()
-    run("compress", *small[6:], "-f", "-o", "out/")
-    assert groups == [3, 3]
+    for threads, few in ((1, 4), (3, 4), (3, 0)):
+        monkeypatch.setattr(batch, "FEW", few)
+        monkeypatch.setattr(batch, "TOGETHER", 3 * 32 * 32 // threads)
+        monkeypatch.setattr(batch, "EACH", 32 * 32)
+        groups.clear()
+        run("compress", *small[6:], "-f", "-o", "out/", "--threads", str(threads))
+        assert groups == [3, 3]
 
 
 def test_what_fails_together_is_done_alone(

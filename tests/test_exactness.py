@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -29,7 +30,8 @@ from PIL import Image
 from stepping import Tile, known, learnt
 
 import pixelzip
-from pixelzip.codec import cdf, coder, tiles
+from pixelzip import contents
+from pixelzip.codec import cdf, coder, decode, encode, tiles
 from pixelzip.codec import native as coding
 from pixelzip.codec.conditional import WholeTiles
 from pixelzip.codec.decode import decode_many
@@ -48,6 +50,7 @@ from pixelzip.models.frozen.shell import LIMIT
 from pixelzip.models.frozen.walk import Walked
 from pixelzip.models.gpu import carriers
 from pixelzip.models.gpu.photo import Twins
+from pixelzip.sources import to_picture
 
 Crops = dict[str, NDArray[np.uint8]]
 Network = tuple[dict[str, NDArray[Any]], PhotoConfig]
@@ -292,6 +295,36 @@ def test_any_number_of_threads_makes_the_same_large_file(origin: str, photo_path
         np.testing.assert_array_equal(back, pixels)
         if threads > 1:
             assert pixelzip.compress(pixels, origin=origin, threads=threads) == data
+
+
+@pytest.mark.parametrize("small", [0, 2**16])
+def test_any_number_of_threads_makes_the_same_files(
+    small: int, crops: Crops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of pictures that each take some, or one; among them JPEGs, as pixels and as files."""
+    monkeypatch.setattr(encode, "_SMALL", small)
+    monkeypatch.setattr(decode, "_SMALL", small)
+    stream = io.BytesIO()
+    Image.fromarray(crops["bikes-96x64"]).save(stream, "JPEG", quality=80)
+    jpeg = stream.getvalue()
+    images: list[Any] = [crops[name] for name in ("bikes-96x64", "parrot-32x32", "palms-96x64")]
+    images += [jpeg, np.asarray(Image.open(stream)), images[0][:50, :70], images[2][:, :, 0]]
+    expected = [pixelzip.compress(image, threads=1) for image in images]
+    arrays = [np.asarray(pixelzip.decompress(data, threads=1)) for data in expected]
+    for threads in (1, 2, 3, 7):
+        assert pixelzip.compress_many(images, threads=threads) == expected
+        for back, array in zip(
+            pixelzip.decompress_arrays(expected, threads=threads), arrays, strict=True
+        ):
+            np.testing.assert_array_equal(back, array)
+        said: list[float] = []
+        contents.encode(
+            [contents.take(jpeg), *(contents.Still(to_picture(image)) for image in images[:3])],
+            network=None, origin="auto", effort="photo", label=None, tile_size=None,
+            threads=threads, device="cpu", progress=said.append,
+        )  # fmt: skip
+        assert said == sorted(said)
+        assert said[-1] == pytest.approx(1)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

@@ -93,6 +93,37 @@ def test_results_that_nobody_waits_for_are_not_made() -> None:
     assert len(begun) < 100
 
 
+def test_who_asks_for_threads_within_work_gets_the_same() -> None:
+    def within(_: int) -> set[int]:
+        with side_by_side(3) as parallel:
+            return set(parallel(lambda _: time.sleep(0.001) or get_ident(), range(9)))
+
+    with side_by_side(3) as parallel:
+        assert len(set().union(*parallel(within, range(9)))) <= 3
+    with side_by_side(2) as parallel:  # and other ones afterwards
+        assert len(set().union(*parallel(within, range(9)))) <= 2
+
+
+def test_work_that_nobody_waits_for_is_not_gone_on_with() -> None:
+    """Not even with what has begun: somebody wants to stop."""
+    begun, ended = Barrier(2, timeout=10), []
+
+    def within(piece: int) -> None:
+        time.sleep(0.001)
+
+    def work(piece: int) -> None:
+        begun.wait()
+        if piece == 0:
+            raise KeyboardInterrupt
+        for _ in range(100):
+            list(parallel(within, range(10)))
+        ended.append(piece)
+
+    with pytest.raises(KeyboardInterrupt), side_by_side(2) as parallel:
+        list(parallel(work, [0, 1]))
+    assert not ended
+
+
 def test_shares_are_all_of_it_and_not_small() -> None:
     for count, least in ((0, 5), (4, 5), (9, 5), (10, 5), (1000, 5), (11, 1)):
         items = np.arange(count)

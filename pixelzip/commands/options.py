@@ -58,7 +58,8 @@ THREADS = click.option(
     "--threads",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Threads for each file; the result is the same.  [default: all cores]",
+    help="Threads that share the files, and the parts of large ones; the result is the same."
+    "  [default: all cores]",
 )
 DEVICE = click.option(
     "--device",
