@@ -92,7 +92,8 @@ def compress(
     if ``pixels`` says so, or any of the other options that are about pixels is given.
 
     ``network`` is a name from the zoo, the path of a frozen network, or ``"none"``; if it is not
-    given, the effort says which: ``photo``, or ``tiny`` if the picture is small; or ``fast``.
+    given, the effort says which: ``photo``, or ``tiny`` if the picture is small; or ``fast``. What
+    it does not suit is coded without it: `info` says which networks a file uses.
     ``origin`` is ``"auto"`` to look for what the pixels were computed from, ``"none"`` to code them
     as they are.
     ``effort`` is ``"photo"``, or ``"fast"`` for larger files in about half of the time, or

@@ -295,6 +295,7 @@ class Networks(Mapping[str, "Conditional"]):
 
 def finder(networks: Sequence[str], device: str) -> Callable[[bytes], Conditional]:
     """What finds a file's networks by their fingerprints, in those files and in the zoo."""
+
     def find(fingerprint: bytes) -> Conditional:
         from pixelzip.models import zoo
 

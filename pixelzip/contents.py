@@ -169,8 +169,9 @@ class Jpeg:
         return pictures.write(pictures.read(self.data), suffix)
 
     def compare(self, original: Content) -> Difference:
-        same = isinstance(original, Jpeg) and self.data == original.data
-        return Difference("" if same else "its JPEG file differs")
+        if not isinstance(original, Jpeg):
+            return Difference("it holds a JPEG file")
+        return Difference("" if self.data == original.data else "its JPEG file differs")
 
     def is_in(self, data: bytes, networks: Sequence[str] = ()) -> bool:
         try:

@@ -97,6 +97,8 @@ MAX_CHUNKS = 2**14
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _LENGTHS = {b"sRGB": 1, b"gAMA": 4, b"cHRM": 32, b"cICP": 4, b"pHYs": 9}
 _TRANSPARENCY_LENGTHS = {"1": 2, "L": 2, "I;16": 2, "RGB": 6, "RGB;16": 6}
+_UNNAMED = b"ICC profile"
+"""What a PNG calls a profile that has no name, since it must have one there."""
 _XMP = b"XML:com.adobe.xmp"
 _IPTC = b"Raw profile type iptc"
 _NAMED_TEXTS = {_XMP: "XMP", _IPTC: "IPTC"}
@@ -299,6 +301,8 @@ def from_png(kind: bytes, body: bytes, room: int = MAX_METADATA) -> Chunk:
     try:
         if kind in (b"iCCP", b"zTXt"):
             keyword, rest = body.split(b"\0", 1)
+            if (kind, keyword) == (b"iCCP", _UNNAMED):
+                keyword = b""
             return Chunk(kind, keyword + b"\0" + _inflate(rest[:1], rest[1:], room))
         if kind == b"iTXt":
             keyword, rest = body.split(b"\0", 1)
@@ -318,7 +322,7 @@ def to_png(chunk: Chunk) -> bytes:
     match chunk.kind:
         case b"iCCP":
             name, profile = chunk.body.split(b"\0", 1)
-            return (name or b"ICC profile") + b"\0\0" + zlib.compress(profile, 9)
+            return (name or _UNNAMED) + b"\0\0" + zlib.compress(profile, 9)
         case b"zTXt":
             keyword, text = chunk.body.split(b"\0", 1)
             return keyword + b"\0\0" + zlib.compress(text, 9)

@@ -141,6 +141,8 @@ def read(data: bytes, *, strip: bool = False) -> Picture:
     Raises UnsupportedImageError if it is not an image of a known format, is damaged, or cannot be
     kept; LimitError if it is too large.
     """
+    if not data:
+        raise UnsupportedImageError("the file is empty")
     if data.startswith(MAGIC):
         raise UnsupportedImageError("the file is a .pxz already")
     chunks: list[metadata.Chunk] | None = None
@@ -539,7 +541,7 @@ def from_array(array: NDArray[Any]) -> Picture:
             "(height, width, 1 to 4)"
         )
     _check_size(samples.shape[1], samples.shape[0])
-    if array.dtype == np.uint16:
+    if array.dtype.newbyteorder("=") == np.uint16:
         return _picture(_DEEP_MODES[samples.shape[2]], samples.astype(np.uint16), ())
     if array.dtype == np.bool_ and array.ndim == 2:
         return _picture("1", samples.astype(np.uint8), ())

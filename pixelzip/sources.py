@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixelzip import pictures
-from pixelzip.codec.errors import NotAnImageError, PixelzipError
+from pixelzip.codec.errors import NotAnImageError, PixelzipError, UnsupportedImageError
 from pixelzip.codec.picture import Picture
 
 DataLike = bytes | bytearray | memoryview | str | os.PathLike[str]
@@ -63,7 +63,11 @@ def jpeg_of(image: ImageLike) -> bytes | None:
 
 def _of_tensor(tensor: Any) -> NDArray[Any]:
     """torch has channels first."""
-    array: NDArray[Any] = tensor.detach().cpu().numpy()
+    try:
+        array: NDArray[Any] = tensor.detach().cpu().numpy()
+    except TypeError as error:  # numpy has no such numbers
+        kind = f"tensors of {tensor.dtype} cannot be kept"
+        raise UnsupportedImageError(f"{kind}; convert it to torch.uint8 first") from error
     return np.moveaxis(array, 0, 2) if array.ndim == 3 else array
 
 

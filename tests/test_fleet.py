@@ -636,6 +636,17 @@ def test_a_manifest_belongs_to_one_run(tmp_path: Path) -> None:
         Manifest(path, {"command": "verify"}, "1")
 
 
+def test_no_room_for_a_manifest_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with Manifest(str(tmp_path / "m"), RUN, "1") as manifest:
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space") as caught:
+            manifest.begin(["a"])
+    assert caught.value.filename == str(tmp_path / "m")
+
+
 def test_many_files_are_told_apart() -> None:
     lines = [{"input": f"{n}.png", "status": "done"} for n in range(0, 20_000, 2)]
     past = Past(lines)

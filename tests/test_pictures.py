@@ -321,6 +321,17 @@ def test_formats_that_lose_metadata_say_so(photo: Image.Image) -> None:
     assert pictures.write(picture, ".tif")[1] == ["text"]
 
 
+def test_a_profile_without_a_name_is_the_same_in_a_png(photo: Image.Image) -> None:
+    """Which has to call it something: what a TIFF file holds comes back of a PNG file of it."""
+    picture = pictures.read(saved(photo, "TIFF", icc_profile=PROFILE))
+    png, lost = pictures.write(picture, ".png")
+    assert lost == []
+    assert pictures.read(png).metadata == picture.metadata
+    named = pictures.read(with_chunks(saved(photo), [KINDS["icc"]]))
+    assert pictures.read(pictures.write(named, ".png")[0]).metadata == named.metadata
+    assert named.metadata != picture.metadata
+
+
 # Modes and sizes.
 
 
@@ -348,6 +359,8 @@ def test_arrays_of_all_modes_return(mode: str, width: int, height: int, seed: in
     back = pictures.to_array(picture)
     np.testing.assert_array_equal(back, array)
     assert back.dtype == array.dtype
+    swapped = array.astype(array.dtype.newbyteorder())
+    assert_same_picture(pictures.from_array(swapped), picture)
     data, _ = pictures.write(picture, ".png")
     assert_same_picture(pictures.read(data), picture)
     loaded = np.load(io.BytesIO(pictures.write(picture, ".npy")[0]))
@@ -547,7 +560,7 @@ REFUSED = {
     "int32": (saved(Image.new("I", (3, 3)), "TIFF"), "32-bit integer pixels cannot be kept"),
     "lab": (saved(Image.new("LAB", (3, 3)), "TIFF"), "images of mode LAB cannot be kept"),
     "odd-ppm": (b"P6 2 1 1023\n" + bytes(12), "samples from 0 to 1023 cannot be kept"),
-    "nothing": (b"", "the file is not an image that pixelzip reads"),
+    "nothing": (b"", "the file is empty"),
     "words": (b"Dear diary,\n" * 9, "the file is not an image that pixelzip reads"),
 }
 

@@ -184,7 +184,9 @@ def complete(
         kept = sampling.kept_rows(original.height, keep_top)
         seen = grid.masked(original, kept)
         rows = f"{kept} of {running.count(original.height, 'row')}"
-        line = f"{source} -> {output}: {running.count(count, 'completion')} that keep {rows}"
+        keep = "keeps" if count == 1 else "keep"
+        what = f"{running.count(count, 'completion')} that {keep} {rows}"
+        line = f"{source} -> {output}: {what}"
         return _grid([original, seen, *images], scale, output, line)
 
     running.run([Job(source, output)], Alone(make), Rules(force), quiet=quiet, as_json=False)

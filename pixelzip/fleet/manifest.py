@@ -292,9 +292,13 @@ class Manifest:
         if not lines:
             return
         left = memoryview(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
-        while left:
-            left = left[os.write(self._descriptor, left) :]
-        os.fsync(self._descriptor)
+        try:
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+            os.fsync(self._descriptor)
+        except OSError as error:
+            error.filename = self.path
+            raise
 
     def _lock(self) -> None:
         """For as long as the file is open. Where there are no locks, people take care."""
