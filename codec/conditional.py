@@ -25,6 +25,8 @@ from typing import Protocol, cast, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelzip.codec.workers import Map
+
 Shape = tuple[int, int]
 """(height, width) of a tile, in pixels."""
 
@@ -108,9 +110,17 @@ class WholeTiles(Protocol):
     """
 
     def score_tile(
-        self, pixels: NDArray[np.uint8], label: int = 0, given: Given | None = None
+        self,
+        pixels: NDArray[np.uint8],
+        label: int = 0,
+        given: Given | None = None,
+        bands: int = 1,
+        parallel: Map = map,
     ) -> NDArray[np.float32]:
-        """(nibbles, 3) intervals of `pixelzip.codec.cdf`, in the order of decoding."""
+        """(nibbles, 3) intervals of `pixelzip.codec.cdf`, in the order of decoding.
+
+        A network that can score a band of rows by itself lets ``parallel`` share out so many.
+        """
 
     def decode_tile(
         self,

@@ -35,11 +35,16 @@ from pixelzip.codec.conditional import (
 )
 from pixelzip.codec.errors import FormatError
 from pixelzip.codec.progress import Progress
-from pixelzip.codec.workers import side_by_side
+from pixelzip.codec.workers import Map, side_by_side
 
 _ROWS_IN_STEP = 8192
 """Tiles with so many rows in all step together. More would make the fronts' activations outgrow the
 caches and the memory; fewer would leave each front too little to do."""
+_BAND_ROWS, _BAND_PIXELS = 12, 256
+"""A band that a thread scores of a tile has so many rows and pixels at least: for each it computes
+some rows above once more, and to start the thread takes as long as a hundred pixels."""
+_MANY = 4
+"""Of more tiles for each thread than that it does not matter which thread is done first."""
 _ORDERS = 16
 """The orders of so many shapes are remembered; the tiles of a picture have at most four shapes."""
 
@@ -83,13 +88,24 @@ def encode_tiles(
         tile = np.ascontiguousarray(tiles[number])
         told = None if given is None else given[number]
         own = None if colours is None else colours[number]
+        bands = _bands(len(tiles), shapes[number], threads)
         tried = [
-            _encode(conditional, tile, label, told, own, remembered, tally) for label in labels
+            _encode(conditional, tile, label, told, own, bands, parallel, remembered, tally)
+            for label in labels
         ]
         return min(tried, key=len)  # the first one of several
 
     shapes = [tile.shape[:2] for tile in tiles]
-    return _in_parallel(encode, conditional, shapes, len(labels), threads, progress)
+    with side_by_side(threads) as parallel:
+        return _in_parallel(encode, conditional, shapes, len(labels), threads, progress)
+
+
+def _bands(count: int, shape: Shape, threads: int) -> int:
+    """How many bands of each of so many tiles give all threads the same to do."""
+    if count % threads == 0 or count > _MANY * threads:
+        return 1
+    height, width = shape
+    return max(1, min(threads, height // _BAND_ROWS, height * width // _BAND_PIXELS))
 
 
 def _encode(
@@ -98,12 +114,14 @@ def _encode(
     label: int,
     given: Given | None,
     colours: Colours | None,
+    bands: int,
+    parallel: Map,
     order_of: Callable[[Shape], Order],
     tally: _Tally,
 ) -> bytes:
     whole = whole_tiles(conditional)
     if whole is not None and colours is None:
-        message = coder.encode(whole.score_tile(tile, label, given))
+        message = coder.encode(whole.score_tile(tile, label, given, bands, parallel))
         tally.add(tile.shape[0] * tile.shape[1])
     else:
         scored = _score_bands(conditional, tile, label, given, colours, tally)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from threading import Condition, Thread, local
 from typing import Any, NamedTuple
 
@@ -22,24 +24,31 @@ def side_by_side(threads: int) -> Iterator[Map]:
     """A ``map`` that so many threads work on: this one, while it waits for results, and others.
 
     What it calls may call it in turn: threads that have nothing to do take part. So do they where
-    what it calls asks for several threads itself: these are the same. The others start when there
-    is something to share. They stop, and what they are at ends in `OverError`, when this is left.
+    what it calls asks for several threads itself: these are the same. What they are at ends in
+    `OverError` when this is left.
     """
     if threads == 1:
         yield map
     elif (crew := getattr(_at, "crew", None)) is not None:
         yield crew.share
     else:
-        crew = _at.crew = _Crew(threads - 1)
+        resting = _resting[threads - 1]
+        crew = _at.crew = resting.pop() if resting else _Crew(threads - 1)
         try:
             yield crew.share
         finally:
             _at.crew = None
-            crew.go_home()
+            crew.stop()
+        resting.append(crew)
 
 
 _at = local()
 """The crew that a thread works in, if any."""
+_resting: dict[int, list[_Crew]] = defaultdict(list)
+"""Crews of so many helpers that have nothing to do: threads take long to start, and longer where
+all cores are busy."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_resting.clear)  # there, they have no threads
 
 
 class OverError(Exception):
@@ -65,15 +74,16 @@ class _Piece(NamedTuple):
 class _Crew:
     """Threads that take pieces of work from a heap, the newest call's first.
 
-    Who waits for results does only pieces of that call and of later ones meanwhile. As nothing
-    waits for earlier ones than itself, there is always somebody who gets on.
+    They start when there is something to share. Who waits for results does only pieces of that call
+    and of later ones meanwhile. As nothing waits for earlier ones than itself, there is always
+    somebody who gets on.
     """
 
     def __init__(self, helpers: int) -> None:
-        self.threads = [Thread(target=self._help) for _ in range(helpers)]
+        self.helpers = helpers
         self.heap: list[_Piece] = []
         self.news = Condition()
-        self.calls = 0
+        self.calls = self.busy = 0
         self.is_over = False
 
     def share(
@@ -85,21 +95,23 @@ class _Crew:
         with self.news:
             self.calls += 1
             if self.calls == 1:
-                for thread in self.threads:
-                    thread.start()
+                for _ in range(self.helpers):
+                    Thread(target=self._help, daemon=True).start()
             together = zip(first, *others, strict=True)
             pieces = [_Piece(self.calls, Future(), work, each) for each in together]
             self.heap += reversed(pieces)
             self.news.notify_all()
         return self._results(pieces)
 
-    def go_home(self) -> None:
-        """Let the threads end."""
+    def stop(self) -> None:
+        """Return when no helper is at work any more."""
         with self.news:
             self.is_over = True
+            self.heap.clear()
             self.news.notify_all()
-        for thread in self.threads if self.calls else []:
-            thread.join()
+            self.news.wait_for(lambda: not self.busy)
+            self.heap.clear()  # of what those at work have asked for
+            self.is_over = False
 
     def _results(self, pieces: Sequence[_Piece]) -> Iterator[Any]:
         number, results = pieces[0].number, [piece.result for piece in reversed(pieces)]
@@ -113,8 +125,16 @@ class _Crew:
 
     def _help(self) -> None:
         _at.crew = self
-        with suppress(OverError):
-            self._work(0, lambda: False)
+        while True:
+            with self.news:
+                self.news.wait_for(lambda: self.heap)
+                piece = self.heap.pop()
+                self.busy += 1
+            piece.do()
+            del piece  # whoever rests holds on to nothing
+            with self.news:
+                self.busy -= 1
+                self.news.notify_all()
 
     def _work(self, number: int, is_done: Callable[[], bool]) -> None:
         """Do pieces of that call and of later ones, until something is done. Raises OverError."""

@@ -38,6 +38,7 @@ from pixelzip.codec.decode import decode_many
 from pixelzip.codec.encode import encode_many
 from pixelzip.codec.errors import DeviceError, FormatError, PixelzipError
 from pixelzip.codec.picture import Picture
+from pixelzip.codec.workers import side_by_side
 from pixelzip.models import zoo
 from pixelzip.models.freezing import freeze
 from pixelzip.models.frozen import backends, file, native
@@ -219,8 +220,11 @@ def test_backends_are_the_reference(kind: str, name: str) -> None:
                     np.testing.assert_array_equal(other, one)
             if isinstance(network, WholeTiles):
                 for tile, samples, parameters in zip(together, given, expected, strict=True):
-                    intervals = network.score_tile(tile, 0, samples)
-                    np.testing.assert_array_equal(intervals, in_order(tile, parameters))
+                    ordered = in_order(tile, parameters)
+                    for bands in {1, min(3, len(tile)), len(tile)}:
+                        with side_by_side(2) as parallel:
+                            intervals = network.score_tile(tile, 0, samples, bands, parallel)
+                        np.testing.assert_array_equal(intervals, ordered)
                     payload = coder.encode(intervals)
                     shape = tile.shape[:2]
                     decoded = network.decode_tile(payload, shape, channels, 0, samples)

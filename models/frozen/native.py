@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pixelzip.codec import coder, native
 from pixelzip.codec.conditional import Given, Shape
 from pixelzip.codec.errors import FormatError, PixelzipError
+from pixelzip.codec.workers import Map
 from pixelzip.models.frozen import network
 from pixelzip.models.frozen.architecture import NEIGHBOURS, WINDOW, PhotoConfig
 from pixelzip.models.frozen.network import Frozen
@@ -76,7 +77,7 @@ def library() -> ctypes.CDLL | None:
         ("engine_offset", number, [number]),
         ("engine_network_size", size, []),
         ("engine_product", None, [ctypes.POINTER(_Layer), number, number, octets, integers]),
-        ("engine_open", pointer, [network, *[number] * 4, octets, octets, number]),
+        ("engine_open", pointer, [network, *[number] * 4, octets, number, octets, number]),
         ("engine_close", None, [pointer]),
         ("engine_score", number, [pointer, number, integers, native.array(np.float32)]),
         ("engine_decode", number, [pointer, ctypes.c_char_p, size, octets, states]),
@@ -296,13 +297,23 @@ class Native(Frozen):
             yield out
 
     def score_tile(
-        self, pixels: NDArray[np.uint8], label: int = 0, given: Given | None = None
+        self,
+        pixels: NDArray[np.uint8],
+        label: int = 0,
+        given: Given | None = None,
+        bands: int = 1,
+        parallel: Map = map,
     ) -> NDArray[np.float32]:
         """See `pixelzip.codec.conditional.WholeTiles.score_tile`."""
         height, width, channels = pixels.shape
         intervals = np.empty((height * width * channels * 2, 3), np.float32)
-        evaluation = Evaluation(self, (height, width), channels, given, pixels)
-        evaluation.score(height, None, intervals)
+
+        def score(first: int, end: int) -> None:
+            evaluation = Evaluation(self, (height, width), channels, given, pixels, first)
+            evaluation.score(end - first, None, intervals)
+
+        cuts = [height * band // bands for band in range(bands + 1)]
+        list(parallel(score, cuts[:-1], cuts[1:]))
         return intervals
 
     def decode_tile(
@@ -333,7 +344,10 @@ class Native(Frozen):
 
 
 class Evaluation:
-    """struct evaluation of engine.h: of a tile, row by row if its ``pixels`` are known."""
+    """struct evaluation of engine.h: of a tile, row by row if its ``pixels`` are known.
+
+    Then it begins at the ``first`` row that is asked for.
+    """
 
     def __init__(
         self,
@@ -342,6 +356,7 @@ class Evaluation:
         channels: int,
         given: Given | None,
         pixels: NDArray[np.uint8] | None = None,
+        first: int = 0,
     ) -> None:
         owner.check_given(shape, given)
         self.engine = owner.engine
@@ -352,6 +367,7 @@ class Evaluation:
             *shape,
             channels,
             None if pixels is None else np.ascontiguousarray(pixels),
+            first,
             samples,
             0 if samples is None else samples.shape[2],
         )

@@ -24,6 +24,7 @@ from pixelzip.codec.conditional import (
     lagged,
 )
 from pixelzip.codec.native import NONE
+from pixelzip.codec.workers import Map
 from pixelzip.models.frozen import native as compiled
 from pixelzip.models.programs import engine, native
 from pixelzip.models.programs.file import check, fingerprint
@@ -153,9 +154,14 @@ class Native(Integers):
     networks: Sequence[native.Network]
 
     def score_tile(
-        self, pixels: NDArray[np.uint8], label: int = 0, given: Given | None = None
+        self,
+        pixels: NDArray[np.uint8],
+        label: int = 0,
+        given: Given | None = None,
+        bands: int = 1,
+        parallel: Map = map,
     ) -> NDArray[np.float32]:
-        """See `pixelzip.codec.conditional.WholeTiles.score_tile`."""
+        """See `pixelzip.codec.conditional.WholeTiles.score_tile`. There are no bands."""
         height, width, channels = pixels.shape
         values, scored = pixels.reshape(-1, channels), []
         for band in self.parallel(pixels, label):

@@ -39,14 +39,14 @@ static void tile(const struct network *net, int isa)
     uint8_t *pixels = bytes(area * channels), *samples = bytes(area * each), *payload;
     float *intervals = memory(size);
     uint64_t state[3];
-    struct evaluation *ev = engine_open(net, isa, height, width, channels, pixels, samples, each);
+    struct evaluation *ev = engine_open(net, isa, height, width, channels, pixels, 0, samples, each);
     if (engine_score(ev, height, NULL, intervals) != 0)
         exit(3);
     engine_close(ev);
     say(intervals, size);
     size = (size_t)number();
     payload = bytes(size);
-    ev = engine_open(net, isa, height, width, channels, NULL, samples, each);
+    ev = engine_open(net, isa, height, width, channels, NULL, 0, samples, each);
     memset(pixels, 0, area * channels);
     if (engine_decode(ev, payload, size, pixels, state) != 0)
         exit(4);

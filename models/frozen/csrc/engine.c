@@ -271,10 +271,20 @@ static int reserve(struct evaluation *ev)
     return 1;
 }
 
+/* How far up a pixel's parameters depend on activations: a row for each masked block. */
+static int rows_above(const struct network *network)
+{
+    int rows = 0;
+    for (int b = 0; b < network->blocks; b++)
+        rows += network->masked[b] != 0;
+    return rows;
+}
+
 /* An evaluation of a tile. If its `pixels` (height, width, channels) are given, it goes row by row,
- * otherwise front by front. `given` is (height, width, samples). NULL if there is no memory. */
+ * from the `first` that is asked for, otherwise front by front. `given` is (height, width,
+ * samples). NULL if there is no memory. */
 EXPORT struct evaluation *engine_open(const struct network *network, int isa, int height, int width,
-    int channels, const uint8_t *pixels, const uint8_t *samples, int samples_each)
+    int channels, const uint8_t *pixels, int first, const uint8_t *samples, int samples_each)
 {
     struct evaluation *ev = memory(sizeof *ev);
     if (ev == NULL)
@@ -286,7 +296,12 @@ EXPORT struct evaluation *engine_open(const struct network *network, int isa, in
     ev->width = width;
     ev->channels = channels;
     ev->by_rows = pixels != NULL;
-    ev->kept = -(width + 2);
+    if (ev->by_rows) {
+        int start = first - rows_above(network);
+        ev->first = first;
+        ev->next = start > 0 ? (int64_t)start * (width + 1) : 0;
+    }
+    ev->kept = ev->next - (width + 2);
     int fronts = (width + LAG - 1) / LAG;
     ev->most = ev->by_rows ? CHUNK : height < fronts ? height : fronts;
     if (ev->backend == NULL || !reserve(ev)) {
@@ -421,7 +436,8 @@ EXPORT int engine_score(struct evaluation *ev, int rows, int32_t *parameters, fl
 {
     const struct network *net = ev->network;
     int channels = ev->channels, k = net->components;
-    int first_row = (int)(ev->next / (ev->width + 1));
+    int begun = (int)(ev->next / (ev->width + 1));
+    int first_row = begun > ev->first ? begun : ev->first;
     int32_t *found = parameters_of(ev);
     int64_t *rank = memory(CHUNK * sizeof *rank), *stride = memory(CHUNK * sizeof *stride);
     fenv_t before;
@@ -432,6 +448,8 @@ EXPORT int engine_score(struct evaluation *ev, int rows, int32_t *parameters, fl
     enter(ev, &before);
     while (next_by_rows(ev, first_row + rows)) {
         ev->backend->visit(ev);
+        if (ev->row[ev->n - 1] < first_row)
+            continue;
         if (intervals != NULL)
             for (int i = 0; i < ev->n; i++) {
                 int64_t front = ev->column[i] + LAG * ev->row[i], end = front - ev->width + 1;
@@ -444,7 +462,7 @@ EXPORT int engine_score(struct evaluation *ev, int rows, int32_t *parameters, fl
             ev->backend->head(ev, colour, found);
             for (int i = 0; i < ev->n; i++) {
                 int row = ev->row[i], column = ev->column[i];
-                if (column == ev->width)
+                if (column == ev->width || row < first_row)
                     continue;
                 int value = pixel(ev, row, column)[colour];
                 ev->residual[i * net->colours + colour] = 256 * value - ev->centre[i];

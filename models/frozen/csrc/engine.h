@@ -66,6 +66,7 @@ struct evaluation {
     int32_t most; /* pixels at once: of a front, or CHUNK */
     int32_t n;    /* pixels at hand, in these rows and columns */
     int32_t *row, *column;
+    int32_t first; /* by rows: the first one that is asked for */
     int64_t next; /* the front, or the pixel by rows, after those at hand */
     int64_t kept; /* by rows: the pixel whose activations lie first in the stores */
     int64_t entries; /* of each store */
