@@ -38,16 +38,27 @@ from pixelzip.coding import (
     PHOTO,
     Region,
     available_threads,
+    check_single,
     decode,
+    decode_documents,
     decode_many,
+    encode_documents,
     encode_jpeg,
-    encode_many,
     finder,
     score,
 )
 from pixelzip.description import Header, Info, Part, info, peek
 from pixelzip.sampling import complete, sample
-from pixelzip.sources import DataLike, ImageLike, bytes_of, holds_jpeg, jpeg_of, named, to_picture
+from pixelzip.sources import (
+    DataLike,
+    ImageLike,
+    bytes_of,
+    holds_jpeg,
+    jpeg_of,
+    named,
+    to_picture,
+    to_pictures,
+)
 
 __all__ = [
     "DataLike",
@@ -142,12 +153,12 @@ def compress_many(
     of_pixels = of_pixels or not (network is None and label is None and tile_size is None)
     threads = threads or available_threads()
     jpegs: dict[int, tuple[ImageLike, bytes]] = {}
-    batch: dict[int, Picture] = {}
+    batch: dict[int, list[Picture]] = {}
     for number, image in enumerate(images):
         if not of_pixels and (jpeg := jpeg_of(image)) is not None:
             jpegs[number] = image, jpeg
         else:
-            batch[number] = to_picture(image, strip=strip)
+            batch[number] = to_pictures(image, strip=strip)
 
     def kept(one: tuple[ImageLike, bytes]) -> bytes:
         image, jpeg = one
@@ -156,7 +167,7 @@ def compress_many(
 
     with side_by_side(threads) as parallel:
         files = parallel(kept, list(jpegs.values()))
-        coded = encode_many(
+        coded = encode_documents(
             list(batch.values()), network, origin, effort, label, tile_size, threads, device, None
         )
         made = dict(zip([*batch, *jpegs], [*coded, *files], strict=True))
@@ -202,16 +213,19 @@ def decompress(
     UnsupportedImageError if Pillow cannot hold it (16-bit colour: use `decompress_array`).
     """
     with named(data):
-        return pictures.to_pillow(
-            decode(
-                bytes_of(data),
+        stored = bytes_of(data)
+        if region is not None:
+            partly = decode(
+                stored,
                 region=region,
                 networks=networks,
                 threads=threads,
                 device=device,
                 max_pixels=max_pixels,
             )
-        )
+            return pictures.to_pillow(partly)
+        (pages,) = decode_documents([stored], networks, threads, device, None, max_pixels)
+        return pictures.to_pillow(*pages)
 
 
 def decompress_array(
@@ -226,7 +240,8 @@ def decompress_array(
     """Decompress a ``.pxz`` file to an array of (height, width) or (height, width, channels).
 
     The dtype is uint8, uint16 for 16-bit images, bool for 1-bit images. Of a palette image the
-    array holds the indices. Raises what `decompress` raises, except UnsupportedImageError.
+    array holds the indices. Raises what `decompress` raises; UnsupportedImageError only if it holds
+    pages that are not of one size and kind.
     """
     with named(data):
         return pictures.to_array(
@@ -254,8 +269,8 @@ def decompress_many(
     Raises what `decompress` raises, and then none of the images comes back.
     """
     stored = [bytes_of(data) for data in files]
-    decoded = decode_many(stored, networks, threads, device, None, max_pixels)
-    return [pictures.to_pillow(picture) for picture in decoded]
+    decoded = decode_documents(stored, networks, threads, device, None, max_pixels)
+    return [pictures.to_pillow(*pages) for pages in decoded]
 
 
 def decompress_arrays(
@@ -312,6 +327,7 @@ def cost_map(
     with named(data):
         if holds_jpeg(data):
             return file.costs(bytes_of(data), threads or available_threads(), max_pixels)
+        check_single(bytes_of(data))
         return costs.cost_map(
             bytes_of(data),
             finder(networks, device),

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelzip import metadata
-from pixelzip.codec import transforms
+from pixelzip.codec import document, transforms
 from pixelzip.codec.container import MAX_PIXELS
-from pixelzip.codec.errors import RegionError, UnsuitableNetworkError
+from pixelzip.codec.errors import RegionError, UnsuitableNetworkError, UnsupportedImageError
 from pixelzip.codec.picture import Picture, kind_of
 from pixelzip.codec.workers import side_by_side
 from pixelzip.sources import holds_jpeg
@@ -116,6 +117,26 @@ def encode_many(
     )
 
 
+def encode_documents(
+    documents: Sequence[Sequence[Picture]],
+    network: str | None,
+    origin: str,
+    effort: str,
+    label: int | None,
+    tile_size: int | None,
+    threads: int | None,
+    device: str,
+    progress: Callable[[float], None] | None,
+) -> list[bytes]:
+    """As `encode_many`, a file of the pages of each document: of one page, just that picture's."""
+    pages = [page for them in documents for page in them]
+    coded = iter(
+        encode_many(pages, network, origin, effort, label, tile_size, threads, device, progress)
+    )
+    files = [list(islice(coded, len(them))) for them in documents]
+    return [document.pack(them) if len(them) > 1 else them[0] for them in files]
+
+
 def check_label(network: str | None, label: int, device: str) -> None:
     """Raise UnsuitableNetworkError if the network has no such class."""
     conditional = None if network is None else load_network(network, device)
@@ -141,9 +162,13 @@ def decode(
     progress: Callable[[float], None] | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Picture:
-    """A file's picture, or a region of it. ``progress`` is called with the fraction done."""
+    """A file's picture, or a region of it. ``progress`` is called with the fraction done.
+
+    Raises UnsupportedImageError if it holds a document.
+    """
     from pixelzip import jpegs
 
+    check_single(data)
     if region is not None and holds_jpeg(data):
         picture = jpegs.picture(data, threads=threads or available_threads(), max_pixels=max_pixels)
         return jpegs.region(picture, region)
@@ -159,6 +184,32 @@ def decode(
     return picture
 
 
+def check_single(data: bytes) -> None:
+    """Raise UnsupportedImageError of a file that holds no single picture."""
+    if document.holds_document(data):
+        raise UnsupportedImageError(
+            "it holds pages that are not of one size and kind: decompress it to a TIFF file"
+        )
+
+
+def decode_documents(
+    files: Sequence[bytes],
+    networks: Sequence[str],
+    threads: int | None,
+    device: str,
+    progress: Callable[[float], None] | None,
+    max_pixels: int,
+) -> list[list[Picture]]:
+    """As `decode_many`, of each file the pages: one, unless it holds a document."""
+    stored = [
+        document.unpack(data, max_pixels) if document.holds_document(data) else [data]
+        for data in files
+    ]
+    pages = [page for them in stored for page in them]
+    decoded = iter(decode_many(pages, networks, threads, device, progress, max_pixels))
+    return [list(islice(decoded, len(them))) for them in stored]
+
+
 def decode_many(
     files: Sequence[bytes],
     networks: Sequence[str],
@@ -171,6 +222,8 @@ def decode_many(
     from pixelzip import jpegs
     from pixelzip.codec import decode as codec
 
+    for data in files:
+        check_single(data)
     threads = threads or available_threads()
     jpeg = [number for number, data in enumerate(files) if holds_jpeg(data)]
     others = [number for number, data in enumerate(files) if not holds_jpeg(data)]
@@ -207,6 +260,7 @@ def open_partly(
     """A file of which one region after another is decoded."""
     from pixelzip.codec.decode import Partial
 
+    check_single(data)
     return Partial(
         data,
         finder(networks, device),

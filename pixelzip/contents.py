@@ -5,9 +5,9 @@ brings them back, `Content.write` makes image files of them again. `Content.comp
 `Content.is_in` are the two ways to tell whether something is still what it was: by all of its
 samples, and by what a ``.pxz`` file says of itself.
 
-There are two kinds: a `Still` picture (an animation is one, too: a tall one of all its frames), and
-a `Jpeg` file that is kept byte for byte. Another one is another class here, which `take`, `encode`
-and `decode` know.
+There are three kinds: a `Still` picture (an animation is one, too: a tall one of all its frames), a
+`Document` of pages that are pictures of their own, and a `Jpeg` file that is kept byte for byte.
+Another one is another class here, which `take`, `encode` and `decode` know.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Protocol
 import numpy as np
 
 from pixelzip import api, coding, jpegs, leftovers, metadata, pictures
-from pixelzip.codec import container
+from pixelzip.codec import container, document
 from pixelzip.codec.errors import PixelzipError
 from pixelzip.codec.jpeg import file as jpeg
 from pixelzip.codec.picture import Picture
@@ -61,6 +61,10 @@ class Content(Protocol):
     def suffix(self) -> str:
         """That of the image file which holds all of it."""
 
+    @property
+    def noun(self) -> str:
+        """What it is called."""
+
     def codes(self, network: str, device: str) -> bool:
         """Whether a network (a name or a path) can code any part of it."""
 
@@ -84,6 +88,7 @@ class Still:
 
     picture: Picture
     not_kept: tuple[str, ...] = ()
+    noun: str = "picture"
 
     @property
     def pixels(self) -> int:
@@ -109,7 +114,7 @@ class Still:
 
     def compare(self, original: Content) -> Difference:
         if not isinstance(original, Still):
-            return Difference("it holds a picture and no JPEG file")
+            return Difference(f"it holds a picture and no {original.noun}")
         mine, theirs = self.picture, original.picture
         names = _different(mine, theirs)
         if mine.mode != theirs.mode:
@@ -148,6 +153,49 @@ def _different(mine: Picture, theirs: Picture) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
+class Document:
+    """Pages that are pictures of their own, since they are not alike."""
+
+    pages: tuple[Still, ...]
+    not_kept: tuple[str, ...] = ()
+    suffix: str = ".tif"
+    noun: str = "document"
+
+    @property
+    def pixels(self) -> int:
+        return sum(page.pixels for page in self.pages)
+
+    @property
+    def mode(self) -> str:
+        return ", ".join(dict.fromkeys(page.mode for page in self.pages))
+
+    def codes(self, network: str, device: str) -> bool:
+        return any(page.codes(network, device) for page in self.pages)
+
+    def write(self, suffix: str) -> tuple[bytes, list[str]]:
+        return pictures.write_pages([page.picture for page in self.pages], suffix)
+
+    def compare(self, original: Content) -> Difference:
+        if not isinstance(original, Document):
+            return Difference(f"it holds a document and no {original.noun}")
+        mine, theirs = len(self.pages), len(original.pages)
+        if mine != theirs:
+            return Difference(f"it has {mine} pages and not {theirs}")
+        found = [one.compare(other) for one, other in zip(self.pages, original.pages, strict=True)]
+        words = (f"on page {n} {one.pixels}" for n, one in enumerate(found, 1) if one.pixels)
+        names = dict.fromkeys(name for one in found for name in one.metadata)
+        return Difference(next(words, ""), tuple(names))
+
+    def is_in(self, data: bytes, networks: Sequence[str] = ()) -> bool:
+        try:
+            files = document.unpack(data)
+        except PixelzipError:
+            return False
+        same = [one.is_in(file, networks) for one, file in zip(self.pages, files, strict=False)]
+        return len(files) == len(self.pages) and all(same)
+
+
+@dataclass(frozen=True)
 class Jpeg:
     """A JPEG file, of which every byte is kept."""
 
@@ -155,6 +203,7 @@ class Jpeg:
     suffix: str
     mode: str = "JPEG"
     not_kept: tuple[str, ...] = ()
+    noun: str = "JPEG file"
 
     @property
     def pixels(self) -> int:
@@ -170,7 +219,7 @@ class Jpeg:
 
     def compare(self, original: Content) -> Difference:
         if not isinstance(original, Jpeg):
-            return Difference("it holds a JPEG file")
+            return Difference(f"it holds a JPEG file and no {original.noun}")
         return Difference("" if self.data == original.data else "its JPEG file differs")
 
     def is_in(self, data: bytes, networks: Sequence[str] = ()) -> bool:
@@ -188,8 +237,11 @@ def take(data: bytes, *, strip: bool = False, pixels: bool = False, name: str = 
     """
     if pictures.is_jpeg(data) and not (pixels or strip):
         return Jpeg(data, os.path.splitext(name)[1] or ".jpg")
-    picture = pictures.read(data, strip=strip)
-    return Still(picture, () if strip else leftovers.left_behind(data))
+    first, *others = pictures.read_pages(data, strip=strip)
+    not_kept = () if strip else leftovers.left_behind(data)
+    if others:
+        return Document(tuple(map(Still, (first, *others))), not_kept)
+    return Still(first, not_kept)
 
 
 def encode(
@@ -205,7 +257,7 @@ def encode(
     progress: Progress | None = None,
 ) -> list[bytes]:
     """The ``.pxz`` files of several contents, coded together; raises what `coding.encode` does."""
-    stills = [content.picture for content in contents if isinstance(content, Still)]
+    stills = [pages for content in contents if (pages := _pages(content))]
     files = [content for content in contents if isinstance(content, Jpeg)]
     part, *others = parts(progress, [len(stills), *[1] * len(files)])
 
@@ -218,11 +270,18 @@ def encode(
     with side_by_side(threads) as parallel:
         kept = parallel(keep, files, others)
         coded = iter(
-            coding.encode_many(
+            coding.encode_documents(
                 stills, network, origin, effort, label, tile_size, threads, device, part
             )
         )
         return [next(kept if isinstance(one, Jpeg) else coded) for one in contents]
+
+
+def _pages(content: Content) -> list[Picture]:
+    """The pictures that are to be coded."""
+    if isinstance(content, Document):
+        return [page.picture for page in content.pages]
+    return [content.picture] if isinstance(content, Still) else []
 
 
 def decode(
@@ -254,6 +313,7 @@ def decode(
 
     with side_by_side(threads) as parallel:
         kept = parallel(original, whole, others)
-        decoded = coding.decode_many(stills, networks, threads, device, part, max_pixels)
-        pictures = map(Still, decoded)
+        decoded = coding.decode_documents(stills, networks, threads, device, part, max_pixels)
+        pages = (tuple(map(Still, document)) for document in decoded)
+        pictures = (Document(them) if len(them) > 1 else them[0] for them in pages)
         return [next(kept if api.holds_jpeg(data) else pictures) for data in files]

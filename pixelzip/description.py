@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pixelzip import metadata, pictures
-from pixelzip.codec import transforms
+from pixelzip.codec import document, transforms
 from pixelzip.codec.container import MAX_PIXELS, Component, header_of, unpack
 from pixelzip.codec.methods import Method
 from pixelzip.sources import DataLike, bytes_of, holds_jpeg, named, opened
 
+_PREFIX = 1 << 16
+"""Bytes in which a document's first page begins, and nearly always its header ends."""
 COEFFICIENTS = "stored as a JPEG's coefficients"
 """What `Info.found` and `Info.origins` say of pixels that a JPEG decoder made."""
 
@@ -38,7 +41,7 @@ class Info:
     height: int
     mode: str
     frames: int
-    """1 unless it is an animation or has pages; the height is that of one of them."""
+    """1 unless it is an animation or has pages; the height is that of the first of them."""
     bytes: int
     sub_pixels: int
     bits_per_dim: float
@@ -79,6 +82,10 @@ def peek(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Header:
     comes after the header does not show. Raises TruncatedError if the header goes on after what
     there is, and what `info` raises.
     """
+    with named(data), opened(data) as file:
+        start = file.read(_PREFIX)
+        if document.holds_document(start):
+            return peek(document.beginning(start), max_pixels=max_pixels)
     if holds_jpeg(data):
         about = info(data, max_pixels=max_pixels)
         return Header(about.width, about.height, about.mode, about.networks, about.metadata)
@@ -106,6 +113,9 @@ def info(data: DataLike, *, max_pixels: int = MAX_PIXELS) -> Info:
         data = bytes_of(data)
         if holds_jpeg(data):
             return _jpeg_info(data, max_pixels)
+        if document.holds_document(data):
+            pages = [info(page) for page in document.unpack(data, max_pixels)]
+            return _document_info(data, pages)
         container = unpack(data, max_pixels)
         chunks = metadata.parse(container.metadata, container.mode)
         planes = [plane for component in container.components for plane in component.planes]
@@ -175,6 +185,37 @@ def _jpeg_tables(component: Component) -> str | None:
     if len(set(said.values())) == 1 and len(said) == len({p.layout.kind for p in component.planes}):
         return said["luma"]
     return ", ".join(f"{word} in {kind}" for kind, word in reversed(said.items()))
+
+
+def _document_info(data: bytes, pages: Sequence[Info]) -> Info:
+    """What its pages say, one after the other, and added up; its size is that of the first one."""
+    words = [
+        "; ".join([f"page {number}: {page.width} x {page.height}, mode {page.mode}", *page.found])
+        for number, page in enumerate(pages, 1)
+    ]
+    dims = sum(page.sub_pixels for page in pages)
+    return Info(
+        width=pages[0].width,
+        height=pages[0].height,
+        mode=", ".join(dict.fromkeys(page.mode for page in pages)),
+        frames=len(pages),
+        bytes=len(data),
+        sub_pixels=dims,
+        bits_per_dim=len(data) * 8 / dims,
+        networks=_each(page.networks for page in pages),
+        found=tuple(words),
+        origins=_each(page.origins for page in pages),
+        parts=tuple(part for page in pages for part in page.parts),
+        corrections_bytes=sum(page.corrections_bytes for page in pages),
+        payload_bytes=sum(page.payload_bytes for page in pages),
+        metadata=("pages", *_each(page.metadata for page in pages)),
+        metadata_bytes=sum(page.metadata_bytes for page in pages),
+    )
+
+
+def _each(names: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    """Each name once."""
+    return tuple(dict.fromkeys(name for some in names for name in some))
 
 
 def _jpeg_info(data: bytes, max_pixels: int) -> Info:

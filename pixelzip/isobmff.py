@@ -111,8 +111,8 @@ def depth_of(data: bytes, format_: str) -> int:
     return max((depth + 1 for depth in depths), default=8)
 
 
-def read_deep(data: bytes, format_: str, depth: int) -> NDArray[np.uint16]:
-    """The samples of a file of more than 8 bits: (height, width, channels).
+def read_deep(data: bytes, format_: str, depth: int, frames: int = 1) -> NDArray[np.uint16]:
+    """The samples of a file of more than 8 bits: (height, width, channels), or (frames, ...).
 
     Raises UnsupportedImageError if imagecodecs is not there, or gives no such samples.
     """
@@ -124,9 +124,11 @@ def read_deep(data: bytes, format_: str, depth: int) -> NDArray[np.uint16]:
         ) from error
     read = imagecodecs.avif_decode if format_ == "AVIF" else imagecodecs.jpeg2k_decode
     samples = np.asarray(read(data))
-    if samples.ndim == 2:
+    axes = 3 if frames == 1 else 4
+    if samples.ndim == axes - 1:
         samples = samples[..., np.newaxis]
-    if samples.dtype != np.uint16 or samples.ndim != 3 or samples.shape[2] > 4 or depth > 16:
+    is_whole = samples.ndim == axes and (frames == 1 or len(samples) == frames)
+    if samples.dtype != np.uint16 or not is_whole or samples.shape[-1] > 4 or depth > 16:
         raise UnsupportedImageError(
             f"{depth}-bit colours of this format cannot be read; convert the image to PNG first"
         )

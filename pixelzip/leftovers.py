@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from pixelzip import isobmff, metadata, png, tiff
+from pixelzip import isobmff, png, tiff
 
 _KEPT = {
     "APP0": (b"JFIF",),
@@ -58,8 +58,9 @@ def _names(data: bytes) -> Iterator[str]:
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         yield from _of_webp(data)
     elif tiff.is_tiff(data):
-        with tiff.opened(data) as opened:
-            yield from _of_tiff(opened.image)
+        for page in tiff.apart(data):
+            with tiff.opened(page) as opened:
+                yield from _of_tiff(opened.image)
     elif isobmff.is_heic(data):
         yield from isobmff.besides_heic(data)
     elif isobmff.is_avif(data):
@@ -69,16 +70,8 @@ def _names(data: bytes) -> Iterator[str]:
 
 
 def _of_tiff(image: TiffImageFile) -> Iterator[str]:
-    pages, count = [], tiff.pages(image)
-    if count < image.n_frames:
+    if image.n_frames > 1 or _SMALLER in image.tag_v2:
         yield "smaller images of a TIFF"
-    for number in range(count):
-        image.seek(number)
-        pages.append(metadata.of_page(image, {}))
-        if _SMALLER in image.tag_v2:
-            yield "smaller images of a TIFF"
-    if any(page != pages[0] for page in pages):
-        yield "tags of the pages after the first"
 
 
 def _of_bmp(data: bytes) -> Iterator[str]:

@@ -392,6 +392,22 @@ def of_page(image: Image.Image, extra: Mapping[str, Any]) -> Metadata:
     return from_pillow(image, {**image.info, "exif": descriptive(tags), **extra})
 
 
+def without_number(metadata: bytes, mode: str) -> bytes:
+    """The metadata of a page, serialised, but for the page's number."""
+    kept = []
+    for chunk in parse(metadata, mode):
+        if chunk.kind == b"eXIf":
+            tags = Image.Exif()
+            tags.load(chunk.body)
+            if _PAGE_NUMBER in tags:
+                del tags[_PAGE_NUMBER]
+                if not (exif := descriptive(tags)):
+                    continue
+                chunk = Chunk(b"eXIf", exif)
+        kept.append(chunk)
+    return serialise(kept)
+
+
 def to_pillow(metadata: Iterable[Chunk], mode: str) -> dict[Any, Any]:
     """What `Image.info` is to say. The palette is not in it."""
     info: dict[Any, Any] = {}

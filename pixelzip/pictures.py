@@ -16,7 +16,7 @@ import io
 import math
 import struct
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
@@ -135,12 +135,44 @@ def is_jpeg(data: bytes) -> bool:
     return data.startswith(_JPEG_START)
 
 
+def read_pages(data: bytes, *, strip: bool = False) -> list[Picture]:
+    """As `read`, but of a TIFF file whose pages are not alike a picture of each page."""
+    if not tiff.is_tiff(data):
+        return [_read(data, strip)]
+    pages: list[Picture] = []
+    with _decoding():
+        for page in tiff.apart(data):
+            pages.append(_read(page, strip))
+            check_together(pages)
+    kinds = {
+        (p.mode, p.width, p.height, metadata.without_number(p.metadata, p.mode)) for p in pages
+    }
+    if len(pages) == 1 or len(kinds) > 1:
+        return pages
+    ((mode, width, height, about),) = kinds
+    _check_size(width, height * len(pages))
+    planes = zip(*(page.planes for page in pages), strict=True)
+    count = metadata.Chunk(b"pages", len(pages).to_bytes(4, "big"))
+    whole = metadata.serialise((count, *metadata.parse(about, mode)))
+    return [Picture(mode, tuple(map(np.concatenate, planes)), whole)]
+
+
 def read(data: bytes, *, strip: bool = False) -> Picture:
     """The picture in the bytes of an image file, with its metadata unless ``strip``.
 
     Raises UnsupportedImageError if it is not an image of a known format, is damaged, or cannot be
     kept; LimitError if it is too large.
     """
+    first, *others = read_pages(data, strip=strip)
+    if others:
+        raise UnsupportedImageError(
+            f"its {len(others) + 1} pages are not of one size and kind: they are no single picture"
+        )
+    return first
+
+
+def _read(data: bytes, strip: bool) -> Picture:
+    """The same of a file that is no TIFF, or one of a single page."""
     if not data:
         raise UnsupportedImageError("the file is empty")
     if data.startswith(MAGIC):
@@ -176,6 +208,8 @@ def read(data: bytes, *, strip: bool = False) -> Picture:
             return _animation(image, kept)
         if image.format == "AVIF":
             image.info["loop"] = isobmff.plays_of(data)
+        if _is_animation(image) and (frames := _deep(image, data)) is not None:
+            return _deep_sequence(image, frames, strip)
         if (found := _deep(image, data)) is not None:
             chunks_of = metadata.look_from_pillow if strip else metadata.from_pillow
             return _picture(_DEEP_MODES[found.shape[2]], found, chunks_of(image, image.info))
@@ -197,20 +231,25 @@ def _formats() -> list[str]:
 
 
 def _deep(image: Image.Image, data: bytes) -> NDArray[np.uint16] | None:
-    """The samples of 16 bits that Pillow would cut; None of an image that has none such."""
+    """The samples of 16 bits that Pillow would cut; None of an image that has none such.
+
+    Of a sequence of frames (frames, height, width, channels).
+    """
     if image.format not in ("AVIF", "JPEG2000") or image.mode == "I;16":
         return None
     depth = isobmff.depth_of(data, image.format)
-    if depth > 8 and getattr(image, "n_frames", 1) > 1:
-        raise UnsupportedImageError(f"sequences of {depth}-bit pictures cannot be kept")
-    return isobmff.read_deep(data, image.format, depth) if depth > 8 else None
+    if depth <= 8:
+        return None
+    frames = getattr(image, "n_frames", 1)
+    _check_size(image.width, image.height * frames)
+    return isobmff.read_deep(data, image.format, depth, frames)
 
 
 def _from_tiff(data: bytes, strip: bool) -> Picture:
     with tiff.opened(data) as opened:
         image = opened.image
         _check_size(*image.size)
-        if tiff.pages(image) > 1 or not opened.mode:
+        if not opened.mode:
             return from_pillow(image, strip=strip)
         chunks_of = metadata.look_from_pillow if strip else metadata.from_pillow
         chunks = chunks_of(image, image.info)  # before Pillow forgets how the pixels lay
@@ -268,6 +307,12 @@ def _decoding() -> Iterator[None]:
 
 def _sentence(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def check_together(pages: Sequence[Picture]) -> None:
+    """Raise LimitError if pictures have more pixels in all than one may have."""
+    if sum(page.width * page.height for page in pages) > MAX_PIXELS:
+        raise LimitError(f"its pages have more than the limit of {MAX_PIXELS} pixels in all")
 
 
 def _check_size(width: int, height: int) -> None:
@@ -415,6 +460,20 @@ def _deep_animation(header: png.Header, data: bytes, chunks: Iterable[metadata.C
     return _picture("RGBA;16", samples, [animation, *chunks])
 
 
+def _deep_sequence(image: Image.Image, frames: NDArray[np.uint16], strip: bool) -> Picture:
+    """The same of an AVIF sequence whose samples Pillow cuts down, from (frame, ...) samples."""
+    durations = b""
+    for number in range(len(frames)):
+        image.seek(number)
+        image.load()  # which says how long it is shown
+        durations += _duration(image.info.get("duration", 0))
+    animation = metadata.Chunk(b"acTL", image.info["loop"].to_bytes(4, "big") + durations)
+    chunks = () if strip else metadata.from_pillow(image, image.info)
+    kept = [chunk for chunk in chunks if chunk.kind in metadata.OF_ANIMATIONS]
+    samples = frames.reshape(-1, *frames.shape[2:])
+    return _picture(_DEEP_MODES[samples.shape[2]], samples, [animation, *kept])
+
+
 def _duration(milliseconds: float | Fraction) -> bytes:
     """Seconds as a fraction of two bytes each: see `metadata.Chunk`."""
     seconds = Fraction(milliseconds).limit_denominator(2**24) / 1000
@@ -479,25 +538,32 @@ def _samples(image: Image.Image) -> tuple[str, png.Samples]:
     return image.mode, pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
 
 
-def to_pillow(picture: Picture) -> Image.Image:
-    """The picture as a Pillow image, metadata in its ``info``.
+def to_pillow(picture: Picture, *others: Picture) -> Image.Image:
+    """The picture as a Pillow image, metadata in its ``info``; with others, one of all as pages.
 
     Raises UnsupportedImageError for 16-bit samples of more than one channel: Pillow has no mode for
     them.
     """
+    for page in (picture, *others):
+        if page.mode in _DEEP_COLOURS:
+            raise deep_error(page.mode)
+    if others:
+        return Image.open(io.BytesIO(write_pages([picture, *others], ".tif")[0]))
     chunks = metadata.parse(picture.metadata, picture.mode)
-    if picture.mode in _DEEP_COLOURS:
-        raise deep_error(picture.mode)
     if metadata.frames(chunks) > 1:
         suffix = suffix_of(picture.mode, chunks)
         return Image.open(io.BytesIO(write(picture, suffix)[0]))
     return _still(picture.mode, _joined(picture), chunks)
 
 
-def _frames(samples: png.Samples, chunks: metadata.Metadata) -> list[png.Samples]:
-    """The samples of each frame or page. FormatError if it is damaged."""
-    height = metadata.frame_height(chunks, len(samples))
-    return [samples[top : top + height] for top in range(0, len(samples), height)]
+def _apart(picture: Picture) -> list[Picture]:
+    """The pages of a picture of several that are alike. FormatError if it is damaged."""
+    chunks = metadata.parse(picture.metadata, picture.mode)
+    count = metadata.frames(chunks)
+    metadata.frame_height(chunks, picture.height)
+    planes = zip(*(np.split(plane, count) for plane in picture.planes), strict=True)
+    about = metadata.serialise(chunk for chunk in chunks if chunk.kind != b"pages")
+    return [Picture(picture.mode, of_page, about) for of_page in planes]
 
 
 def _still(mode: str, samples: png.Samples, chunks: metadata.Metadata) -> Image.Image:
@@ -607,6 +673,8 @@ def write(picture: Picture, suffix: str) -> tuple[bytes, list[str]]:
         what += " with transparency" if "transparency" in lost else ""
         other = suffix_of(picture.mode, chunks)
         raise UnsupportedImageError(f"{suffix} cannot hold {what}; use {other}")
+    if format_ == "TIFF" and has_pages:
+        return write_pages(_apart(picture), suffix)
     if format_ == "NPY":
         return _array_file(to_array(picture)), sorted(set(lost))
     out = io.BytesIO()
@@ -616,14 +684,12 @@ def write(picture: Picture, suffix: str) -> tuple[bytes, list[str]]:
     elif format_ == "PPM" and picture.mode == "RGB;16":
         out.write(netpbm.write_ppm(samples))
     elif format_ == "TIFF" and picture.mode in _DEEP_COLOURS:
-        if has_pages:
-            raise UnsupportedImageError("pages of 16-bit colours cannot be written; use .npy")
         info = metadata.to_pillow(chunks, picture.mode)
         dots = metadata.dots_per_inch(*info["dpi"]) if "dpi" in info else None
         out.write(tiff.write(picture.mode, samples.astype(np.uint16), _tiff_tags(info), info, dots))
     else:
-        first, *others = (_still(picture.mode, page, chunks) for page in _frames(samples, chunks))
-        image, info = first, first.info
+        image = _still(picture.mode, samples, chunks)
+        info = image.info
         if format_ == "WEBP" and picture.mode == "RGBA" and picture.planes[1].min() == 255:
             lost.append("opaque alpha")
         options: dict[str, Any] = {}
@@ -634,12 +700,18 @@ def write(picture: Picture, suffix: str) -> tuple[bytes, list[str]]:
         if format_ == "WEBP":
             options |= {"lossless": True, "exact": True, "quality": 100}
             options |= {name: info[name] for name in _OF_WEBP if name in info}
-        if others:
-            options |= {"save_all": True, "append_images": others}
-        for page in (image, *others):
-            page.info = {}
+        image.info = {}
         image.save(out, format_, **options)
     return out.getvalue(), sorted(set(lost))
+
+
+def write_pages(pages: Sequence[Picture], suffix: str) -> tuple[bytes, list[str]]:
+    """As `write`, of pictures that are the pages of a document."""
+    check_writable(suffix)
+    if suffix.lower() not in (".tif", ".tiff"):
+        raise UnsupportedImageError(f"{suffix} cannot hold pages of several kinds; use .tif")
+    files, lost = zip(*(write(page, suffix) for page in pages), strict=True)
+    return tiff.joined(files), sorted({name for names in lost for name in names})
 
 
 def _array_file(array: Array) -> bytes:

@@ -37,6 +37,9 @@ MAGIC = b"\xf5z"
 _HOLDS_JPEG = MAGIC + b"\x1f"
 """As in `pixelzip.codec.jpeg.file`."""
 
+_HOLDS_DOCUMENT = MAGIC + b"\x1e"
+"""As in `pixelzip.codec.document`."""
+
 _OPTIONS = ("network", "origin", "effort", "label", "tile_size", "threads")
 
 
@@ -56,12 +59,17 @@ class PxzImageFile(ImageFile.ImageFile):
         from pixelzip.codec.container import header_of
 
         assert self.fp is not None
-        if self.fp.read(3) == _HOLDS_JPEG:
+        start = self.fp.read(3)
+        if start == _HOLDS_JPEG:
             self._open_jpeg()
             return
         self._is_jpeg = False
+        self._pages: list[tuple[str, tuple[int, int], dict[Any, Any]]] = []
         self._draft: tuple[str | None, tuple[int, int] | None] | None = None
         self.fp.seek(0)
+        if start == _HOLDS_DOCUMENT:
+            self._open_document()
+            return
         try:
             header = header_of(self.fp)
             mode = header.mode
@@ -81,6 +89,30 @@ class PxzImageFile(ImageFile.ImageFile):
         self._frame = 0
         self._film: Image.Image | None = None
         self._partial: Partial | None = None
+
+    def _open_document(self) -> None:
+        """Its pages have sizes and modes of their own, and come back as those of a TIFF file."""
+        from pixelzip import metadata, pictures
+        from pixelzip.codec import container, document
+
+        assert self.fp is not None
+        try:
+            pages = [container.read_header(page) for page in document.unpack(self.fp.read())]
+            chunks = [metadata.parse(page.metadata, page.mode) for page in pages]
+        except FormatError as error:
+            raise SyntaxError(str(error)) from error
+        except PixelzipError as error:
+            raise _for_pillow(error) from error
+        for page in pages:
+            if page.mode.endswith(";16") and page.mode != "I;16":
+                raise _for_pillow(pictures.deep_error(page.mode))
+        self._pages = [
+            (page.mode, (page.width, page.height), metadata.to_pillow(own, page.mode))
+            for page, own in zip(pages, chunks, strict=True)
+        ]
+        self.n_frames, self.is_animated, self.has_pages = len(pages), True, True
+        self._film = self._partial = None
+        self.seek(0)
 
     def _open_jpeg(self) -> None:
         """Of a JPEG file all but the pixels stands before these."""
@@ -162,9 +194,12 @@ class PxzImageFile(ImageFile.ImageFile):
         if not 0 <= frame < self.n_frames:
             raise EOFError("no more images in this file")
         self._frame = frame
+        if self._pages:
+            self._mode, self._size, self.info = self._pages[frame]
         if self._film is not None:
             self._film.seek(frame)
-            self.im = self._film.convert(self.mode).im
+            shown = self._film.convert(self.mode)
+            self.im, self.palette = shown.im, shown.palette
             self.info |= {
                 name: self._film.info[name]
                 for name in ("duration", "loop")

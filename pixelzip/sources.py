@@ -38,6 +38,14 @@ def to_picture(image: ImageLike, *, strip: bool = False) -> Picture:
         return pictures.read(bytes_of(image), strip=strip)
 
 
+def to_pictures(image: ImageLike, *, strip: bool = False) -> list[Picture]:
+    """As `to_picture`, of a TIFF file whose pages are not alike a picture of each."""
+    if isinstance(image, str | os.PathLike | bytes | bytearray | memoryview):
+        with named(image):
+            return pictures.read_pages(bytes_of(image), strip=strip)
+    return [to_picture(image, strip=strip)]
+
+
 def holds_jpeg(data: DataLike) -> bool:
     """Whether a ``.pxz`` file holds a JPEG file, which `original` gives back, and not a picture."""
     from pixelzip.codec.jpeg import file

@@ -11,7 +11,7 @@ import io
 import struct
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +32,11 @@ _BITS, _PHOTOMETRIC, _ORIENTATION, _CHANNELS, _PREDICTOR = 258, 262, 274, 277, 3
 _PLANAR, _TILE_WIDTH, _EXTRA, _SAMPLE_FORMAT = 284, 322, 338, 339
 _ICC = 34675
 _SHORT = 3  # a kind of value
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+"""Bytes of each kind of value."""
+_PLACES, _DIRECTORIES = (273, 324), (330, 0x8769, 0x8825, 0xA005)
+"""Tags that say where pixels, and other directories, lie."""
+MAX_PAGES = 4096
 _OTHER = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
 """The end of a raw mode -> that of the other byte order."""
 _PHOTOMETRICS = {"LA;16": _BLACK_IS_0, "RGB;16": _RGB, "RGBA;16": _RGB, "CMYK;16": _SEPARATED}
@@ -123,15 +128,71 @@ def opened(data: bytes) -> Iterator[Opened]:
         yield Opened(image, mode, tags, data)
 
 
-def _tags(data: bytes) -> ImageFileDirectory_v2:
-    """Of the first page."""
+def _tags(data: bytes, at: int | None = None) -> ImageFileDirectory_v2:
+    """Of the page whose directory lies there, or of the first one."""
     tags = ImageFileDirectory_v2(data[: 16 if data[2] == 43 else 8])
     file = io.BytesIO(data)
-    file.seek(tags.next)
-    at = tags.next
+    at = tags.next if at is None else at
+    file.seek(at)
     tags.load(file)
     tags.next = at
     return tags
+
+
+def apart(data: bytes) -> Iterator[bytes]:
+    """Each page as a file of its own; the file itself if all others are smaller versions of one.
+
+    The bytes are those of the file, but for where it begins, and that nothing follows. Raises
+    UnsupportedImageError if there are too many, struct.error if the file is damaged.
+    """
+    order = "<" if data[:2] == b"II" else ">"
+    is_big = 43 in data[2:4]
+    start, count, entry, place = (8, "Q", 20, "Q") if is_big else (4, "H", 12, "I")
+    pointer, many = struct.Struct(order + place), struct.Struct(order + count)
+    pages: dict[int, int] = {}  # where each directory begins and ends
+    (at,) = pointer.unpack_from(data, start)
+    while at and at not in pages:
+        if len(pages) == MAX_PAGES:
+            raise UnsupportedImageError(f"the file has more than {MAX_PAGES} pages")
+        pages[at] = at + many.size + entry * many.unpack_from(data, at)[0]
+        following = data[pages[at] : pages[at] + pointer.size]
+        at = int.from_bytes(following, "little" if order == "<" else "big")
+    if all(_tags(data, begin).get(_KIND_OF_PAGE, 0) & 1 for begin in [*pages][1:]):
+        yield data
+        return
+    for begin, end in pages.items():
+        parts = data[start + pointer.size : end], pointer.pack(0), data[end + pointer.size :]
+        yield b"".join([data[:start], pointer.pack(begin), *parts])
+
+
+def joined(pages: Sequence[bytes]) -> bytes:
+    """A file of several pages, of files of one page each that `write` or Pillow made."""
+    out, last = bytearray(), 4  # where the place of the next directory is written down
+    for page in pages:
+        base = len(out)
+        out += page + bytes(len(page) % 2)
+        at = base + int.from_bytes(page[4:8], "little")
+        struct.pack_into("<I", out, last, at)
+        last = _moved(out, at, base)
+    return bytes(out)
+
+
+def _moved(out: bytearray, at: int, base: int) -> int:
+    """Add ``base`` to all places in a directory; where the place of the next one stands."""
+    end: int = at + 2 + 12 * struct.unpack_from("<H", out, at)[0]
+    for entry in range(at + 2, end, 12):
+        tag, kind, length = struct.unpack_from("<HHI", out, entry)
+        values = entry + 8
+        if length * _SIZES[kind] > 4:
+            (values,) = struct.unpack_from("<I", out, values)
+            values += base
+            struct.pack_into("<I", out, entry + 8, values)
+        for place in range(values, values + 4 * length, 4) if tag in _PLACES + _DIRECTORIES else ():
+            (there,) = struct.unpack_from("<I", out, place)
+            struct.pack_into("<I", out, place, there + base)
+            if tag in _DIRECTORIES:
+                _moved(out, there + base, base)
+    return end
 
 
 def bits_of(tags: ImageFileDirectory_v2) -> tuple[int, ...]:

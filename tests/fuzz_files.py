@@ -22,6 +22,7 @@ from fuzzing import campaign, damage, damage_chunk, damage_field, soon
 from PIL import Image
 
 from pixelzip import api, leftovers, pictures
+from pixelzip.codec import document
 from pixelzip.codec.container import SEAL, seal
 from pixelzip.codec.errors import PixelzipError
 
@@ -35,6 +36,7 @@ FORMATS = {
     **{"PCX": "RGB", "TGA": "RGBA", "QOI": "RGB", "JPEG2000": "RGB", "AVIF": "RGB"},
 }
 MOVING = ("GIF", "PNG", "TIFF", "WEBP", "AVIF")
+PAGES = ((7, np.uint8), (8, np.uint16))
 DEEP = {".tif": (2, 3, 4), ".png": (2, 4), ".ppm": (3,), ".pam": (2,), ".npy": (1,)}
 
 
@@ -54,6 +56,8 @@ def images() -> list[bytes]:
     out = io.BytesIO()
     heif.save(out)
     found.append(out.getvalue())
+    pages = [pictures.from_array(np.full((9, side, 3), side, kind)) for side, kind in PAGES]
+    found.append(pictures.write_pages(pages, ".tif")[0])
     for suffix, kinds in DEEP.items():
         for channels in kinds:
             samples = np.random.default_rng(1).integers(0, 65536, (9, 7, channels), np.uint16)
@@ -63,7 +67,7 @@ def images() -> list[bytes]:
 
 def read(data: bytes) -> None:
     """Read an image file as `pixelzip compress` does."""
-    pictures.read(data)
+    pictures.read_pages(data)
     leftovers.left_behind(data)
 
 
@@ -88,6 +92,9 @@ def attack_file(data: bytes, donor: bytes, random: Random, decodes: bool) -> str
         api.info(data, max_pixels=MOST_PIXELS)
         if decodes and api.holds_jpeg(data):
             api.original(data, threads=1, max_pixels=MOST_PIXELS)
+        elif decodes and document.holds_document(data):
+            with api.decompress(data, threads=1, max_pixels=MOST_PIXELS) as image:
+                image.load()
         elif decodes:
             api.decompress_array(data, threads=1, max_pixels=MOST_PIXELS)
 

@@ -20,6 +20,7 @@ from random import Random
 
 import numpy as np
 
+from pixelzip.codec import document
 from pixelzip.codec.container import SEAL, Container, pack, seal, unpack
 from pixelzip.codec.errors import PixelzipError
 from pixelzip.codec.methods import Method, Tile
@@ -156,7 +157,12 @@ def soon() -> Iterator[None]:
 
 
 def damage_field(data: bytes, donor: bytes, random: Random) -> bytes:
-    """A .pxz file of a picture of which one field is damaged: lengths and checksums fit again."""
+    """A .pxz file of pictures of which one field is damaged: lengths and checksums fit again."""
+    if document.holds_document(data):
+        pages = document.unpack(data)
+        number = random.randrange(len(pages))
+        pages[number] = damage_field(pages[number], donor, random)
+        return document.pack(pages)
     container = _container(data)
     number = random.randrange(len(container.components))
     component = container.components[number]

@@ -535,6 +535,17 @@ def decode_file(
     return restored
 
 
+def decode_pages(data: bytes, find_network: Callable[[bytes], Any]) -> list[list[Array]]:
+    """The components of each page of a document."""
+    file = File(data[:-4])
+    assert crc32(data[:-4]) == int.from_bytes(data[-4:], "little")
+    assert file.take(3) == b"\xf5\x7a\x1e"
+    lengths = [file.varint() for _ in range(file.varint() + 2)]
+    pages = [decode_file(file.take(length), find_network) for length in lengths]
+    assert file.at == len(file.data)
+    return pages
+
+
 def kind_of(mode: str, position: int, count: int) -> str:
     """The kind of the plane that a component becomes."""
     if mode in ("1", "P") or (mode.endswith(";16") and position >= count // 2):

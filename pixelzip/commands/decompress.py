@@ -117,12 +117,15 @@ def suffix_of(source: str) -> str:
 def ending_of(data: bytes) -> str:
     """The same, by the file's header at least."""
     from pixelzip import metadata, pictures
+    from pixelzip.codec import document
     from pixelzip.codec.errors import PixelzipError
     from pixelzip.codec.jpeg import file
 
     try:
         if file.holds_jpeg(data):
             return file.ending(data)
+        if document.holds_document(data):
+            return ".tif"
         header = container.read_header(data, 1 << 62)
         return pictures.suffix_of(header.mode, metadata.parse(header.metadata, header.mode))
     except PixelzipError:
