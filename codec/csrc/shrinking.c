@@ -236,22 +236,42 @@ static double rounded_down(double number)
     return whole - (whole > number);
 }
 
+/* Those of one pixel. */
+static void bounds_of(const struct bounds *bounds, int64_t which, float least[3], float most[3])
+{
+    for (int k = 0; k < 3; k++) {
+        least[k] = bounds->least[k * bounds->count + which];
+        most[k] = bounds->most[k * bounds->count + which];
+    }
+}
+
 /* How many steps of luma the bounds of two channels are apart. */
-static double gap_of(const struct bounds *bounds, int64_t which, int c1, int c2)
+static double gap_between(
+    const struct bounds *bounds, const float leasts[3], const float mosts[3], int c1, int c2)
 {
     const int32_t *tables = bounds->tables;
     int32_t terms[3] = {tables[256 + c2], tables[512 + c1] + tables[768 + c2], tables[1024 + c1]};
-    double low = 0, high = 255;
+    double least = -1e300, most = 1e300, unit = bounds->unit;
     for (int k = 0; k < 3; k++) {
         double offset = terms[k] + bounds->black;
-        double least = -rounded_down(
-            -((bounds->least[k * bounds->count + which] - offset) / bounds->unit));
-        double most = rounded_down(
-            (bounds->most[k * bounds->count + which] - offset) / bounds->unit);
-        low = least > low ? least : low;
-        high = most < high ? most : high;
+        double own_least = leasts[k] - offset, own_most = mosts[k] - offset;
+        least = own_least > least ? own_least : least;
+        most = own_most < most ? own_most : most;
     }
+    /* Mostly there is room for a step of luma between them, and nothing to divide. */
+    if (most - least >= 2 * unit && least <= 254 * unit && most >= unit)
+        return 0;
+    double low = -rounded_down(-(least / unit)), high = rounded_down(most / unit);
+    low = low > 0 ? low : 0;
+    high = high < 255 ? high : 255;
     return low > high ? low - high : 0;
+}
+
+static double gap_of(const struct bounds *bounds, int64_t which, int c1, int c2)
+{
+    float least[3], most[3];
+    bounds_of(bounds, which, least, most);
+    return gap_between(bounds, least, most, c1, c2);
 }
 
 /* `scale`: black and unit. Of n pixels with that chroma. */
@@ -267,14 +287,16 @@ EXPORT void clipped_gap(const float *least, const float *most, int64_t count, co
 /* The pixels about a sample; those that there are not are not known. */
 struct pixels {
     int32_t excess[2][AREA], goal[2][AREA], change[AREA], known[AREA]; /* -1 or 0 */
-    int64_t clipped[AREA]; /* their numbers ... */
-    int places[AREA], count; /* ... and where they are */
+    int any_known;
+    float least[AREA][3], most[AREA][3]; /* of clipped ones ... */
+    int places[AREA], count; /* ... where they are, and which to look at first */
+    int order[AREA];
 };
 
 /* `number` says which clipped pixel one is, negative for others. */
-static void look_at(const struct search *search, const int32_t *goal, const int64_t *number,
-    int64_t corner, const int32_t *down, int height, const int32_t *across, int width,
-    struct pixels *pixels)
+static void look_at(const struct search *search, const struct bounds *bounds, const int32_t *goal,
+    const int64_t *number, int64_t corner, const int32_t *down, int height, const int32_t *across,
+    int width, struct pixels *pixels)
 {
     int64_t plane = search->height * search->width;
     memset(pixels, 0, sizeof *pixels);
@@ -283,13 +305,16 @@ static void look_at(const struct search *search, const int32_t *goal, const int6
             int64_t at = corner + y * search->width + x;
             pixels->change[k] = down[y] * across[x];
             pixels->known[k] = -(int32_t)search->known[at];
+            pixels->any_known |= search->known[at];
             for (int p = 0; p < 2; p++) {
                 pixels->excess[p][k] = search->excess[p * plane + at];
                 pixels->goal[p][k] = goal[p * plane + at];
             }
             if (number[at] >= 0) {
-                pixels->places[pixels->count] = k;
-                pixels->clipped[pixels->count++] = number[at];
+                int which = pixels->count++;
+                pixels->places[which] = k;
+                pixels->order[which] = which;
+                bounds_of(bounds, number[at], pixels->least[which], pixels->most[which]);
             }
         }
 }
@@ -299,7 +324,7 @@ static int32_t missed_by(const struct search *search, const struct pixels *pixel
     const int8_t *steps)
 {
     int32_t missed = 0;
-    for (int p = 0; p < 2; p++)
+    for (int p = 0; p < 2 && pixels->any_known; p++)
         for (int k = 0; k < AREA; k++) {
             int32_t excess = pixels->excess[p][k] + steps[p] * pixels->change[k];
             int32_t above = excess - search->most, far = -excess > above ? -excess : above;
@@ -309,19 +334,25 @@ static int32_t missed_by(const struct search *search, const struct pixels *pixel
 }
 
 /* What a move costs, with how far clipped pixels then are from allowing their chroma; or some number
- * beyond `most`. */
-static double cost_of(const struct pixels *pixels, const struct bounds *bounds, int shift,
+ * beyond `most`. What rules one move out is likely to do so with the next; gaps are whole numbers,
+ * so their sum does not depend on the order. */
+static double cost_of(struct pixels *pixels, const struct bounds *bounds, int shift,
     const int8_t *steps, double cost, double most)
 {
     double gap = 0;
     for (int i = 0; i < pixels->count && cost + gap <= most; i++) {
-        int k = pixels->places[i], made[2];
+        int which = pixels->order[i], k = pixels->places[which], made[2];
         for (int p = 0; p < 2; p++) {
             int32_t excess = pixels->excess[p][k] + steps[p] * pixels->change[k];
             int32_t value = (excess + pixels->goal[p][k]) >> shift;
             made[p] = value < 0 ? 0 : value > 255 ? 255 : value;
         }
-        gap += gap_of(bounds, pixels->clipped[i], made[0], made[1]);
+        double own = gap_between(bounds, pixels->least[which], pixels->most[which], made[0], made[1]);
+        gap += own;
+        if (own > 0 && i > 0) {
+            pixels->order[i] = pixels->order[i / 2];
+            pixels->order[i / 2] = which;
+        }
     }
     return cost + gap;
 }
@@ -397,7 +428,7 @@ EXPORT void shrinking_settle(int32_t *samples, int32_t *excess, const int32_t *g
         int64_t corner = top * search.width + left, plane = search.height * search.width;
         const int8_t *own = moves + 2 * kinds[i] * most_moves;
         struct pixels pixels;
-        look_at(&search, goal, number, corner, down[0], height, across[0], width, &pixels);
+        look_at(&search, &bounds, goal, number, corner, down[0], height, across[0], width, &pixels);
         int32_t beyond[2];
         for (int p = 0; p < 2; p++)
             beyond[p] = beyond_mean(&search, p, rows[i], columns[i]);
