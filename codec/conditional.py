@@ -133,6 +133,38 @@ class WholeTiles(Protocol):
         """(height, width, channels), from a message of the coder. FormatError if it is damaged."""
 
 
+@runtime_checkable
+class FittedTiles(WholeTiles, Protocol):
+    """What a conditional of mixtures may have besides: tiles with offsets, likewise."""
+
+    def parameters_of_tile(
+        self,
+        pixels: NDArray[np.uint8],
+        given: Given | None = None,
+        bands: int = 1,
+        parallel: Map = map,
+    ) -> NDArray[np.int32]:
+        """(pixels, channels, 3, K): all of `Conditional.parallel`, in bands as `score_tile`."""
+
+    def decode_fitted(
+        self,
+        payload: bytes,
+        shape: Shape,
+        channels: int,
+        shift: NDArray[np.int32],
+        given: Given | None = None,
+    ) -> NDArray[np.uint8]:
+        """As `WholeTiles.decode_tile`; ``shift`` (channels, 3, K) is added to all mixtures.
+
+        FormatError also if K is of another network.
+        """
+
+
+def fitted_tiles(conditional: Conditional) -> FittedTiles | None:
+    """The conditional, if it has that."""
+    return cast(FittedTiles, conditional) if isinstance(conditional, FittedTiles) else None
+
+
 def whole_tiles(conditional: Conditional) -> WholeTiles | None:
     """The conditional, if it has that besides."""
     return cast(WholeTiles, conditional) if _does_whole_tiles(type(conditional)) else None

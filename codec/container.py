@@ -459,8 +459,8 @@ def _read_plane(reader: Reader, layout: PlaneLayout, shape: int, networks: _Netw
     coded = any(tile.method.needs_network for tile in tiles)
     if restricted and not (coded and colours and layout.kind == "colour"):
         raise _damaged("colours that mean nothing")
-    if restricted and any(tile.method == Method.ADAPTIVE for tile in tiles):
-        raise _damaged("an adaptive tile of few colours")
+    if restricted and any(tile.method in (Method.ADAPTIVE, Method.FITTED) for tile in tiles):
+        raise _damaged("a tile of few colours by a method that knows none")
     network = networks.read(reader) if coded else None
     return PlaneIndex(layout, tile_size, colours, tiles, network)
 
@@ -493,7 +493,7 @@ def _read_tiles(reader: Reader, index: PlaneIndex) -> StoredPlane:
         payload = reader.take(reader.remaining if length is None else length)
         if method.needs_network and layout.channels not in (1, 3):
             raise _damaged("a network tile of joined channels")
-        if method == Method.NETWORK and max(height, width) > MAX_NETWORK_SIDE:
+        if method.needs_network and max(height, width) > MAX_NETWORK_SIDE:
             raise _damaged("a network tile that is too long")
         if method == Method.ADAPTIVE and max(height, width) > MAX_ADAPTIVE_SIDE:
             raise _damaged("an adaptive tile that is too long")

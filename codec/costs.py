@@ -28,11 +28,12 @@ from pixelzip.codec.decode import (
     assemble,
     canvases,
     fill,
-    is_adaptive,
+    method_of,
     network_of,
     network_tiles,
     told,
 )
+from pixelzip.codec.methods import Method
 from pixelzip.codec.picture import PlaneLayout
 from pixelzip.codec.progress import Progress, share
 
@@ -94,13 +95,15 @@ def _scores(
 
         conditional = network_of(jobs, find_network)
         payloads = [canvas.plane.tiles[number].payload for canvas, number in jobs]
+        method = method_of(jobs)
         scores = tiles.score_tiles(
             conditional,
             [np.ascontiguousarray(c.samples[area(c.grid[number])]) for c, number in jobs],
             given=told(conditional, jobs),
             colours=allowed(jobs),
-            adaptive=is_adaptive(jobs),
             labels=[tiles.label_of(conditional, payload) for payload in payloads],
+            found=tiles.offsets_of(jobs[0][0].plane.layout.channels, payloads, method),
+            adaptive=method == Method.ADAPTIVE,
             threads=threads,
             progress=share(progress, done / sum(sizes), size / sum(sizes)),
         )

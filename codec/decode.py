@@ -409,10 +409,10 @@ def allowed(jobs: Sequence[Job]) -> list[Colours | None] | None:
     return [canvas.colours for canvas, _ in jobs] if jobs[0][0].plane.colours else None
 
 
-def is_adaptive(jobs: Sequence[Job]) -> bool:
-    """Whether tiles are coded with the adaptive stage."""
+def method_of(jobs: Sequence[Job]) -> Method:
+    """The method that tiles have in common."""
     canvas, number = jobs[0]
-    return canvas.plane.tiles[number].method == Method.ADAPTIVE
+    return canvas.plane.tiles[number].method
 
 
 def _step(
@@ -429,7 +429,7 @@ def _step(
         jobs[0][0].plane.layout.channels,
         given=told(conditional, jobs),
         colours=allowed(jobs),
-        adaptive=is_adaptive(jobs),
+        method=method_of(jobs),
         threads=threads,
         progress=progress,
     )

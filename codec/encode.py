@@ -251,24 +251,32 @@ def _code_together(
         adapted = tiles.encode_adaptively(
             network, pixels, given=known, threads=threads, progress=progress
         )
-        _offer(group, Method.ADAPTIVE, adapted)
+        made = [None if payload is None else Tile(Method.ADAPTIVE, payload) for payload in adapted]
+        _offer(group, made)
+        return
+    colours = allowed([plane for plane, _, _ in group])
+    if colours is None and not network.classes:
+        fitted = tiles.encode_fitted(
+            network, pixels, given=known, threads=threads, progress=progress
+        )
+        _offer(group, fitted)
         return
     payloads = tiles.encode_tiles(
         network,
         pixels,
         given=known,
-        colours=allowed([plane for plane, _, _ in group]),
+        colours=colours,
         label=label if network.classes else None,
         threads=threads,
         progress=progress,
     )
-    _offer(group, Method.NETWORK, payloads)
+    _offer(group, [Tile(Method.NETWORK, payload) for payload in payloads])
 
 
-def _offer(group: Sequence[Place], method: Method, payloads: Sequence[bytes | None]) -> None:
-    for (_, one, _), payload in zip(group, payloads, strict=True):
-        if payload is not None and len(payload) >= methods.least_length(method, one.shape):
-            one.offer(Tile(method, payload))
+def _offer(group: Sequence[Place], made: Sequence[Tile | None]) -> None:
+    for (_, one, _), tile in zip(group, made, strict=True):
+        if tile and len(tile.payload) >= methods.least_length(tile.method, one.shape):
+            one.offer(tile)
 
 
 # Choosing.

@@ -1,7 +1,7 @@
 """The methods by which a tile is coded, as a table: bytes, one pixel, packed, a network, blocks.
 
-Three of them code a tile by itself. The network codes many tiles together, and its functions are
-those of `pixelzip.codec.tiles`; blocks are those of a whole plane.
+Three of them code a tile by itself. The network's three code many tiles together, by the functions
+of `pixelzip.codec.tiles`; blocks are those of a whole plane.
 """
 
 from __future__ import annotations
@@ -47,11 +47,13 @@ class Method(IntEnum):
     """The same, corrected by what the tile has taught so far: see `pixelzip.codec.adaptive`."""
     BLOCKS = 5
     """The coefficients that a JPEG decoder made it from: see `pixelzip.codec.coefficients`."""
+    FITTED = 6
+    """As by the network, with offsets fitted to the tile: see `pixelzip.codec.offsets`."""
 
     @property
     def needs_network(self) -> bool:
         """Whether a network codes the tile."""
-        return self in (Method.NETWORK, Method.ADAPTIVE)
+        return self in (Method.NETWORK, Method.ADAPTIVE, Method.FITTED)
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,6 @@ def least_length(method: Method, shape: Shape) -> int:
     """The least bytes that the payload of such a tile may have."""
     height, width, channels = shape
     if method.needs_network:
-        density = NETWORK_DENSITY if method == Method.NETWORK else ADAPTIVE_DENSITY
+        density = ADAPTIVE_DENSITY if method == Method.ADAPTIVE else NETWORK_DENSITY
         return -(-height * width * channels // density)
     return exact_length(method, shape) or 1

@@ -23,17 +23,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelzip.codec import adaptive as adaptive_stage
-from pixelzip.codec import cdf, coder
+from pixelzip.codec import cdf, coder, offsets
 from pixelzip.codec.colours import Colours, Several
 from pixelzip.codec.conditional import (
     Conditional,
     Given,
     Order,
     Shape,
+    fitted_tiles,
     front_order,
     whole_tiles,
 )
 from pixelzip.codec.errors import FormatError
+from pixelzip.codec.methods import Method, Tile
+from pixelzip.codec.offsets import Offsets
 from pixelzip.codec.progress import Progress
 from pixelzip.codec.workers import Map, side_by_side
 
@@ -45,6 +48,8 @@ _BAND_ROWS, _BAND_PIXELS = 12, 256
 some rows above once more, and to start the thread takes as long as a hundred pixels."""
 _MANY = 4
 """Of more tiles for each thread than that it does not matter which thread is done first."""
+_LEAST_FITTED, _MOST_FITTED = 1 << 12, 1 << 20
+"""Pixels of a tile: what its offsets take has to be saved, and its parameters take 0.2 kB each."""
 _ORDERS = 16
 """The orders of so many shapes are remembered; the tiles of a picture have at most four shapes."""
 
@@ -124,9 +129,93 @@ def _encode(
         message = coder.encode(whole.score_tile(tile, label, given, bands, parallel))
         tally.add(tile.shape[0] * tile.shape[1])
     else:
-        scored = _score_bands(conditional, tile, label, given, colours, tally)
+        scored = _score_bands(conditional, tile, label, given, colours, None, tally)
         message = coder.encode(in_order(scored, order_of((tile.shape[0], tile.shape[1]))))
     return bytes([label]) + message if conditional.classes else message
+
+
+def encode_fitted(
+    conditional: Conditional,
+    tiles: Sequence[NDArray[np.uint8]],
+    *,
+    given: Sequence[Given] | None = None,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> list[Tile]:
+    """Each tile, as in `encode_tiles`, by method FITTED where that pays, by NETWORK elsewhere.
+
+    Of a network that has no classes.
+    """
+    remembered = lru_cache(_ORDERS)(lambda shape: front_order(conditional.steps(shape)))
+
+    def encode(number: int, tally: _Tally) -> Tile:
+        tile = np.ascontiguousarray(tiles[number])
+        told = None if given is None else given[number]
+        bands = _bands(len(tiles), shapes[number], threads)
+        if _LEAST_FITTED <= tile[..., 0].size <= _MOST_FITTED:
+            fitted = _encode_fitted(conditional, tile, told, bands, parallel, remembered, tally)
+            if fitted is not None:
+                return fitted
+        payload = _encode(conditional, tile, 0, told, None, bands, parallel, remembered, tally)
+        return Tile(Method.NETWORK, payload)
+
+    shapes = [tile.shape[:2] for tile in tiles]
+    with side_by_side(threads) as parallel:
+        return _in_parallel(encode, conditional, shapes, 1, threads, progress)
+
+
+def _encode_fitted(
+    conditional: Conditional,
+    tile: NDArray[np.uint8],
+    given: Given | None,
+    bands: int,
+    parallel: Map,
+    order_of: Callable[[Shape], Order],
+    tally: _Tally,
+) -> Tile | None:
+    """The same of a tile; None if the network gives no mixtures, or of too many components."""
+    parameters = _parameters(conditional, tile, given, bands, parallel)
+    if parameters is None or parameters.shape[3] > offsets.MOST_COMPONENTS:
+        return None
+    values = tile.reshape(-1, tile.shape[2])
+    some = slice(None, None, len(values) // offsets.SAMPLES | 1)
+    found = offsets.fit(parameters[some], values[some], parallel)
+    saved = offsets.gain(parameters[some], values[some], found) * len(values) / len(values[some])
+    start, shift = offsets.to_bytes(found), offsets.shifts(found)
+    pays = saved > 8 * len(start)
+
+    def score(known: NDArray[np.int32], own: NDArray[np.uint8]) -> NDArray[np.float32]:
+        moved = (known + shift if pays else known).reshape(-1, *known.shape[2:])
+        return cdf.intervals(moved, own.reshape(-1)).reshape(*own.shape, 2, 3)
+
+    parts = np.array_split(parameters, bands), np.array_split(values, bands)
+    scored = np.concatenate(list(parallel(score, *parts)))
+    message = coder.encode(in_order(scored, order_of((tile.shape[0], tile.shape[1]))))
+    tally.add(len(values))
+    return Tile(Method.FITTED, start + message) if pays else Tile(Method.NETWORK, message)
+
+
+def _parameters(
+    conditional: Conditional,
+    tile: NDArray[np.uint8],
+    given: Given | None,
+    bands: int,
+    parallel: Map,
+) -> NDArray[np.int32] | None:
+    """(pixels, channels, 3, K) mixtures of a tile; None if there are none."""
+    whole = fitted_tiles(conditional)
+    if whole is not None:
+        return whole.parameters_of_tile(tile, given, bands, parallel)
+    found = conditional.parallel(tile, 0, given)
+    first = next(found)
+    return np.concatenate([first, *found]) if first.ndim == 4 else None
+
+
+def offsets_of(channels: int, payloads: Sequence[bytes], method: Method) -> list[Offsets] | None:
+    """What the method adds to each tile's mixtures; None if nothing. FormatError if damaged."""
+    if method != Method.FITTED:
+        return None
+    return [offsets.from_bytes(payload, channels)[0] for payload in payloads]
 
 
 def encode_adaptively(
@@ -165,11 +254,14 @@ def _scored(
 def in_order(scored: NDArray[Any], order: Order) -> NDArray[Any]:
     """What is (pixels, channels, 2 nibbles, ...) in raster order, nibble by nibble as decoded."""
     pixels, ends = order
-    scored = scored[pixels]
-    rest = scored.shape[3:]
-    # Each front: from (pixels, channels, nibbles) to (channels, nibbles, pixels).
-    pieces = [np.moveaxis(front, 0, 2).reshape(-1, *rest) for front in np.split(scored, ends[:-1])]
-    return np.concatenate(pieces)
+    each = scored.shape[1] * scored.shape[2]
+    counts = np.diff(ends, prepend=0)
+    starts, stride = np.repeat(ends - counts, counts), np.repeat(counts, counts)
+    first = each * starts + np.arange(len(pixels)) - starts
+    taken = np.empty(each * len(pixels), np.intp)
+    for i in range(each):  # each front: from (pixels, nibbles) to (nibbles, pixels)
+        taken[first + i * stride] = each * pixels + i
+    return scored.reshape(each * len(pixels), *scored.shape[3:]).take(taken, 0)
 
 
 def score_tiles(
@@ -179,6 +271,7 @@ def score_tiles(
     given: Sequence[Given] | None = None,
     colours: Sequence[Colours | None] | None = None,
     labels: Sequence[int] | None = None,
+    found: Sequence[Offsets] | None = None,
     adaptive: bool = False,
     threads: int = 1,
     progress: Progress | None = None,
@@ -187,9 +280,10 @@ def score_tiles(
 
     Tiles are (height, width, channels), of channels that the network codes, ``given`` and
     ``colours`` are as in `encode_tiles`, and ``labels`` are the tiles' classes; if the network has
-    classes and there are no labels, each tile has the one that makes it the cheapest. This is what
-    `encode_tiles` codes (`encode_adaptively` if ``adaptive``), without the coder: the sum over a
-    tile is its payload's length but for the class and the coder's own few bits.
+    classes and there are no labels, each tile has the one that makes it the cheapest. ``found`` are
+    the tiles' offsets. This is what `encode_tiles` codes (`encode_fitted` with offsets,
+    `encode_adaptively` if ``adaptive``), without the coder: the sum over a tile is its payload's
+    length but for the class or offsets and the coder's own few bits.
     """
 
     @lru_cache(_ORDERS)
@@ -205,7 +299,10 @@ def score_tiles(
         if adaptive:
             return _score_adaptively(conditional, tile, told, tally)
         own = None if colours is None else colours[number]
-        maps = [_score(conditional, tile, label, told, own, nibbles_of, tally) for label in tried]
+        shift = None if found is None else offsets.shifts(found[number])
+        maps = [
+            _score(conditional, tile, label, told, own, shift, nibbles_of, tally) for label in tried
+        ]
         return min(maps, key=lambda bits: float(bits.sum(dtype=np.float64)))
 
     rounds = len(_all_labels(conditional)) if labels is None else 1
@@ -219,18 +316,19 @@ def _score(
     label: int,
     given: Given | None,
     colours: Colours | None,
+    shift: NDArray[np.int32] | None,
     nibbles_of: Callable[[tuple[int, int, int]], NDArray[np.intp]],
     tally: _Tally,
 ) -> NDArray[np.float32]:
     height, width, channels = tile.shape
     whole = whole_tiles(conditional)
-    if whole is not None and colours is None:
+    if whole is not None and colours is None and shift is None:
         bits = np.empty((height * width, channels, 2))
         intervals = whole.score_tile(tile, label, given)
         bits.reshape(-1)[nibbles_of((height, width, channels))] = cdf.symbol_bits(intervals)
         tally.add(height * width)
     else:
-        scored = _score_bands(conditional, tile, label, given, colours, tally)
+        scored = _score_bands(conditional, tile, label, given, colours, shift, tally)
         bits = cdf.symbol_bits(scored)
     summed: NDArray[np.float32] = bits.sum(axis=(1, 2)).astype(np.float32)
     return summed.reshape(height, width)
@@ -260,6 +358,7 @@ def _score_bands(
     label: int,
     given: Given | None,
     colours: Colours | None,
+    shift: NDArray[np.int32] | None,
     tally: _Tally,
 ) -> NDArray[np.float32]:
     """The intervals of a tile's values, (pixels, channels, 2 nibbles, 3), in raster order."""
@@ -268,12 +367,21 @@ def _score_bands(
     values, done = tile.reshape(-1, channels), 0
     for band in conditional.parallel(tile, label, given):
         end = done + len(band)
+        if shift is not None:
+            band = _shifted(band, shift)
         for c in range(channels):
             allowed = None if colours is None else colours.allowed(values[done:end, :c])
             scored[done:end, c] = cdf.intervals(band[:, c], values[done:end, c], allowed)
         tally.add(end - done)
         done = end
     return scored
+
+
+def _shifted(parameters: NDArray[np.int32], shift: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Parameters with what is added to them, of shapes that go together or damage is the reason."""
+    if parameters.shape[-2:] != shift.shape[-2:]:
+        raise FormatError("the file is damaged: its network does not go with its method")
+    return parameters + shift
 
 
 def _all_labels(conditional: Conditional) -> range:
@@ -298,18 +406,18 @@ def decode_tiles(
     *,
     given: Sequence[Given] | None = None,
     colours: Sequence[Colours | None] | None = None,
-    adaptive: bool = False,
+    method: Method = Method.NETWORK,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> list[NDArray[np.uint8]]:
     """The tiles of these shapes, (height, width, channels) each. FormatError if damaged.
 
-    ``given`` and ``colours`` are as in `encode_tiles`. ``adaptive`` payloads are those of
-    `encode_adaptively`.
+    ``given`` and ``colours`` are as in `encode_tiles`. Payloads of ``method`` FITTED are those of
+    `encode_fitted`, and of ADAPTIVE those of `encode_adaptively`.
     """
     if not conditional.codes(channels) or (conditional.given > 0) != (given is not None):
         raise FormatError("the file is damaged: its network does not code such pixels")
-    if adaptive:
+    if method == Method.ADAPTIVE:
 
         def adapt(number: int, tally: _Tally) -> NDArray[np.uint8]:
             told, shape = None if given is None else given[number], shapes[number]
@@ -318,6 +426,8 @@ def decode_tiles(
             return pixels
 
         return _in_parallel(adapt, conditional, shapes, 1, threads, progress)
+    if method == Method.FITTED:
+        return _decode_fitted(conditional, payloads, shapes, channels, given, threads, progress)
     labels = [label_of(conditional, payload) for payload in payloads]
     start = 1 if conditional.classes else 0
     whole = whole_tiles(conditional)
@@ -337,7 +447,40 @@ def decode_tiles(
         return coder.Decoder(payloads[number][start:])
 
     return _find_out(
-        conditional, shapes, channels, labels, given, colours, source, None, threads, progress
+        conditional, shapes, channels, labels, given, colours, None, source, None, threads, progress
+    )
+
+
+def _decode_fitted(
+    conditional: Conditional,
+    payloads: Sequence[bytes],
+    shapes: Sequence[Shape],
+    channels: int,
+    given: Sequence[Given] | None,
+    threads: int,
+    progress: Progress | None,
+) -> list[NDArray[np.uint8]]:
+    parts = [offsets.from_bytes(payload, channels) for payload in payloads]
+    shifts, messages = [offsets.shifts(found) for found, _ in parts], [rest for _, rest in parts]
+    whole = fitted_tiles(conditional)
+    if whole is not None:
+
+        def decode(number: int, tally: _Tally) -> NDArray[np.uint8]:
+            message, shape = messages[number], shapes[number]
+            coder.check_end(message)
+            told = None if given is None else given[number]
+            pixels = whole.decode_fitted(message, shape, channels, shifts[number], told)
+            tally.add(shape[0] * shape[1])
+            return pixels
+
+        return _in_parallel(decode, conditional, shapes, 1, threads, progress)
+
+    def source(number: int) -> Source:
+        return coder.Decoder(messages[number])
+
+    labels = [0] * len(shapes)
+    return _find_out(
+        conditional, shapes, channels, labels, given, None, shifts, source, None, threads, progress
     )
 
 
@@ -364,7 +507,7 @@ def sample_tiles(
 
     labels = [0] * len(shapes) if labels is None else labels
     return _find_out(
-        conditional, shapes, channels, labels, None, None, source, known, threads, progress
+        conditional, shapes, channels, labels, None, None, None, source, known, threads, progress
     )
 
 
@@ -375,6 +518,7 @@ def _find_out(
     labels: Sequence[int],
     given: Sequence[Given] | None,
     colours: Sequence[Colours | None] | None,
+    shifts: Sequence[NDArray[np.int32]] | None,
     source: Callable[[int], Source],
     known: Sequence[Known] | None,
     threads: int,
@@ -393,6 +537,7 @@ def _find_out(
                 [labels[i] for i in together],
                 None if given is None else [given[i] for i in together],
                 None if colours is None else [colours[i] for i in together],
+                None if shifts is None else [shifts[i] for i in together],
                 [source(i) for i in together],
                 None if known is None else [known[i] for i in together],
                 tally,
@@ -470,6 +615,7 @@ def _step(
     labels: Sequence[int],
     given: Sequence[Given] | None,
     colours: Sequence[Colours | None] | None,
+    shifts: Sequence[NDArray[np.int32]] | None,
     sources: Sequence[Source],
     known: Sequence[Known] | None,
     tally: _Tally,
@@ -496,6 +642,9 @@ def _step(
         lengths = np.bincount(members[asked], minlength=len(shapes)).tolist()
         for channel in range(channels):
             parameters = stepper.parameters(channel)[asked]
+            if shifts is not None:
+                own = np.stack([shift[channel] for shift in shifts])
+                parameters = _shifted(parameters, own[members[asked]])
             allowed = None
             if several is not None:
                 allowed = several.allowed(members[asked], pixels[here[asked], :channel])

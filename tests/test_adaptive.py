@@ -75,7 +75,7 @@ def test_tiles_come_back(network: Any, crops: Crops, channels: int) -> None:
     full = [payload for payload in payloads if payload is not None]
     for threads in (1, 2, 7):
         decoded = tiles.decode_tiles(
-            network, full, shapes, channels, adaptive=True, threads=threads
+            network, full, shapes, channels, method=Method.ADAPTIVE, threads=threads
         )
         assert all(map(np.array_equal, decoded, together))
 
@@ -86,7 +86,9 @@ def test_chroma_is_given_what_its_network_wants(crops: Crops) -> None:
     tile = picture[:12, :16, :1]
     (payload,) = tiles.encode_adaptively(chroma, [tile], given=[given])
     assert payload is not None
-    (back,) = tiles.decode_tiles(chroma, [payload], [(12, 16)], 1, given=[given], adaptive=True)
+    (back,) = tiles.decode_tiles(
+        chroma, [payload], [(12, 16)], 1, given=[given], method=Method.ADAPTIVE
+    )
     assert np.array_equal(back, tile)
 
 
@@ -171,7 +173,7 @@ def test_networks_that_it_does_not_suit(crops: Crops) -> None:
     for network in (Toy("raster"), Toy("lag 3"), Toy("raster", classes=2), logits):
         assert tiles.encode_adaptively(network, [tile]) == [None]
         with pytest.raises(FormatError, match="does not go with its method"):
-            tiles.decode_tiles(network, [b"\1\2\3"], [(9, 9)], 3, adaptive=True)
+            tiles.decode_tiles(network, [b"\1\2\3"], [(9, 9)], 3, method=Method.ADAPTIVE)
 
 
 def test_the_largest_tile(network: Any) -> None:
@@ -199,7 +201,9 @@ def test_damage_is_an_error_or_other_pixels(network: Any, crops: Crops) -> None:
         else:
             del damaged[random.randrange(len(damaged)) :]
         try:
-            (back,) = tiles.decode_tiles(network, [bytes(damaged)], [(10, 12)], 3, adaptive=True)
+            (back,) = tiles.decode_tiles(
+                network, [bytes(damaged)], [(10, 12)], 3, method=Method.ADAPTIVE
+            )
         except FormatError:
             refused += 1
         else:

@@ -80,7 +80,7 @@ def library() -> ctypes.CDLL | None:
         ("engine_open", pointer, [network, *[number] * 4, octets, number, octets, number]),
         ("engine_close", None, [pointer]),
         ("engine_score", number, [pointer, number, integers, native.array(np.float32)]),
-        ("engine_decode", number, [pointer, ctypes.c_char_p, size, octets, states]),
+        ("engine_decode", number, [pointer, integers, ctypes.c_char_p, size, octets, states]),
         ("engine_select", number, [pointer]),
         ("engine_parameters", None, [pointer, number, integers]),
         ("engine_reveal", None, [pointer, number, octets]),
@@ -312,9 +312,26 @@ class Native(Frozen):
             evaluation = Evaluation(self, (height, width), channels, given, pixels, first)
             evaluation.score(end - first, None, intervals)
 
-        cuts = [height * band // bands for band in range(bands + 1)]
-        list(parallel(score, cuts[:-1], cuts[1:]))
+        list(parallel(score, *_cuts(height, bands)))
         return intervals
+
+    def parameters_of_tile(
+        self,
+        pixels: NDArray[np.uint8],
+        given: Given | None = None,
+        bands: int = 1,
+        parallel: Map = map,
+    ) -> NDArray[np.int32]:
+        """See `pixelzip.codec.conditional.FittedTiles.parameters_of_tile`."""
+        height, width, channels = pixels.shape
+        out = np.empty((height, width, channels, 3, self.config.components), np.int32)
+
+        def score(first: int, end: int) -> None:
+            evaluation = Evaluation(self, (height, width), channels, given, pixels, first)
+            evaluation.score(end - first, out[first:end], None)
+
+        list(parallel(score, *_cuts(height, bands)))
+        return out.reshape(-1, *out.shape[2:])
 
     def decode_tile(
         self,
@@ -325,10 +342,34 @@ class Native(Frozen):
         given: Given | None = None,
     ) -> NDArray[np.uint8]:
         """See `pixelzip.codec.conditional.WholeTiles.decode_tile`."""
+        return self._decode(payload, shape, channels, None, given)
+
+    def decode_fitted(
+        self,
+        payload: bytes,
+        shape: Shape,
+        channels: int,
+        shift: NDArray[np.int32],
+        given: Given | None = None,
+    ) -> NDArray[np.uint8]:
+        """See `pixelzip.codec.conditional.FittedTiles.decode_fitted`."""
+        if shift.shape != (channels, 3, self.config.components):
+            raise FormatError("the file is damaged: its network does not go with its method")
+        return self._decode(payload, shape, channels, np.ascontiguousarray(shift), given)
+
+    def _decode(
+        self,
+        payload: bytes,
+        shape: Shape,
+        channels: int,
+        shift: NDArray[np.int32] | None,
+        given: Given | None,
+    ) -> NDArray[np.uint8]:
         pixels, state = np.empty((*shape, channels), np.uint8), np.empty(3, np.uint64)
         evaluation = Evaluation(self, shape, channels, given)
         size = len(payload)
-        _raise(self.engine.engine_decode(evaluation.address, payload, size, pixels, state))
+        address = evaluation.address
+        _raise(self.engine.engine_decode(address, shift, payload, size, pixels, state))
         coder.check_finished(payload, state)
         return pixels
 
@@ -341,6 +382,12 @@ class Native(Frozen):
     ) -> Steps:
         """See `pixelzip.codec.conditional.Conditional.stepwise`."""
         return Steps(self, shapes, channels, given)
+
+
+def _cuts(height: int, bands: int) -> tuple[list[int], list[int]]:
+    """Where bands of rows begin, and where they end."""
+    cuts = [height * band // bands for band in range(bands + 1)]
+    return cuts[:-1], cuts[1:]
 
 
 class Evaluation:

@@ -48,7 +48,7 @@ static void tile(const struct network *net, int isa)
     payload = bytes(size);
     ev = engine_open(net, isa, height, width, channels, NULL, 0, samples, each);
     memset(pixels, 0, area * channels);
-    if (engine_decode(ev, payload, size, pixels, state) != 0)
+    if (engine_decode(ev, NULL, payload, size, pixels, state) != 0)
         exit(4);
     engine_close(ev);
     say(pixels, area * channels);

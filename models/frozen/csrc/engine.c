@@ -408,10 +408,15 @@ static int32_t *parameters_of(struct evaluation *ev)
     return memory((size_t)ev->most * 3 * ev->network->components * sizeof(int32_t));
 }
 
-static void find_mixtures(struct evaluation *ev, int colour, int32_t *parameters)
+/* `shift` (3, components) is added to all parameters, if there is one. */
+static void find_mixtures(
+    struct evaluation *ev, int colour, const int32_t *shift, int32_t *parameters)
 {
     int k = ev->network->components;
     ev->backend->head(ev, colour, parameters);
+    for (int i = 0; i < ev->n && shift != NULL; i++)
+        for (int j = 0; j < 3 * k; j++)
+            parameters[(size_t)i * 3 * k + j] += shift[j];
     for (int i = 0; i < ev->n; i++)
         ev->likely[i] = mixture(parameters + (size_t)i * 3 * k, k, ev->components + (size_t)i * k);
 }
@@ -484,9 +489,10 @@ EXPORT int engine_score(struct evaluation *ev, int rows, int32_t *parameters, fl
 }
 
 /* Decode a payload into `pixels` (height, width, channels), and leave the decoder's state: offset,
- * range, bytes asked for. Returns 0, 1 if the payload is damaged, or 2 if there is no memory. */
-EXPORT int engine_decode(struct evaluation *ev, const uint8_t *payload, size_t length,
-    uint8_t *pixels, uint64_t *state)
+ * range, bytes asked for. `shifts` (channels, 3, components) or NULL are added to the network's
+ * parameters. Returns 0, 1 if the payload is damaged, or 2 if there is no memory. */
+EXPORT int engine_decode(struct evaluation *ev, const int32_t *shifts, const uint8_t *payload,
+    size_t length, uint8_t *pixels, uint64_t *state)
 {
     int k = ev->network->components, channels = ev->channels, result = 0;
     int32_t *parameters = parameters_of(ev);
@@ -499,7 +505,7 @@ EXPORT int engine_decode(struct evaluation *ev, const uint8_t *payload, size_t l
     while (next_front(ev) && result == 0) {
         ev->backend->visit(ev);
         for (int colour = 0; colour < channels && result == 0; colour++) {
-            find_mixtures(ev, colour, parameters);
+            find_mixtures(ev, colour, shifts ? shifts + 3 * k * colour : NULL, parameters);
             for (int i = 0; i < ev->n && result == 0; i++)
                 result = !decode_high(
                     &decoder, ev->components + (size_t)i * k, k, ev->likely[i], &ev->spans[i]);
