@@ -25,13 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelzip.codec import coder, native
-from pixelzip.codec.conditional import Conditional, Given, Shape, front_order, lagged
+from pixelzip.codec.conditional import Conditional, Given, Shape, front_order, trails_by_two
 from pixelzip.codec.decimals import table
 from pixelzip.codec.errors import FormatError
 from pixelzip.codec.methods import MAX_ADAPTIVE_SIDE
 
 _MOST_DECISIONS = 16  # of a value
-_LAG = 2
 _LN_STEPS = 1024
 
 
@@ -67,11 +66,7 @@ def suits(conditional: Conditional, shape: Shape) -> bool:
 
     Whether that gives mixtures shows when it is asked for one.
     """
-    return (
-        not conditional.classes
-        and max(shape) <= MAX_ADAPTIVE_SIDE
-        and np.array_equal(conditional.steps(shape), lagged(shape, _LAG))
-    )
+    return max(shape) <= MAX_ADAPTIVE_SIDE and trails_by_two(conditional, shape)
 
 
 def score(conditional: Conditional, tile: NDArray[np.uint8], given: Given | None) -> Scored | None:

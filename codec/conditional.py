@@ -189,6 +189,14 @@ def lagged(shape: Shape, lag: int) -> NDArray[np.int32]:
     return columns + np.int32(lag) * rows[:, None]
 
 
+def trails_by_two(conditional: Conditional, shape: Shape) -> bool:
+    """Whether the rows of a tile of this shape trail by two columns, and there are no classes.
+
+    So do frozen networks, and methods that ask for mixtures are for such networks alone.
+    """
+    return not conditional.classes and np.array_equal(conditional.steps(shape), lagged(shape, 2))
+
+
 Order = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 

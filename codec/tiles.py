@@ -32,6 +32,7 @@ from pixelzip.codec.conditional import (
     Shape,
     fitted_tiles,
     front_order,
+    trails_by_two,
     whole_tiles,
 )
 from pixelzip.codec.errors import FormatError
@@ -146,13 +147,15 @@ def encode_fitted(
 
     Of a network that has no classes.
     """
+    assert not conditional.classes
     remembered = lru_cache(_ORDERS)(lambda shape: front_order(conditional.steps(shape)))
 
     def encode(number: int, tally: _Tally) -> Tile:
         tile = np.ascontiguousarray(tiles[number])
         told = None if given is None else given[number]
         bands = _bands(len(tiles), shapes[number], threads)
-        if _LEAST_FITTED <= tile[..., 0].size <= _MOST_FITTED:
+        suits = _LEAST_FITTED <= tile[..., 0].size <= _MOST_FITTED
+        if suits and trails_by_two(conditional, shapes[number]):
             fitted = _encode_fitted(conditional, tile, told, bands, parallel, remembered, tally)
             if fitted is not None:
                 return fitted
@@ -460,6 +463,8 @@ def _decode_fitted(
     threads: int,
     progress: Progress | None,
 ) -> list[NDArray[np.uint8]]:
+    if not all(trails_by_two(conditional, shape) for shape in set(shapes)):
+        raise FormatError("the file is damaged: its network does not go with its method")
     parts = [offsets.from_bytes(payload, channels) for payload in payloads]
     shifts, messages = [offsets.shifts(found) for found, _ in parts], [rest for _, rest in parts]
     whole = fitted_tiles(conditional)

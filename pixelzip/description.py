@@ -29,7 +29,8 @@ class Part:
     """The largest side of a tile in samples; 0 if there is one tile only."""
     tiles: int
     methods: dict[str, int]
-    """How many tiles each method codes: raw, constant, packed, network, adaptive, blocks."""
+    """How many tiles each method codes: raw, constant, packed, network, adaptive, blocks,
+    fitted."""
     bytes: int
 
 

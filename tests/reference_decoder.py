@@ -384,10 +384,12 @@ def decode_tile(
     channels: int,
     told: Array | None = None,
     colours: set[sparse.Pixel] | None = None,
+    shifts: Array | None = None,
 ) -> NDArray[np.uint8]:
     """(height, width, channels) pixels of a network payload.
 
-    The tile is given what is ``told``, (height, width, 4 or 5), and has these ``colours`` only.
+    The tile is given what is ``told``, (height, width, 4 or 5), and has these ``colours`` only;
+    ``shifts`` (channels, 3, K) are added to its mixtures.
     """
     coder = RangeDecoder(payload)
     tile = Tile(network, height, width, channels, told)
@@ -397,6 +399,9 @@ def decode_tile(
         front = [Pixel(tile, row, column) for row, column in places]
         for channel in range(channels):
             mixtures = [pixel.mixture() for pixel in front]
+            if shifts is not None:
+                assert shifts.shape[2] == network.components
+                mixtures = [(np.array(own) + shifts[channel]).tolist() for own in mixtures]
             allowed: list[set[int] | None] = [None] * len(front)
             if colours is not None:
                 earlier = [tuple(out[place][:channel].tolist()) for place in places]
@@ -414,6 +419,16 @@ def decode_tile(
     return out
 
 
+def fitted(payload: bytes, channels: int) -> tuple[bytes, Array]:
+    """The message of a fitted payload, and what is added to each channel's mixtures."""
+    k = payload[0]
+    end = 1 + 3 * k * channels
+    assert k > 0
+    assert len(payload) >= end
+    offsets = np.frombuffer(payload[1:end], np.int8).reshape(channels, 3, k).astype(int)
+    return payload[end:], offsets * np.array([16, 16, 1])[:, None]
+
+
 # The file.
 
 MODES = [
@@ -422,7 +437,7 @@ MODES = [
     ("CMYK", [3, 1]), ("CMYK;16", [3, 1, 3, 1]),
 ]  # fmt: skip
 DIRECT, GREY, JOINED, JOINED_GREY, CONSTANT, ORIGIN = range(6)
-RAW, ALL_EQUAL, PACKED, NETWORK, ADAPTIVE, BLOCKS = range(6)
+RAW, ALL_EQUAL, PACKED, NETWORK, ADAPTIVE, BLOCKS, FITTED = range(7)
 
 Origins = dict[int, Any]
 """By number: what has ``layout`` and ``render``."""
@@ -596,7 +611,7 @@ def read_components(
                 number = file.varint()
                 implied = {RAW: rows * columns * plane.channels, ALL_EQUAL: plane.channels}
                 plane.index.append((number & 7, implied.get(number & 7, number >> 3)))
-            if any(method in (NETWORK, ADAPTIVE) for method, _ in plane.index):
+            if any(method in (NETWORK, ADAPTIVE, FITTED) for method, _ in plane.index):
                 plane.network = file.varint() if networks else 0
                 networks = max(networks, plane.network + 1)
     return components, networks
@@ -625,6 +640,9 @@ def read_plane(
             continue
         payload = file.take(len(file.data) - file.at if length < 0 else length)
         shape = rows, columns, plane.channels
+        more: dict[str, Any] = {}
+        if method == FITTED:
+            payload, more["shifts"] = fitted(payload, plane.channels)
         if method == RAW:
             tile = np.frombuffer(payload, np.uint8).reshape(shape)
         elif method == ALL_EQUAL:
@@ -641,9 +659,9 @@ def read_plane(
                 [given(plane, earlier, r, c) for c in range(left, left + columns)]
                 for r in range(top, top + rows)
             ], np.uint8)  # fmt: skip
-            tile = decode(network, payload, *shape, told)
+            tile = decode(network, payload, *shape, told, **more)
         else:
-            tile = decode(network, payload, *shape)
+            tile = decode(network, payload, *shape, **more)
         plane.samples[top : top + rows, left : left + columns] = tile
 
 

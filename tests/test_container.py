@@ -126,7 +126,8 @@ def stored_planes(draw: st.DrawFn, layout: PlaneLayout, networks: int) -> Stored
     if not any(tile.method.needs_network for tile in tiles):
         return StoredPlane(layout, tile_size, tuple(tiles))
     network = draw(st.integers(0, networks))
-    may_be_few = layout.kind == "colour" and all(t.method != Method.ADAPTIVE for t in tiles)
+    few = (Method.ADAPTIVE, Method.FITTED)
+    may_be_few = layout.kind == "colour" and all(tile.method not in few for tile in tiles)
     colours = draw(st.sampled_from([b"", b"red"])) if may_be_few else b""
     return StoredPlane(layout, tile_size, tuple(tiles), network, colours)
 
@@ -233,7 +234,7 @@ REFUSED = {
     "tiny tiles": (b"\xf5z\x11\x7f\x00\x80\x01" + bytes(300), "tile size"),
     "one tile, not zero": (RAW_2X1 + b"\x80\x02\x00\x00" + bytes(5), "tile size"),
     "more tiles than bytes": (b"\xf5z\x11\xff\xff\x3f\x7f\x80\x02" + bytes(300), "truncated"),
-    "no such method": (RAW_2X1 + b"\x00\x06\x00" + bytes(5), "unknown method"),
+    "no such method": (RAW_2X1 + b"\x00\x07\x00" + bytes(5), "unknown method"),
     "raw with a length": (RAW_2X1 + b"\x00\x10\x00" + bytes(5), "length that means nothing"),
     "constant with a length": (RAW_2X1 + b"\x00\x09\x00" + bytes(5), "length that means nothing"),
     "empty packed": (RAW_2X1 + b"\x00\x02\x00" + bytes(3), "too short"),

@@ -23,7 +23,7 @@ from pixelzip.codec.container import pack, tile_grid, unpack
 from pixelzip.codec.decode import decode, decode_many, decode_tile
 from pixelzip.codec.encode import encode, encode_many
 from pixelzip.codec.errors import FormatError, LimitError, UnknownNetworkError
-from pixelzip.codec.methods import Method
+from pixelzip.codec.methods import Method, Tile
 from pixelzip.codec.picture import MODES, Picture
 from pixelzip.codec.transforms import Transform
 from pixelzip.models import zoo
@@ -324,7 +324,8 @@ def test_a_network_that_does_too_well_is_not_used(
     length: int, used: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The format bounds the time to decode 64x64 sub-pixels by a payload of 4 bytes."""
-    monkeypatch.setattr(tiles, "encode_tiles", lambda *_, **__: [bytes(length)])
+    made = [Tile(Method.NETWORK, bytes(length))]
+    monkeypatch.setattr(tiles, "encode_fitted", lambda *_, **__: made)
     data = encode(Picture("L", (texture(64, 64, 1),)), NETWORKS)
     assert methods(data) == [[Method.NETWORK if used else Method.PACKED]]
 
@@ -390,6 +391,8 @@ def real_files() -> dict[str, bytes]:
     files["network photo, adaptive"] = encode(
         Picture("RGB", (bikes,)), PHOTO, origins=False, adaptive=True
     )
+    larger = np.asarray(Image.open(IMAGES / "bikes-96x64.png"))
+    files["network photo, fitted"] = encode(Picture("RGB", (larger,)), PHOTO, origins=False)
     retouched = np.asarray(Image.open(IMAGES / "flower-64x48.png"))[10:30, 20:44].copy()
     retouched[5, 7] = 255, 0, 9
     files["network photo, origin"] = encode(Picture("RGB", (retouched,)), PHOTO)

@@ -286,6 +286,7 @@ def test_golden_files_show_what_is_particular() -> None:
     assert colours
     assert {(kind, Method.NETWORK) for kind in ("colour", "luma", "chroma")} <= kinds
     assert ("colour", Method.ADAPTIVE) in kinds
+    assert ("colour", Method.FITTED) in kinds
     assert {(kind, Method.BLOCKS) for kind in ("luma", "chroma")} <= kinds
 
 

@@ -231,13 +231,13 @@ def test_an_origin_that_gains_nothing_is_not_used(crops: Crops) -> None:
 
 def test_a_clear_case_is_coded_in_one_way_only(monkeypatch: pytest.MonkeyPatch) -> None:
     coded: list[int] = []
-    encode_tiles = tiles.encode_tiles
+    encode_fitted = tiles.encode_fitted
 
     def counted(network: Any, areas: Sequence[Bytes], **more: Any) -> Any:
         coded.append(areas[0].shape[2])
-        return encode_tiles(network, areas, **more)
+        return encode_fitted(network, areas, **more)
 
-    monkeypatch.setattr(tiles, "encode_tiles", counted)
+    monkeypatch.setattr(tiles, "encode_fitted", counted)
     picture = Picture("RGB", (rendered(64, 96, 3),))
     data = encode(picture, NETWORKS)
     assert coded == [1, 1]
