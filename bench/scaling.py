@@ -36,6 +36,10 @@ SMALL = 32
 """The side of a small image, in pixels."""
 SHARED, SHARED_BATCH = range(10**6, 2 * 10**6), 64
 """A picture of so many pixels, and a batch of so many images, are coded with one thread, too."""
+FOLDER, FOLDER_SIDES = 8, (600, 400)
+"""So are so many images of this size, as they are and decoded from JPEGs: each is too small for its
+parts to keep several threads busy, so these share such a folder by image."""
+FOLDER_KINDS = ("images", "decoded JPEGs")
 NAIVE_SIDE = 64
 """The side of the picture that the naive decoder is tried on."""
 NAIVE_PASSES = 16
@@ -54,6 +58,7 @@ class Point:
     encode_seconds: float
     decode_seconds: float
     peak_megabytes: float | None
+    kind: str = "images"
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,9 @@ class Scaling:
     batches: tuple[Point, ...]
     naive: Naive
     one_thread: tuple[Point, ...] = ()
-    """Some of the pictures and batches again, if the others had several threads."""
+    """Some of the pictures and batches again, if the others had several threads, and folders."""
+    folders: tuple[Point, ...] = ()
+    """With all threads."""
 
     def to_json(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -88,15 +95,17 @@ class Scaling:
         more = {"growth": self.growth(), "threads": self.threads()}
         return asdict(self) | {"naive": asdict(self.naive) | naive} | more
 
-    def threads(self) -> list[dict[str, float]]:
+    def threads(self) -> list[dict[str, Any]]:
         """How many times faster all threads are than one, for what was measured with both."""
-        together = {(p.images, p.pixels): p for p in (*self.pictures, *self.batches)}
+        measured = (*self.pictures, *self.batches, *self.folders)
+        together = {(p.kind, p.images, p.pixels): p for p in measured}
         found = []
         for one in self.one_thread:
-            many = together[one.images, one.pixels]
+            many = together[one.kind, one.images, one.pixels]
             encode, decode = one.encode_seconds, one.decode_seconds
             found.append(
                 {
+                    "kind": one.kind,
                     "images": one.images,
                     "pixels": one.pixels,
                     "encode": encode / many.encode_seconds,
@@ -150,7 +159,7 @@ class Scaling:
             )
         threads = [
             (
-                count(one.images, "image") if one.images > 1 else _size(one.pixels),
+                f"{one.images} {one.kind} of {_each(one)}" if one.images > 1 else _each(one),
                 f"{short(one.encode_seconds)} s",
                 f"{gain['encode']:.2f} x",
                 f"{short(one.decode_seconds)} s",
@@ -242,7 +251,18 @@ def measure(
             if threads > 1 and (images == SHARED_BATCH or (images == 1 and pixels in SHARED)):
                 again.append(_point(network, paths, pixels, 1, repeat))
         done += pixels
-        progress(0.95 * done / total)
+        progress(0.9 * done / total)
+    folders = []
+    for kind in FOLDER_KINDS if threads > 1 else ():
+        with TemporaryDirectory() as folder:
+            paths = [Path(folder) / f"{seed}.npy" for seed in range(FOLDER)]
+            for seed, path in enumerate(paths):
+                image = picture(*FOLDER_SIDES, seed)
+                np.save(path, image if kind == "images" else _as_jpeg(image))
+            pixels = FOLDER * math.prod(FOLDER_SIDES)
+            folders.append(_point(network, paths, pixels, threads, repeat, kind))
+            again.append(_point(network, paths, pixels, 1, repeat, kind))
+    progress(0.95)
     pictures = len(jobs) - len(BATCHES)
     return Scaling(
         network=network,
@@ -251,12 +271,20 @@ def measure(
         batches=tuple(points[pictures:]),
         naive=naive(network),
         one_thread=tuple(again),
+        folders=tuple(folders),
     )
 
 
-def _point(network: str, paths: Sequence[Path], pixels: int, threads: int, repeat: int) -> Point:
+def _point(
+    network: str,
+    paths: Sequence[Path],
+    pixels: int,
+    threads: int,
+    repeat: int,
+    kind: str = "images",
+) -> Point:
     seconds, peak = memory.watch(_code, network, paths, threads, repeat)
-    return Point(len(paths), pixels, seconds[0], seconds[1], peak)
+    return Point(len(paths), pixels, seconds[0], seconds[1], peak, kind)
 
 
 def naive(network: str) -> Naive:
@@ -315,6 +343,19 @@ def _code(network: str, paths: Sequence[Path], threads: int, repeat: int) -> tup
             raise LossError(f"{network} did not bring the pixels back")
     encode, decode = (median(column) for column in zip(*seconds, strict=True))
     return encode, decode
+
+
+def _as_jpeg(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=90)  # with halved chroma
+    return np.asarray(Image.open(stream))
+
+
+def _each(point: Point) -> str:
+    """The size of each image."""
+    if point.pixels == point.images * SMALL**2:
+        return f"{SMALL}x{SMALL}"
+    return _size(point.pixels / point.images)
 
 
 def _size(pixels: float) -> str:

@@ -88,7 +88,7 @@ def test_threads_are_compared_with_one() -> None:
     assert len(alone.tables()) == 3
     table = found.tables()[3]
     assert "2 threads" in table.title
-    assert [row[0] for row in table.rows] == ["1.5 MP", "64 images"]
+    assert [row[0] for row in table.rows] == ["1.5 MP", "64 images of 32x32"]
     assert table.rows[0][2] == "1.90 x"
 
 
@@ -96,8 +96,11 @@ def test_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """A real measurement, of sizes that are small enough for a test."""
     monkeypatch.setattr(scaling, "MEGAPIXELS", (0.002, 0.004))
     monkeypatch.setattr(scaling, "BATCHES", (2,))
+    monkeypatch.setattr(scaling, "SHARED_BATCH", 2)
+    monkeypatch.setattr(scaling, "FOLDER", 2)
+    monkeypatch.setattr(scaling, "FOLDER_SIDES", (48, 32))
     fractions: list[float] = []
-    found = scaling.measure("photo", 1, 1, 1.0, fractions.append)
+    found = scaling.measure("photo", 2, 1, 1.0, fractions.append)
     assert [point.pixels for point in found.pictures] == pytest.approx([2000, 4000], rel=0.05)
     assert (found.batches[0].images, found.batches[0].pixels) == (2, 2048)
     assert all(point.encode_seconds > 0 for point in found.pictures)
@@ -109,6 +112,8 @@ def test_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     # Thousands of passes against a few hundred fronts.
     assert found.naive.seconds(found.naive.pixels) > 5 * found.naive.fronts_seconds
     titles = [table.title for table in found.tables()]
-    assert titles[0] == "One picture, photo, 1 thread"
+    assert titles[0] == "One picture, photo, 2 threads"
+    shared = [row[0] for row in found.tables()[3].rows]
+    assert shared == ["2 images of 32x32", "2 images of 0.0 MP", "2 decoded JPEGs of 0.0 MP"]
     with Image.open(io.BytesIO(found.plot())) as plot:
         assert plot.width > plot.height > 300
