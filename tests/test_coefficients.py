@@ -96,7 +96,7 @@ def test_large_planes_are_cut_into_bands(threads: int) -> None:
     with side_by_side(threads) as parallel:
         payload = coefficients.encode(layout, blocks, [], parallel)
         assert payload is not None
-        assert payload[2] == 3  # bands
+        assert payload[2] == 2  # bands
         assert same(coefficients.decode(payload, layout, [], parallel).blocks, blocks)
 
 

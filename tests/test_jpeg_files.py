@@ -72,7 +72,7 @@ def test_bands_and_threads_make_the_same_file(
     monkeypatch.setattr(model, "BAND", 300)
     coded = back(data)
     about = file.describe(coded)
-    assert len(about.coefficients) == 6
+    assert len(about.coefficients) == 4
     assert back(data, threads=3) == coded
     assert file.decode(coded, threads=2) == data
     monkeypatch.undo()

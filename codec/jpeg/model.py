@@ -81,7 +81,8 @@ def encode_blocks(
 
     Components before the ``first`` one are not coded: a decoder knows them, too.
     """
-    count = max(1, min(MAX_BANDS, frame.units_down, frame.blocks // BAND))
+    most = max(1, min(MAX_BANDS, frame.units_down, frame.blocks // BAND))
+    count = 1 << most.bit_length() - 1  # so that two or four threads have the same to do
 
     def band(rows: tuple[int, int]) -> bytes:
         out = np.empty(room, np.uint8)

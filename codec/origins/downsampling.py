@@ -55,8 +55,8 @@ class Bounds(Protocol):
     def moves(self) -> NDArray[np.int8]:
         """(kinds, moves, 2): steps of both planes that may suit a pixel, (0, 0) among them."""
 
-    def pull(self, chroma: Floats) -> Floats:
-        """(2, n) chroma -> the step, (2, n), to the nearest chroma that each pixel allows."""
+    def pull(self, chroma: Floats, which: slice) -> Floats:
+        """(2, n) chroma -> the step, (2, n), to the nearest that each of these pixels allows."""
 
     def gap(self, which: Index, c1: Bytes, c2: Bytes) -> NDArray[np.float64]:
         """How far pixels, by their numbers, are from allowing that chroma; 0: they do."""
@@ -242,8 +242,6 @@ class _Frame:
 def estimate(frame: _Frame, bounds: Bounds | None = None) -> Floats:
     """(2, plane height, plane width): roughly the samples; smooth where nothing is known."""
     rule, chroma = frame.rule, frame.chroma.astype(np.float32)
-    scale = np.float32(1 << rule.shift)
-    middle = np.float32((scale - 1) / 2)
     known = frame.known.astype(np.float32)
     counts = _own(known, rule)
     settled = counts > 0
@@ -258,17 +256,34 @@ def estimate(frame: _Frame, bounds: Bounds | None = None) -> Floats:
         for _ in range(12 if bounds is not None else 2):
             missed, weights = frame.misses(samples), known
             if bounds is not None:
-                i, j = (a + e.before for a, e in zip(bounds.where, frame.extents, strict=True))
-                pulled = bounds.pull((frame.stretch(samples)[:, i, j] - middle) / scale)
-                missed[:, i, j] += pulled
-                weights = known.copy()
-                weights[i, j] += (pulled != 0).any(0)
+                weights = _pull(frame, bounds, samples, missed)
             weights = np.maximum(_adjoint(weights, rule, frame.parallel), np.float32(1e-3))
             step = _adjoint(missed, rule, frame.parallel) / weights * ~settled
             if np.abs(step).max() < 0.05:
                 break
             samples += step
     return np.clip(samples, 0, 255)
+
+
+def _pull(frame: _Frame, bounds: Bounds, samples: Floats, missed: Floats) -> Floats:
+    """Adds to what is missed the steps to chroma that pixels with bounds allow.
+
+    Returns what each pixel's step counts: that of known ones, and of these where they ask for one.
+    """
+    scale = np.float32(1 << frame.rule.shift)
+    middle = np.float32((scale - 1) / 2)
+    stretched = frame.stretch(samples)
+    counts: Floats = frame.known.astype(np.float32)
+
+    def pull(part: Index) -> None:
+        here = slice(part[0], part[-1] + 1)
+        i, j = (a[here] + e.before for a, e in zip(bounds.where, frame.extents, strict=True))
+        steps = bounds.pull((stretched[:, i, j] - middle) / scale, here)
+        missed[:, i, j] += steps
+        counts[i, j] += (steps != 0).any(0)
+
+    list(frame.parallel(pull, shares(np.arange(len(bounds.kinds)), _PULLED)))
+    return counts
 
 
 @lru_cache(256)
@@ -307,6 +322,8 @@ times what it is off.
 """
 _SHARE, _TOGETHER = 64, 1 << 16
 """So many samples at least are moved by one thread, and so many pixels summed up."""
+_PULLED = 1 << 12
+"""So many clipped pixels are pulled by one thread at least."""
 _NEAREST = 8
 """How far samples of their own pixel are moved to chroma that a clipped pixel allows."""
 

@@ -344,10 +344,11 @@ class _Clipped:
             moves.append(reach.T[np.argsort(rank, kind="stable")[:_MOVES]])
         return np.ascontiguousarray(moves, np.int8)
 
-    def pull(self, chroma: Floats) -> Floats:
+    def pull(self, chroma: Floats, which: slice) -> Floats:
         """(2, n) chroma -> the step to what the two channels that disagree most allow."""
+        least, most = self.least[:, which], self.most[:, which]
         terms = self.slopes @ (chroma - 128) + self.neutral  # (4, n)
-        low, high = self.least - terms, self.most - terms  # bounds on luma's term, by channel
+        low, high = least - terms, most - terms  # bounds on luma's term, by channel
         lowest, highest = low.argmax(0), high.argmin(0)
         each = np.arange(chroma.shape[1])
         gap = np.maximum(low[lowest, each] - high[highest, each], 0)
