@@ -23,7 +23,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from pixelzip import coding, files
-from pixelzip.bench import datasets, report, run, tables
+from pixelzip.bench import datasets, report, run, scaling, tables
 from pixelzip.bench import halved as without_origin
 from pixelzip.bench.datasets import Dataset, DatasetError
 from pixelzip.bench.figures import CodecFigures, Results
@@ -60,6 +60,15 @@ computed from ([origins.md](origins.md)): what an origin saves is no merit of th
 Kodak images were computed from a PhotoCD's Y, C1 and C2 with a quarter of the chroma, and the
 decoded JPEGs from Y, Cb and Cr. The photographs without an origin are the same JPEGs at half their
 size (`python -m pixelzip.bench.halved photos/valid -o halved`): there the model counts alone.
+"""
+
+_THREADS = """\
+## Threads
+
+Several threads share a large picture by tile, and a folder, or all that `compress_many` is given,
+by image. The pictures are made of noise at all scales, and some decoded from JPEGs; `pixelzip bench
+--scaling` measures the same, and how time and memory grow with a picture. One thread's time, and
+how many times faster all of them are:
 """
 
 
@@ -108,7 +117,8 @@ def main(
                 )
             measured.append(results)
         kodak, cifar, free, *_ = measured
-        files.write(str(output), page(measured).encode(), force=True)
+        sharing = _sharing(networks[0], threads or coding.available_threads())
+        files.write(str(output), (page(measured) + sharing).encode(), force=True)
         files.write(str(output.with_name(PLOT)), report.speeds(free), force=True)
         if readme is not None:
             text = with_table(readme.read_text("utf-8"), summary(kodak, cifar))
@@ -173,6 +183,15 @@ def page(measured: Sequence[Results]) -> str:
             parts.append(f"![Size against speed, for all codecs]({PLOT})\n")
         parts.append(_list(results.notes))
     return "\n".join(part for part in parts if part)
+
+
+def _sharing(network: str, threads: int) -> str:
+    """What threads gain, in Markdown; nothing if there is only one."""
+    click.echo("what threads share", err=True)
+    found = scaling.shared(network, threads, repeat=3)
+    if not found:
+        return ""
+    return f"\n{_THREADS}\n{scaling.shared_table(found, threads).markdown()}"
 
 
 def _list(sentences: Sequence[str]) -> str:

@@ -34,12 +34,14 @@ MEGAPIXELS = (0.1, 0.4, 1.5, 6.0, 24.0)
 BATCHES = (1, 4, 16, 64, 256)
 SMALL = 32
 """The side of a small image, in pixels."""
-SHARED, SHARED_BATCH = range(10**6, 2 * 10**6), 64
-"""A picture of so many pixels, and a batch of so many images, are coded with one thread, too."""
-FOLDER, FOLDER_SIDES = 8, (600, 400)
-"""So are so many images of this size, as they are and decoded from JPEGs: each is too small for its
-parts to keep several threads busy, so these share such a folder by image."""
-FOLDER_KINDS = ("images", "decoded JPEGs")
+SHARED = (
+    ("picture", 1, 1225, 817),
+    ("pictures", 8, 600, 400),
+    ("decoded JPEGs", 8, 600, 400),
+    ("images", 64, SMALL, SMALL),
+)
+"""What is coded with one thread, too: so many, so wide and so high. Threads share the tiles of the
+first one; a folder of others, of which each is too small to keep several busy, by image."""
 NAIVE_SIDE = 64
 """The side of the picture that the naive decoder is tried on."""
 NAIVE_PASSES = 16
@@ -58,7 +60,23 @@ class Point:
     encode_seconds: float
     decode_seconds: float
     peak_megabytes: float | None
-    kind: str = "images"
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The same work done by one thread and by all of them."""
+
+    name: str
+    one: Point
+    all: Point
+
+    @property
+    def gain(self) -> dict[str, float]:
+        """How many times faster all of them are."""
+        return {
+            "encode": self.one.encode_seconds / self.all.encode_seconds,
+            "decode": self.one.decode_seconds / self.all.decode_seconds,
+        }
 
 
 @dataclass(frozen=True)
@@ -84,35 +102,16 @@ class Scaling:
     pictures: tuple[Point, ...]
     batches: tuple[Point, ...]
     naive: Naive
-    one_thread: tuple[Point, ...] = ()
-    """Some of the pictures and batches again, if the others had several threads, and folders."""
-    folders: tuple[Point, ...] = ()
-    """With all threads."""
+    shared: tuple[Shared, ...] = ()
+    """If there are several threads."""
 
     def to_json(self) -> dict[str, Any]:
         """For ``--json``."""
         naive = {"seconds": self.naive.seconds(self.naive.pixels)}
-        more = {"growth": self.growth(), "threads": self.threads()}
-        return asdict(self) | {"naive": asdict(self.naive) | naive} | more
-
-    def threads(self) -> list[dict[str, Any]]:
-        """How many times faster all threads are than one, for what was measured with both."""
-        measured = (*self.pictures, *self.batches, *self.folders)
-        together = {(p.kind, p.images, p.pixels): p for p in measured}
-        found = []
-        for one in self.one_thread:
-            many = together[one.kind, one.images, one.pixels]
-            encode, decode = one.encode_seconds, one.decode_seconds
-            found.append(
-                {
-                    "kind": one.kind,
-                    "images": one.images,
-                    "pixels": one.pixels,
-                    "encode": encode / many.encode_seconds,
-                    "decode": decode / many.decode_seconds,
-                }
-            )
-        return found
+        gains = [asdict(one) | {"gain": one.gain} for one in self.shared]
+        return asdict(self) | {"naive": asdict(self.naive) | naive} | {
+            "growth": self.growth(), "shared": gains
+        }  # fmt: skip
 
     def growth(self) -> dict[str, float]:
         """The power of the number of pixels by which time grows: 1 is linear."""
@@ -157,16 +156,6 @@ class Scaling:
                     f"{short(seconds / point.decode_seconds)} x",
                 )
             )
-        threads = [
-            (
-                f"{one.images} {one.kind} of {_each(one)}" if one.images > 1 else _each(one),
-                f"{short(one.encode_seconds)} s",
-                f"{gain['encode']:.2f} x",
-                f"{short(one.decode_seconds)} s",
-                f"{gain['decode']:.2f} x",
-            )
-            for one, gain in zip(self.one_thread, self.threads(), strict=True)
-        ]
         all_of_them = count(self.machine["threads"], "thread")
         title = f"One picture, {self.network}, {all_of_them}"
         return [
@@ -177,17 +166,7 @@ class Scaling:
                 ("size", "by fronts", "naive, extrapolated", "fronts are faster"),
                 tuple(naive),
             ),
-            *(
-                [
-                    Table(
-                        f"One thread, and how many times faster {all_of_them} are",
-                        ("", "encode", all_of_them, "decode", all_of_them),
-                        tuple(threads),
-                    )
-                ]
-                if threads
-                else []
-            ),
+            *([shared_table(self.shared, self.machine["threads"])] if self.shared else []),
         ]
 
     def sentences(self) -> list[str]:
@@ -239,30 +218,12 @@ def measure(
     jobs = [(1, *_sides(size)) for size in MEGAPIXELS if size <= up_to]
     jobs += [(images, SMALL, SMALL) for images in BATCHES]
     total = sum(images * width * height for images, width, height in jobs)
-    points, again, done = [], [], 0
+    points, done = [], 0
     for images, width, height in jobs:
         with TemporaryDirectory() as folder:
-            # Making pictures takes more memory than coding them: that is not to be seen.
-            paths = [Path(folder) / f"{seed}.npy" for seed in range(images)]
-            for seed, path in enumerate(paths):
-                np.save(path, picture(width, height, seed))
-            pixels = images * width * height
-            points.append(_point(network, paths, pixels, threads, repeat))
-            if threads > 1 and (images == SHARED_BATCH or (images == 1 and pixels in SHARED)):
-                again.append(_point(network, paths, pixels, 1, repeat))
-        done += pixels
+            points.append(_point(network, _saved(folder, images, width, height), threads, repeat))
+        done += images * width * height
         progress(0.9 * done / total)
-    folders = []
-    for kind in FOLDER_KINDS if threads > 1 else ():
-        with TemporaryDirectory() as folder:
-            paths = [Path(folder) / f"{seed}.npy" for seed in range(FOLDER)]
-            for seed, path in enumerate(paths):
-                image = picture(*FOLDER_SIDES, seed)
-                np.save(path, image if kind == "images" else _as_jpeg(image))
-            pixels = FOLDER * math.prod(FOLDER_SIDES)
-            folders.append(_point(network, paths, pixels, threads, repeat, kind))
-            again.append(_point(network, paths, pixels, 1, repeat, kind))
-    progress(0.95)
     pictures = len(jobs) - len(BATCHES)
     return Scaling(
         network=network,
@@ -270,21 +231,54 @@ def measure(
         pictures=tuple(points[:pictures]),
         batches=tuple(points[pictures:]),
         naive=naive(network),
-        one_thread=tuple(again),
-        folders=tuple(folders),
+        shared=tuple(shared(network, threads, repeat)),
     )
 
 
-def _point(
-    network: str,
-    paths: Sequence[Path],
-    pixels: int,
-    threads: int,
-    repeat: int,
-    kind: str = "images",
-) -> Point:
-    seconds, peak = memory.watch(_code, network, paths, threads, repeat)
-    return Point(len(paths), pixels, seconds[0], seconds[1], peak, kind)
+def shared(network: str, threads: int, repeat: int) -> list[Shared]:
+    """Measure what threads share, with one and with all; nothing if there is only one."""
+    found = []
+    for kind, images, width, height in SHARED if threads > 1 else ():
+        each = f"{width}x{height}"
+        with TemporaryDirectory() as folder:
+            paths = _saved(folder, images, width, height, is_jpeg="JPEG" in kind)
+            one, many = (_point(network, paths, some, repeat) for some in (1, threads))
+        name = f"a {kind} of {each}" if images == 1 else f"{images} {kind} of {each}"
+        found.append(Shared(name, one, many))
+    return found
+
+
+def shared_table(found: Sequence[Shared], threads: int) -> Table:
+    """For people."""
+    rows = [
+        (
+            one.name,
+            f"{short(one.one.encode_seconds)} s",
+            f"{one.gain['encode']:.2f} x",
+            f"{short(one.one.decode_seconds)} s",
+            f"{one.gain['decode']:.2f} x",
+        )
+        for one in found
+    ]
+    title = f"One thread, and how many times faster {threads} threads are"
+    several = count(threads, "thread")
+    return Table(title, ("", "encode", several, "decode", several), tuple(rows))
+
+
+def _saved(
+    folder: str, images: int, width: int, height: int, *, is_jpeg: bool = False
+) -> list[Path]:
+    """Pictures in files. To make them takes more memory than to code them, which is measured."""
+    paths = [Path(folder) / f"{seed}.npy" for seed in range(images)]
+    for seed, path in enumerate(paths):
+        pixels = picture(width, height, seed)
+        np.save(path, _as_jpeg(pixels) if is_jpeg else pixels)
+    return paths
+
+
+def _point(network: str, paths: Sequence[Path], threads: int, repeat: int) -> Point:
+    (encode, decode, pixels), peak = memory.watch(_code, network, paths, threads, repeat)
+    return Point(len(paths), pixels, encode, decode, peak)
 
 
 def naive(network: str) -> Naive:
@@ -326,8 +320,13 @@ def picture(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.clip(np.rint(total), 0, 255).astype(np.uint8)
 
 
-def _code(network: str, paths: Sequence[Path], threads: int, repeat: int) -> tuple[float, float]:
-    """In a fresh process: the median seconds to encode and to decode the pictures together."""
+def _code(
+    network: str, paths: Sequence[Path], threads: int, repeat: int
+) -> tuple[float, float, int]:
+    """In a fresh process: the median seconds to encode and to decode the pictures together.
+
+    And their pixels.
+    """
     networks = [network]
     warm = api.compress_many([picture(64, 64)], network=network, threads=threads)
     api.decompress_many(warm, networks=networks, threads=threads)
@@ -342,20 +341,13 @@ def _code(network: str, paths: Sequence[Path], threads: int, repeat: int) -> tup
         if not all(np.array_equal(a, np.asarray(b)) for a, b in zip(batch, decoded, strict=True)):
             raise LossError(f"{network} did not bring the pixels back")
     encode, decode = (median(column) for column in zip(*seconds, strict=True))
-    return encode, decode
+    return encode, decode, sum(one.shape[0] * one.shape[1] for one in batch)
 
 
 def _as_jpeg(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "JPEG", quality=90)  # with halved chroma
     return np.asarray(Image.open(stream))
-
-
-def _each(point: Point) -> str:
-    """The size of each image."""
-    if point.pixels == point.images * SMALL**2:
-        return f"{SMALL}x{SMALL}"
-    return _size(point.pixels / point.images)
 
 
 def _size(pixels: float) -> str:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pixelzip.bench import memory, scaling
-from pixelzip.bench.scaling import Naive, Point, Scaling
+from pixelzip.bench.scaling import Naive, Point, Scaling, Shared
 
 MEGABYTES = 100
 
@@ -78,27 +78,24 @@ def test_the_naive_decoder_takes_a_pass_for_each_pixel() -> None:
 
 def test_threads_are_compared_with_one() -> None:
     alone = made_up(1.0)
-    slower = [alone.pictures[2], replace(alone.batches[2], images=64, pixels=65536)]
-    slower = [replace(p, encode_seconds=1.9 * p.encode_seconds) for p in slower]
-    found = replace(alone, one_thread=tuple(slower))
-    gains = found.threads()
-    assert [gain["images"] for gain in gains] == [1, 64]
-    assert [gain["encode"] for gain in gains] == pytest.approx([1.9, 1.9])
-    assert [gain["decode"] for gain in gains] == pytest.approx([1, 1])
+    point = alone.pictures[2]
+    slower = replace(point, encode_seconds=1.9 * point.encode_seconds)
+    found = replace(alone, shared=(Shared("a picture", slower, point),))
+    assert found.shared[0].gain == pytest.approx({"encode": 1.9, "decode": 1})
     assert len(alone.tables()) == 3
     table = found.tables()[3]
     assert "2 threads" in table.title
-    assert [row[0] for row in table.rows] == ["1.5 MP", "64 images of 32x32"]
+    assert table.rows[0][0] == "a picture"
     assert table.rows[0][2] == "1.90 x"
+    assert found.to_json()["shared"][0]["gain"]["decode"] == pytest.approx(1)
 
 
 def test_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """A real measurement, of sizes that are small enough for a test."""
     monkeypatch.setattr(scaling, "MEGAPIXELS", (0.002, 0.004))
     monkeypatch.setattr(scaling, "BATCHES", (2,))
-    monkeypatch.setattr(scaling, "SHARED_BATCH", 2)
-    monkeypatch.setattr(scaling, "FOLDER", 2)
-    monkeypatch.setattr(scaling, "FOLDER_SIDES", (48, 32))
+    some = (("picture", 1, 60, 40), ("decoded JPEGs", 2, 48, 32))
+    monkeypatch.setattr(scaling, "SHARED", some)
     fractions: list[float] = []
     found = scaling.measure("photo", 2, 1, 1.0, fractions.append)
     assert [point.pixels for point in found.pictures] == pytest.approx([2000, 4000], rel=0.05)
@@ -114,6 +111,7 @@ def test_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     titles = [table.title for table in found.tables()]
     assert titles[0] == "One picture, photo, 2 threads"
     shared = [row[0] for row in found.tables()[3].rows]
-    assert shared == ["2 images of 32x32", "2 images of 0.0 MP", "2 decoded JPEGs of 0.0 MP"]
+    assert shared == ["a picture of 60x40", "2 decoded JPEGs of 48x32"]
+    assert all(min(one.gain.values()) > 0 for one in found.shared)
     with Image.open(io.BytesIO(found.plot())) as plot:
         assert plot.width > plot.height > 300
