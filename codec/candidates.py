@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 
@@ -36,6 +36,10 @@ _LARGE = 2**22
 _LARGE_OPTIMISM = 0.4
 """... except that trying takes seconds in an area of more bytes than _LARGE; there this counts."""
 
+_PLAIN = 1.5
+"""Bits/dim."""
+_USEFUL = 0.8
+"""The part of a fallback's estimate that a network has to undercut, lest it seem of no use."""
 _RICH = 2.5
 """What is estimated to take more bits/dim than that is left to networks, where fewer samples are
 fewer bytes."""
@@ -48,14 +52,29 @@ class Area:
         self.pixels = pixels
         self.best: Tile | None = None
         self.estimate = 0.0
-        self.packed = cache(partial(packed.pack_pixels, pixels))
-        """The fallback's payload, also of copies."""
+        self.is_left = False
+        """Whether it is left to the fallback, since no network comes near that."""
+        self._packed: list[tuple[float, bytes]] = []  # shared with copies
         if is_constant(pixels):
             self.best = methods.encode(Method.CONSTANT, pixels)
         else:
             self.estimate = packed.estimate(self.pixels)
             if self.estimate * 8 < _FLAT * pixels.size:
                 self.fall_back()
+
+    def packed(self, rival: float = np.inf) -> bytes:
+        """The fallback's payload, as good as `packed.pack_pixels` makes it for that rival."""
+        for most, payload in self._packed:
+            if most >= rival:
+                return payload
+        payload = packed.pack_pixels(self.pixels, rival)
+        self._packed.append((rival, payload))
+        return payload
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it has so little detail that the fallback may be far ahead of any network."""
+        return self.estimate * 8 < _PLAIN * self.pixels.size
 
     @property
     def shape(self) -> methods.Shape:
@@ -126,7 +145,7 @@ class CodedPlane:
             height, width, _ = self.layout.shape
             grid = tile_grid(height, width, self.tile_size)
             for one, box in zip(self.tiles or [self.whole], grid, strict=True):
-                if one.best is None:
+                if one.best is None and not one.is_left:
                     yield one, box
 
     def code_blocks(self, parallel: Map) -> bool:
@@ -165,6 +184,16 @@ class CodedPlane:
         if not self.tiles:
             return self.whole.cost + self.aside
         return sum(tile.cost + INDEX_COST for tile in self.tiles) + self.aside
+
+    def join(self) -> None:
+        """Give up the tiles if the network is of no use in any: the fallback wants them joined."""
+        useless = (
+            tile.is_plain and tile.cost > tile.estimate * _USEFUL
+            for tile in self.tiles
+            if tile.best is None or tile.best.method.needs_network
+        )
+        if self.tiles and self.whole.is_plain and all(useless):
+            self.tiles, self.network = [], None
 
     def settle(self, rival: float = np.inf) -> StoredPlane:
         """The smaller of the tiles and the whole, once the tiles are settled.
@@ -212,6 +241,12 @@ class Candidate:
         spare = rival - self.cost if np.isfinite(self.cost) else np.inf
         planes = tuple(plane.settle(plane.cost + spare) for plane in self.planes)
         return Component(self.position, self.form, planes, self.corrections)
+
+
+def fall_back(areas: Sequence[Area]) -> None:
+    """`Area.fall_back` of several of the same pixels, for which the fallback is tried once."""
+    for one in sorted(areas, key=lambda area: -area.cost):
+        one.fall_back()
 
 
 Place = tuple[CodedPlane, Area, Box]

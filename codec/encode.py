@@ -5,6 +5,7 @@
 * *survey*: look at each component (constant? grey? computed from something? of few colours?) and
   write down the *candidates* to store it as (`pixelzip.codec.survey` and `candidates`);
 * *narrow down*: where a sample of a large picture shows clearly which one wins, drop the others;
+  where one of a tile shows that the fallback wins by far, leave the tile to that;
 * *code*: all the tiles of all the candidates of all the pictures go through the networks together;
 * *choose*: tile by tile, then plane by plane, then candidate by candidate, the smallest of what
   became of them.
@@ -13,7 +14,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from threading import Lock
 
@@ -28,6 +30,7 @@ from pixelzip.codec.candidates import (
     CodedPlane,
     Place,
     allowed,
+    fall_back,
     planes_of,
     told,
 )
@@ -48,7 +51,7 @@ from pixelzip.codec.errors import LimitError
 from pixelzip.codec.methods import MAX_ADAPTIVE_SIDE, MAX_NETWORK_SIDE, Method, Tile
 from pixelzip.codec.picture import MODES, Picture, Plane
 from pixelzip.codec.progress import Progress, parts, share
-from pixelzip.codec.survey import Networks, narrow_down, survey
+from pixelzip.codec.survey import Networks, leave_to_fallback, narrow_down, survey
 from pixelzip.codec.transforms import Form, Transform
 from pixelzip.codec.workers import Map, side_by_side
 
@@ -178,8 +181,14 @@ def _make(
     narrow_down(pictures, drafts, parallel)
     planes = [plane for draft in drafts for plane in planes_of(draft)]
     _cut(planes, tile_size, parallel)
+    leave_to_fallback(planes, parallel)
     _code(planes, label, adaptive, threads, progress)
-    list(parallel(Area.fall_back, [tile for plane in planes for tile in plane.tiles]))
+    for plane in planes:
+        plane.join()
+    alike: dict[int, list[Area]] = defaultdict(list)
+    for tile in (tile for plane in planes for tile in plane.tiles):
+        alike[id(tile.pixels)].append(tile)
+    list(parallel(fall_back, list(alike.values())))
     made = list(parallel(_finish, pictures, drafts))
     if progress is not None:
         progress(1.0)
@@ -191,16 +200,21 @@ def _make(
 
 def _cut(planes: Sequence[CodedPlane], tile_size: int, parallel: Map) -> None:
     """Cut the planes that a network shall try into tiles."""
-    waiting = []
+    waiting: dict[int, tuple[list[CodedPlane], Iterator[Area]]] = {}
     for plane in planes:
         height, width, _ = plane.layout.shape
         if plane.network is not None and tile_size < max(height, width):
             plane.tile_size = tile_size
-            grid = tile_grid(height, width, tile_size)
-            cuts = [plane.whole.pixels[area(box)] for box in grid]
-            waiting.append((plane, parallel(Area, cuts)))
-    for plane, areas in waiting:
-        plane.tiles = list(areas)
+            same = id(plane.whole.pixels)
+            if same not in waiting:
+                grid = tile_grid(height, width, tile_size)
+                cuts = [plane.whole.pixels[area(box)] for box in grid]
+                waiting[same] = [], parallel(Area, cuts)
+            waiting[same][0].append(plane)
+    for alike, areas in waiting.values():
+        tiles = list(areas)
+        for plane in alike:
+            plane.tiles = [copy(tile) for tile in tiles]
 
 
 def _code(

@@ -92,10 +92,11 @@ _FINALISTS = 3
 _MORE = 0.9
 """About the least part of what the first of them comes to that remains after all of them."""
 _LARGE = 2**19
-"""From so many bytes on, there is one finalist and one choice of properties: time matters."""
+"""From so many bytes on, there are two finalists and one choice of properties: time matters."""
 _HUGE = 2**22
 _REPETITIVE = 0.25
-"""From so many bytes on, LZMA is only patient with what shrinks to less than this fraction."""
+"""From so many bytes on, there is one finalist, and LZMA is only patient with what shrinks to less
+than this fraction."""
 
 
 _REPEATED = 0.3
@@ -117,7 +118,7 @@ def pack_pixels(pixels: Bytes, rival: float = np.inf) -> bytes:
         for form in _forms(pixels.shape[2], None if palette is None else len(palette))
     }
     ranked = sorted(hasty, key=lambda form: hasty[form])
-    finalists = ranked[: 1 if pixels.size >= _LARGE else _FINALISTS]
+    finalists = ranked[: _finalists(pixels.size)]
     patient = pixels.size < _HUGE or hasty[ranked[0]] < sample.size * _REPETITIVE
     serials: dict[Form, bytes] = {}
     payloads: dict[Form, bytes] = {}
@@ -135,6 +136,11 @@ def pack_pixels(pixels: Bytes, rival: float = np.inf) -> bytes:
             if length <= usual:
                 candidates.append(_compress(best, serial, props, patient))
     return min(candidates, key=len)
+
+
+def _finalists(size: int) -> int:
+    """How many forms are tried on everything: time matters."""
+    return 1 if size >= _HUGE else 2 if size >= _LARGE else _FINALISTS
 
 
 def unpack_pixels(payload: bytes, shape: tuple[int, int, int]) -> Bytes:

@@ -55,6 +55,9 @@ _AHEAD = 0.99
 
 _PATCH, _SMALL_PATCH, _PATCHES = 64, 16, 5
 """So many patches are a sample, of so many pixels a side in a larger picture and in a small one."""
+_SPOT, _HOPE = 32, 0.6
+"""Of a tile the sample is four spots of so many pixels a side. If this part of what the network
+takes by it is more than the fallback takes by its estimate, the network has no hope there."""
 _CLEAR = 0.9
 """A larger picture is not coded in a way of which the sample takes more bytes, so that another one
 takes less than this fraction of them."""
@@ -333,10 +336,14 @@ def _expect(candidate: Candidate, rates: Mapping[int, float]) -> tuple[float, fl
 
 def _rate(plane: CodedPlane, boxes: Sequence[Box]) -> float:
     """The bytes that a plane would take if its network coded all of it as it codes a sample."""
+    return _bytes_in(plane, [_place(box, plane) for box in boxes]) * plane.whole.pixels.size
+
+
+def _bytes_in(plane: CodedPlane, places: Sequence[Box]) -> float:
+    """The bytes for each sub-pixel that the plane's network takes in some places of it."""
     from pixelzip.codec import tiles  # slow to load, and not every file needs it
 
     assert plane.network is not None
-    places = [_place(box, plane) for box in boxes]
     patches = [plane.whole.pixels[area(place)] for place in places]
     scores = tiles.score_tiles(
         plane.network,
@@ -345,7 +352,32 @@ def _rate(plane: CodedPlane, boxes: Sequence[Box]) -> float:
         colours=allowed([plane] * len(patches)),
     )
     bits = sum(float(score.sum(dtype=np.float64)) for score in scores)
-    return bits / 8 * plane.whole.pixels.size / sum(patch.size for patch in patches)
+    return bits / 8 / sum(patch.size for patch in patches)
+
+
+def leave_to_fallback(planes: Sequence[CodedPlane], parallel: Map) -> None:
+    """Leave tiles to the fallback which it codes in far less than their networks, by a sample."""
+    places = [
+        (plane, tile, box)
+        for plane in planes
+        if plane.tiles
+        for tile, box in plane.open()
+        if tile.is_plain
+    ]
+    rates = parallel(lambda one: _bytes_in(one[0], _spots(one[2])), places)
+    for (_, tile, _), rate in zip(places, rates, strict=True):
+        tile.is_left = rate * tile.pixels.size * _HOPE > tile.estimate
+
+
+def _spots(box: Box) -> list[Box]:
+    """Four small patches, in each row and column of a tile one."""
+    top, left, height, width = box
+    h, w = min(height, _SPOT), min(width, _SPOT)
+    down, across = height - h, width - w
+    return [
+        (top + down * k // 3, left + across * column // 3, h, w)
+        for k, column in enumerate((1, 3, 0, 2))
+    ]
 
 
 def _place(box: Box, plane: CodedPlane) -> Box:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from pixelzip.codec import packed
+import pixelzip
+from pixelzip.codec import packed, tiles
 from pixelzip.codec.errors import FormatError
 from pixelzip.codec.packed import Colours, Filter, Form, Layout
 
@@ -116,6 +118,32 @@ def test_drawings_are_smaller_than_png(draw: object) -> None:
     image.save(png, "png", optimize=True)
     pixels = np.asarray(image).astype(np.uint8).reshape(image.height, image.width, -1)
     assert len(packed.pack_pixels(pixels)) < len(png.getvalue())
+
+
+def test_a_network_is_spared_what_it_is_no_good_at(
+    crops: dict[str, NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Text, of which a sample is enough; not a photograph in it."""
+    asked: list[int] = []
+    encode_tiles = tiles.encode_tiles
+
+    def counted(network: object, areas: list[NDArray[np.uint8]], **options: Any) -> list[bytes]:
+        asked.extend(area.size for area in areas)
+        return encode_tiles(network, areas, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tiles, "encode_tiles", counted)
+    page = np.asarray(screenshot())
+    alone = pixelzip.compress(page, origin="none", tile_size=128)
+    assert sum(asked) < page.size / 3
+    assert pixelzip.info(alone).networks == ()
+    assert len(alone) <= len(pixelzip.compress(page, network="none")) + 40
+    asked.clear()
+    image = screenshot()
+    image.paste(Image.fromarray(crops["palms-96x64"]).resize((384, 256)), (110, 40))
+    mixed = pixelzip.compress(image, origin="none", tile_size=128)
+    assert pixelzip.info(mixed).networks == ("photo",)
+    assert len(mixed) < 0.7 * len(pixelzip.compress(image, network="none"))
+    assert np.array_equal(pixelzip.decompress_array(mixed), np.asarray(image))
 
 
 def test_photographs_are_smaller_than_png(crop_paths: list[Path]) -> None:
