@@ -34,11 +34,15 @@ def side_by_side(threads: int) -> Iterator[Map]:
     else:
         resting = _resting[threads - 1]
         crew = _at.crew = resting.pop() if resting else _Crew(threads - 1)
+        waits = True
         try:
             yield crew.share
+        except KeyboardInterrupt:  # whoever wants to stop gets on, and they follow
+            waits = False
+            raise
         finally:
             _at.crew = None
-            crew.stop()
+            crew.stop(waits)
         resting.append(crew)
 
 
@@ -103,15 +107,16 @@ class _Crew:
             self.news.notify_all()
         return self._results(pieces)
 
-    def stop(self) -> None:
-        """Return when no helper is at work any more."""
+    def stop(self, waits: bool) -> None:
+        """Have the helpers stop. If it ``waits`` for them, they can be of use again."""
         with self.news:
             self.is_over = True
             self.heap.clear()
             self.news.notify_all()
-            self.news.wait_for(lambda: not self.busy)
-            self.heap.clear()  # of what those at work have asked for
-            self.is_over = False
+            if waits:
+                self.news.wait_for(lambda: not self.busy)
+                self.heap.clear()  # of what those at work have asked for
+                self.is_over = False
 
     def _results(self, pieces: Sequence[_Piece]) -> Iterator[Any]:
         number, results = pieces[0].number, [piece.result for piece in reversed(pieces)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from threading import Barrier, get_ident
+from threading import Barrier, Event, get_ident
 
 import numpy as np
 import pytest
@@ -105,7 +105,7 @@ def test_who_asks_for_threads_within_work_gets_the_same() -> None:
 
 
 def test_work_that_nobody_waits_for_is_not_gone_on_with() -> None:
-    """Not even with what has begun: somebody wants to stop."""
+    """Not even with what has begun."""
     begun, ended = Barrier(2, timeout=10), []
 
     def within(piece: int) -> None:
@@ -114,14 +114,31 @@ def test_work_that_nobody_waits_for_is_not_gone_on_with() -> None:
     def work(piece: int) -> None:
         begun.wait()
         if piece == 0:
-            raise KeyboardInterrupt
+            raise ValueError("enough")
         for _ in range(100):
             list(parallel(within, range(10)))
         ended.append(piece)
 
-    with pytest.raises(KeyboardInterrupt), side_by_side(2) as parallel:
+    with pytest.raises(ValueError, match="enough"), side_by_side(2) as parallel:
         list(parallel(work, [0, 1]))
     assert not ended
+
+
+def test_an_interrupt_does_not_wait() -> None:
+    begun, end, ended = Barrier(2, timeout=10), Event(), Event()
+
+    def work(piece: int) -> None:
+        begun.wait()
+        if piece == 0:
+            raise KeyboardInterrupt
+        end.wait(10)
+        ended.set()
+
+    with pytest.raises(KeyboardInterrupt), side_by_side(2) as parallel:
+        list(parallel(work, [0, 1]))
+    assert not ended.is_set()
+    end.set()
+    assert ended.wait(10)
 
 
 def test_shares_are_all_of_it_and_not_small() -> None:
