@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from pixelzip import isobmff, png, tiff
+from pixelzip import isobmff, pictures, png, tiff
 
 _KEPT = {
     "APP0": (b"JFIF",),
@@ -33,7 +33,7 @@ _OF_WEBP = (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ICCP", b"EXIF", b"XMP ", b"ANI
 
 def left_behind(data: bytes) -> tuple[str, ...]:
     """The names of what `pictures.read` does not keep of a file that it can read."""
-    with warnings.catch_warnings(record=True) as said:
+    with pictures.CATCHING, warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         names = dict.fromkeys(_names(data))

@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -282,11 +283,15 @@ def _npy(data: bytes) -> NDArray[Any]:
     return array.astype(dtype.newbyteorder("="))
 
 
+CATCHING = RLock()
+"""One thread at a time: which warnings are caught is the same for all."""
+
+
 @contextmanager
 def _decoding() -> Iterator[None]:
     """Turn whatever Pillow raises into our errors: of damaged files that can be any exception."""
     try:
-        with warnings.catch_warnings():
+        with CATCHING, warnings.catch_warnings():
             # Of large images: our own limit stands below Pillow's error and above its warning. Of
             # tags that cannot be read: `leftovers` names them.
             warnings.simplefilter("ignore", UserWarning)

@@ -33,6 +33,8 @@ from pixelzip.codec.container import MAX_METADATA
 from pixelzip.codec.encode import encode
 from pixelzip.codec.errors import FormatError, LimitError, PixelzipError, UnsupportedImageError
 from pixelzip.codec.picture import MODES, Picture
+from pixelzip.codec.workers import side_by_side
+from pixelzip.leftovers import left_behind
 from pixelzip.metadata import Chunk
 
 Chunks = list[tuple[bytes, bytes]]
@@ -921,3 +923,12 @@ def test_a_resolution_that_is_asked_for(photo: Image.Image) -> None:
     with Image.open(io.BytesIO(saved(photo, "TIFF"))) as image:
         picture = pictures.from_pillow(image, extra={"dpi": (300, 300)})
     assert [chunk.name for chunk in metadata.parse(picture.metadata, "RGB")] == ["resolution"]
+
+
+def test_files_are_read_side_by_side(crop_paths: list[Path]) -> None:
+    """Which warnings are heard is the same for all threads, and they leave it as it was."""
+    files = [path.read_bytes() for path in crop_paths[:2]] * 40
+    before = warnings.filters, list(warnings.filters), warnings.showwarning
+    with side_by_side(4) as parallel:
+        list(parallel(lambda data: (pictures.read(data), left_behind(data)), files))
+    assert (warnings.filters, list(warnings.filters), warnings.showwarning) == before
