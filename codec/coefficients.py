@@ -79,7 +79,7 @@ def encode(
     frame, room = _frame(blocks, len(earlier)), layout.height * layout.width + 64
     try:
         bands = model.encode_blocks(
-            frame, _steps(blocks, frame), np.vstack([known, own]), room, parallel, len(earlier)
+            frame, _steps(blocks, earlier), np.vstack([known, own]), room, parallel, len(earlier)
         )
     except model.NoRoomError:
         return None
@@ -117,7 +117,7 @@ def decode(payload: bytes, layout: PlaneLayout, earlier: Earlier, parallel: Map 
     shape = size((layout.height, layout.width), top, left)
     blocks = Blocks(steps, np.zeros((*shape, 64), np.int16), top, left, transposed)
     known, frame = _known(layout, blocks, earlier), _frame(blocks, len(earlier))
-    found, prices = model.decode_blocks(frame, _steps(blocks, frame), bands, parallel, known)
+    found, prices = model.decode_blocks(frame, _steps(blocks, earlier), bands, parallel, known)
     blocks.coefficients.reshape(-1, 64)[:, ZIGZAG] = found[len(known) :]
     prices = prices[len(known) :].reshape(shape)
     return Decoded(blocks, (prices / 1024).astype(np.float32))
@@ -169,9 +169,11 @@ def _frame(blocks: Blocks, earlier: int) -> Frame:
     return Frame(8 * columns, 8 * rows, False, tuple(components))
 
 
-def _steps(blocks: Blocks, frame: Frame) -> NDArray[np.int32]:
-    """(components, 64) in zigzag order; nobody asks for those of planes that are known."""
-    return np.tile(blocks.steps[ZIGZAG].astype(np.int32), (len(frame.components), 1))
+def _steps(blocks: Blocks, earlier: Earlier) -> NDArray[np.int32]:
+    """(components, 64) in zigzag order; 1 of a plane without blocks."""
+    none = np.ones(64, np.int32)
+    known = [none if there is None else there.steps[ZIGZAG] for _, there in earlier]
+    return np.stack([*known, blocks.steps[ZIGZAG]]).astype(np.int32)
 
 
 # Steps.

@@ -12,7 +12,8 @@ from typing import Any
 import reference_jpeg as jpeg
 import reference_sparse as sparse
 
-PRIOR = Path(__file__).resolve().parent.parent / "codec" / "jpeg" / "prior.xz"
+FORMAT = Path(__file__).resolve().parent.parent / "codec" / "jpeg"
+PRIOR, NETWORK = FORMAT / "prior.xz", FORMAT / "network.xz"
 Matrix = list[list[int]]
 
 LUMA = [
@@ -70,6 +71,11 @@ def _taught() -> tuple[jpeg.Memory, jpeg.Memory]:
     return of_blocks, of_bytes
 
 
+@cache
+def _network() -> jpeg.Network:
+    return jpeg.Network(NETWORK.read_bytes())
+
+
 def _copied(memory: jpeg.Memory) -> jpeg.Memory:
     other = copy(memory)
     other.slots, other.weights = memory.slots[:], memory.weights[:]
@@ -111,7 +117,8 @@ def decode(file: Any, length: int, plane: Any, earlier: Sequence[Any]) -> Blocks
     lengths.append(end - file.at - sum(lengths))
     for i, size in enumerate(lengths):
         coder = jpeg.Coder(_copied(of_blocks), file.take(size))
-        jpeg.decode_band(coder, planes, rows * i // bands, rows * (i + 1) // bands, len(earlier))
+        first, last = (rows * (i + one) // bands for one in (0, 1))
+        jpeg.decode_band(coder, _network(), planes, first, last, len(earlier))
         coder.finish()
     assert file.at == end
     return Blocks(top, left, bool(place >> 6 & 1), steps, own)
@@ -119,7 +126,8 @@ def decode(file: Any, length: int, plane: Any, earlier: Sequence[Any]) -> Blocks
 
 def _seen(plane: Any, top: int, left: int, own: jpeg.Plane, other: Any) -> jpeg.Plane:
     """The blocks of an earlier plane that lie over those of this one."""
-    seen = jpeg.Plane(1, 1, own.stride, len(own.blocks), [1] * 64)
+    steps = [1] * 64 if other.blocks is None else other.blocks.plane.steps
+    seen = jpeg.Plane(1, 1, own.stride, len(own.blocks), steps)
     if other.blocks is None:
         return seen
 

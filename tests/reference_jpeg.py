@@ -1,7 +1,8 @@
 """The coefficients and the text of a JPEG file's .pxz, decoded by docs/format.md alone.
 
-Imports nothing of pixelzip, but for the tables of logits and of the sigmoid, which another test
-holds to the page. Slow, and written to be compared with the page, sentence by sentence.
+Imports nothing of pixelzip; whoever calls it brings the tables of logits and of the sigmoid, which
+another test holds to the page, and the files of the prior and the network. Slow, and written to be
+compared with the page, sentence by sentence.
 """
 
 from __future__ import annotations
@@ -11,6 +12,10 @@ import math
 from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
 
 WORD = 2**32 - 1
 Block = list[int]
@@ -57,8 +62,8 @@ class Memory:
     def __init__(self, logits: Sequence[int], sigmoid: Sequence[int]) -> None:
         self.logits = [limit(x >> 6, 2047) for x in logits]
         self.table = sigmoid
-        self.slots: list[int] = [2**31] * (16 * 2**15 * 8)
-        self.weights = [19660 * (1 - i % 2) for i in range(32)] * (5 * 3840)
+        self.slots: list[int] = [2**31] * (12 * 2**15 * 8)
+        self.weights = [19660 * (1 - i % 2) for i in range(24)] * (5 * 3840)
         self.finals = [13107, 13107, 13107, 13107, 13107, 0] * 128
         curve = [self.sigmoid(128 * (bin - 16)) for bin in range(33)]
         self.curves = curve * (2 * 2048)
@@ -83,6 +88,76 @@ class Memory:
                 numbers[i] += ((data[at + i] + 128) % 256 - 128) * unit
             at += len(numbers)
         return data[4 : 4 + length]
+
+
+Numbers = NDArray[np.int64]
+STAGES = [64, 54, 43, 36, 28, 21, 15, 10, 8, 6, 4, 3, 2, 1, 0]
+
+
+def logarithm(x: int) -> int:
+    e = x.bit_length() - 1
+    return 16 * e + ((x << 4) >> e) - 16
+
+
+def squeeze(x: int) -> int:
+    size = min(logarithm(abs(x) + 4) - 32, 127)
+    return size if x >= 0 else -size
+
+
+class Network:
+    """The network of coefficients, from its file."""
+
+    def __init__(self, stored: bytes) -> None:
+        data = lzma.decompress(stored)
+        counts = [start - end for start, end in pairwise(STAGES)]
+        first = [(192, 577), (192, 192), (192, 192), (2, 192)]
+        shapes = [*first, *[(192, 16)] * 14, *[(2 * n, 192) for n in counts]]
+        shapes += [(192, 2 * n) for n in counts[:-1]]
+        layers = []
+        at = 0
+        for outputs, inputs in shapes:
+            weights = np.frombuffer(data, np.int8, outputs * inputs, at).astype(np.int64)
+            layers.append(weights.reshape(outputs, inputs))
+            at += outputs * inputs
+        self.trunk, self.edges = layers[:4], layers[4:18]
+        self.heads, self.shown = layers[18:32], layers[32:]
+        biases = []
+        for outputs in [192, 192, 192, 2, *(2 * n for n in counts)]:
+            biases.append(np.frombuffer(data, "<i4", outputs, at).astype(np.int64))
+            at += 4 * outputs
+        self.biases, self.head_biases = biases[:4], biases[4:]
+        ends = np.frombuffer(data, "<i4", 64 * 192, at).astype(np.int64)
+        self.ends = ends.reshape(64, 192)
+        at += 4 * 64 * 192
+        shifts = []
+        for outputs in [192, 192, 192, 192, 2, *(2 * n for n in counts)]:
+            shifts.append(np.frombuffer(data, np.uint8, outputs, at).astype(np.int64))
+            at += outputs
+        self.unit_shifts, self.base_shifts = shifts[:3], shifts[3]
+        self.end_shifts, self.head_shifts = shifts[4], shifts[5:]
+        assert at == len(data)
+
+    def units(self, sums: Numbers, which: int) -> Numbers:
+        return np.clip(sums >> self.unit_shifts[which], 0, 127)
+
+    def see(self, inputs: Sequence[int]) -> tuple[Numbers, list[int]]:
+        """The sum that stages add to, and what it says of the end."""
+        units = self.units(self.trunk[0] @ np.array(inputs) + self.biases[0], 0)
+        units = self.units(self.trunk[1] @ units + self.biases[1], 1)
+        sums = (self.trunk[2] @ units + self.biases[2]) >> self.base_shifts
+        end = (self.trunk[3] @ units + self.biases[3]) >> self.end_shifts
+        return sums, end.tolist()
+
+    def say(self, sums: Numbers, stage: int, edges: Sequence[int]) -> list[tuple[int, int]]:
+        """Mean and scale of each coefficient of a stage."""
+        units = self.units(sums + self.edges[stage] @ np.array(edges), 2)
+        said = (self.heads[stage] @ units + self.head_biases[stage]) >> self.head_shifts[stage]
+        return list(zip(said[::2].tolist(), said[1::2].tolist(), strict=True))
+
+    def show(self, sums: Numbers, stage: int, values: list[int]) -> Numbers:
+        own = values[STAGES[stage + 1] : STAGES[stage]]
+        total: Numbers = sums + self.shown[stage] @ np.array([*own, *map(abs, own)])
+        return total
 
 
 class Coder:
@@ -116,7 +191,7 @@ class Coder:
 
     def bit(self, decision: int, is_sign: bool = False) -> int:
         memory = self.memory
-        inputs = [0] * 32
+        inputs = [0] * 24
         for i, line in enumerate(self.lines):
             slot = memory.slots[line + decision]
             p, n = slot >> 10, slot & 1023
@@ -126,8 +201,8 @@ class Coder:
             inputs[2 * i + 1] = sign * ((p >> 6) - 32768) * t >> 13
         sets, outputs = [], []
         for j, selector in enumerate(self.selectors):
-            at = (j * 3840 + selector + self.shade * self.distance) * 32
-            own = memory.weights[at : at + 32]
+            at = (j * 3840 + selector + self.shade * self.distance) * 24
+            own = memory.weights[at : at + 24]
             total = sum(x * (w >> 2) >> 8 for x, w in zip(inputs, own, strict=True))
             sets.append(at)
             outputs.append(limit(total >> 6, 2047))
@@ -149,7 +224,7 @@ class Coder:
             memory.curves[at] += (target - memory.curves[at]) >> 6
         for at, output in zip(sets, outputs, strict=False):
             error = target - memory.sigmoid(output)
-            for i in range(32):
+            for i in range(24):
                 change = ((inputs[i] * error >> 9) * 8 + 1024) >> 11
                 memory.weights[at + i] = limit(memory.weights[at + i] + change, 2**20)
         for j in range(6):
@@ -223,7 +298,6 @@ def bytes_of(coder: Coder, count: int) -> bytes:
         before = bytes(64) + text
         last = before[-1]
         coder.contexts = []
-        coder.add(16384, 0)
         for n in range(1, 7):
             number = int.from_bytes(before[-n:], "big")
             coder.add(16384 + n, mix(number & WORD, number >> 32))
@@ -263,6 +337,9 @@ class Plane:
     def size(self, k: int, value: int) -> int:
         return limit(value * self.steps[k], 2**16)
 
+    def squeezed(self, block: Block) -> list[int]:
+        return [0, *(squeeze(self.size(k, block[k])) for k in range(1, 64))]
+
     def spectrum(self, block: Block, x: int, across: bool) -> list[int]:
         """Of column x at each v; of row x at each u if ``across``."""
         total = [0] * 8
@@ -297,7 +374,12 @@ def energy_of(block: Block) -> int:
 
 
 def decode_band(
-    coder: Coder, planes: Sequence[Plane], first: int, last: int, known: int = 0
+    coder: Coder,
+    network: Network,
+    planes: Sequence[Plane],
+    first: int,
+    last: int,
+    known: int = 0,
 ) -> None:
     """The blocks of the rows of units from ``first`` up to ``last``, into the planes.
 
@@ -306,11 +388,97 @@ def decode_band(
     for number, plane in list(enumerate(planes))[known:]:
         for row in range(first * plane.v, last * plane.v):
             for column in range(plane.stride):
-                _decode_block(coder, planes, number, row, column, first * plane.v)
+                _decode_block(coder, network, planes, number, row, column, first * plane.v)
+
+
+def _inputs(planes: Sequence[Plane], number: int, row: int, column: int, top: int) -> list[int]:
+    """Of the network's trunk."""
+    plane = planes[number]
+    here = [(-1, 0), (0, -1), (-1, -1), (-1, 1), (-2, 0), (0, -2)]
+    there = [
+        (row + y, column + x) if top <= row + y and 0 <= column + x < plane.stride else None
+        for y, x in here
+    ]
+    blocks = [plane.blocks[one[0]][one[1]] if one else EMPTY for one in there]
+    above, left = blocks[:2]
+    squeezed = [plane.squeezed(block) for block in blocks]
+    inputs = [abs(x) for one, n in zip(squeezed, (63, 63, 35, 35, 20, 20), strict=True)
+              for x in one[1 : 1 + n]]  # fmt: skip
+    inputs += [x for one in squeezed[:2] for x in one[1:21]]
+    inputs += [squeeze(x >> 12) for x in plane.spectrum([0, *left[1:]], 7, False)]
+    inputs += [squeeze(x >> 12) for x in plane.spectrum([0, *above[1:]], 7, True)]
+    for one, other in ((1, 0), (0, 2), (1, 2), (3, 0), (4, 0), (5, 1)):
+        both = bool(there[one] and there[other])
+        difference = plane.size(0, blocks[one][0]) - plane.size(0, blocks[other][0])
+        inputs.append(squeeze(difference >> 2) if both else 0)
+    inputs += [64 if one else 0 for one in there]
+    inputs += [2 * end_of(block) for block in blocks]
+    inputs += [2 * count_of(block) for block in blocks]
+
+    others = [planes[0] if number else None, planes[number - 1] if number > 1 else None]
+
+    def dc(other: Plane, y: int, x: int) -> int:
+        return other.size(0, _same_place(other, plane, y, x)[0])
+
+    blocks = [_same_place(one, plane, row, column) if one else EMPTY for one in others]
+    squeezed = [
+        one.squeezed(block) if one else [0] * 64 for one, block in zip(others, blocks, strict=True)
+    ]
+    inputs += [abs(x) for x in squeezed[0][1:64]] + [abs(x) for x in squeezed[1][1:37]]
+    inputs += squeezed[0][1:64] + squeezed[1][1:21]
+    for other in others:
+        for y, x in ((row, column - 1), (row - 1, column)):
+            if other and x >= 0 and y >= top:
+                inputs.append(squeeze((dc(other, row, column) - dc(other, y, x)) >> 2))
+            else:
+                inputs.append(0)
+    inputs += [64 if one else 0 for one in others]
+    inputs += [2 * end_of(block) for block in blocks]
+    inputs += [2 * count_of(block) for block in blocks]
+
+    inputs += [min(logarithm(step) >> 1, 127) for step in plane.steps]
+    inputs += [64 * (min(number, 2) == one) for one in range(3)]
+    inputs.append(64 if plane.h < max(one.h for one in planes) else 0)
+    inputs.append(64 if plane.v < max(one.v for one in planes) else 0)
+    return inputs
+
+
+def _same_place(other: Plane, plane: Plane, row: int, column: int) -> Block:
+    return other.blocks[row * other.v // plane.v][column * other.h // plane.h]
+
+
+def _edges(
+    plane: Plane,
+    block: Block,
+    above: Block,
+    left: Block,
+    there: tuple[bool, bool],
+    is_last: bool,
+) -> tuple[list[int], int]:
+    """The gaps of a stage; the guess of the DC coefficient, which the last one uses."""
+    pairs = []
+    for has, other, across in ((there[1], left, False), (there[0], above, True)):
+        far = plane.spectrum([0, *other[1:]], 7, across)
+        near = plane.spectrum([0, *block[1:]], 0, across)
+        pairs.append([f - n if has else 0 for f, n in zip(far, near, strict=True)])
+    by_left = plane.size(0, left[0]) + (pairs[0][0] * 181 >> 19) if there[1] else 0
+    by_above = plane.size(0, above[0]) + (pairs[1][0] * 181 >> 19) if there[0] else 0
+    guess = (by_left + by_above) >> 1 if all(there) else by_left + by_above
+    gaps = [squeeze(gap >> 12) for pair in pairs for gap in pair]
+    if is_last:
+        gaps[0] = squeeze(by_left - guess) if there[1] else 0
+        gaps[8] = squeeze(by_above - guess) if there[0] else 0
+    return gaps, guess
 
 
 def _decode_block(
-    coder: Coder, planes: Sequence[Plane], number: int, row: int, column: int, top: int
+    coder: Coder,
+    network: Network,
+    planes: Sequence[Plane],
+    number: int,
+    row: int,
+    column: int,
+    top: int,
 ) -> None:
     plane, colour = planes[number], min(number, 2)
     steps, block = plane.steps, plane.blocks[row][column]
@@ -324,15 +492,12 @@ def _decode_block(
     def residue(y: int, x: int) -> int:
         return plane.residues[y][x] if is_there(y, x) else 0
 
-    def same_place(which: int) -> Block:
-        other = planes[which]
-        return other.blocks[row * other.v // plane.v][column * other.h // plane.h]
-
     above, left = at(row - 1, column), at(row, column - 1)
     above_left, above_right = at(row - 1, column - 1), at(row - 1, column + 1)
     has_above, has_left = is_there(row - 1, column), is_there(row, column - 1)
-    luma = same_place(0) if number else EMPTY
-    before = same_place(number - 1) if number > 1 else EMPTY
+    luma = _same_place(planes[0], plane, row, column) if number else EMPTY
+    before = _same_place(planes[number - 1], plane, row, column) if number > 1 else EMPTY
+    sums, said_end = network.see(_inputs(planes, number, row, column, top))
 
     # The end.
     kind = 4096 + colour
@@ -344,10 +509,11 @@ def _decode_block(
     s = level(steps[1] + steps[2] + steps[5])
     m, w = (a + le + 1) // 2, (2 * a + 2 * le + al + ar + 3) // 6
     coder.contexts = []
+    t = max(0, min(255, said_end[0]))
     for x in (
-        *(0, m, 64 * a + le, 32 * a + ar // 4, 32 * le + al // 4, w, n),
-        *(65 * y + b, 65 * y + m // 2),
+        *(64 * a + le, w, n, 65 * y + b, 65 * y + m // 2),
         *(64 * ea + el, 64 * s + w, 64 * e + n // 2, 65 * b + w // 2, 128 * s + e),
+        *(0x40000 + t, 0x50000 + 64 * (t // 4) + w),
     ):
         coder.add(kind, x)
     node, coder.shade, coder.distance = 1, 0, 0
@@ -365,12 +531,25 @@ def _decode_block(
     end = node - 64
 
     # The coefficients.
-    for k in range(end, 0, -1):
-        _set_contexts(
-            coder, plane, colour, k, end, block, (above, left, above_left, above_right),
-            (luma, before), (has_above, has_left), bool(number),
-        )
-        block[k] = limit(coder.number(k == end), 32767)
+    sums = sums + network.ends[end]
+    for stage in range(14):
+        start = STAGES[stage + 1]
+        if start > end:
+            continue
+        there = (has_above, has_left)
+        gaps, guess = _edges(plane, block, above, left, there, start == 0)
+        said = network.say(sums, stage, gaps)
+        hints = [_hint(*one, step) for one, step in zip(said, steps[start:], strict=False)]
+        for k in range(min(STAGES[stage] - 1, end), max(start, 1) - 1, -1):
+            _set_contexts(
+                coder, plane, colour, k, end, block, (above, left, above_left, above_right),
+                (luma, before), (has_above, has_left), bool(number), hints[k - start],
+            )  # fmt: skip
+            block[k] = limit(coder.number(k == end), 32767)
+        if start:
+            sums = network.show(sums, stage, plane.squeezed(block))
+    mean, scale = hints[0]
+    mean = limit(q(8 * guess, steps[0]) + mean, 2**20)
 
     # DC.
     pixels, step = plane.pixels(block, False), steps[0]
@@ -400,13 +579,10 @@ def _decode_block(
     a, le = above[0] - predicted, left[0] - predicted
     g = a + left[0] - above_left[0]
     ra, rl = residue(row - 1, column), residue(row, column - 1)
-    wide = sum(map(abs, (ra, rl, residue(row - 1, column - 1), residue(row - 1, column + 1))))
     d, c, near, s = level(spread), level(count_of(block)), level(abs(ra) + abs(rl)), level(step)
     kind = 12288 + colour
+    beyond, scale = mean - 8 * predicted, scale // 2
     coder.contexts = []
-    coder.add(kind, 0)
-    coder.add(kind, 1 + d)
-    coder.add(kind, 64 * d + s)
     coder.add_signs(kind, f, 0, d)
     coder.add_signs(kind, level(ta), level(tl), 0)
     coder.add_signs(kind, level(ta), 0, d)
@@ -415,17 +591,22 @@ def _decode_block(
     coder.add_signs(kind, level(g), 0, d // 2)
     coder.add(kind, 64 * near + d)
     coder.add(kind, 64 * c + d)
-    coder.add(kind, 64 * level(abs(ta - tl)) + s)
     coder.add_signs(kind, level(le), level(a), 0)
-    coder.add(kind, 64 * level(energy_of(above) + energy_of(left)) + c)
-    coder.add(kind, level(wide))
-    coder.add_signs(kind, level(toward_0(r, 8)), 0, s)
+    coder.add_signs(kind, limit(beyond, 200), 0, 0x20000 + scale // 4)
+    coder.add_signs(kind, level(beyond), level(f), 0x20000 + scale // 4)
+    coder.add(kind, 0x30000 + scale)
     start = 1536 * (colour > 0)
-    coder.selectors = [start, *(start + min(one, 63) for one in (d, near, s, c))]
+    coder.selectors = [start, start + scale // 2, *(start + min(one, 63) for one in (near, s, c))]
     coder.distance, coder.final = 64, 88
     coder.refined = (kind, kind + 64 * (1 + d))
     plane.residues[row][column] = coder.number(False)
     block[0] = limit(predicted + plane.residues[row][column], 32767)
+
+
+def _hint(mean: int, scale: int, step: int) -> tuple[int, int]:
+    """Mean, in eighths, and scale of a coefficient, in steps."""
+    scale = max(0, min(255, scale - logarithm(step)))
+    return limit(mean, 1000) * ((16 + scale % 16) << scale // 16) >> 13, scale
 
 
 def _set_contexts(
@@ -439,6 +620,7 @@ def _set_contexts(
     earlier: tuple[Block, Block],
     there: tuple[bool, bool],
     is_later: bool,
+    hint: tuple[int, int],
 ) -> None:
     v, u = PLACES[k]
 
@@ -462,40 +644,35 @@ def _set_contexts(
         pa = q(4 * difference, BASIS[0][v] * step)
     p = pl if u == 0 else pa if v == 0 else toward_0(pl + pa, 2)
     big_n, big_i, s = level(near), level(inside), level(step)
-    places = [one for one in (k - 1, k, k + 1) if 1 <= one <= 63]
-    wide = sum(abs(above[one]) + abs(left[one]) for one in places)
     z1, z2 = (abs(block[one]) if one < 64 else 0 for one in (k + 1, k + 2))
-    count, kind = count_of(block), 3 * k + colour
+    kind = 3 * k + colour
+    mean, scale = hint[0], hint[1] // 2
     coder.contexts = []
-    coder.add_signs(kind, limit(pl, 40), 0, 0)
-    coder.add_signs(kind, limit(pa, 40), 0, 0)
-    coder.add_signs(kind, limit(p, 40), 0, 1 + big_n)
-    coder.add(kind, 64 * (end - k) + count)
-    coder.add_signs(kind, limit(a, 3), limit(le, 3), 0)
     if is_later:
         coder.add_signs(kind, limit(y, 20), limit(b, 20), 0)
     else:
         coder.add_signs(kind, limit(al, 3), limit(ar, 3), 2 * (a != 0) + (le != 0))
     coder.add(kind, 1024 * level(abs(c1)) + 32 * level(abs(c2)) + level(abs(c3)))
-    coder.add(8192 + 3 * (u + v) + colour, 4096 * big_n + 64 * big_i + s)
-    coder.add(kind, 64 * level(wide) + big_i)
     coder.add_signs(kind, level(pl), limit(le, 2), 64)
-    coder.add_signs(kind, level(pa), limit(a, 2), 65)
-    coder.add(kind, 64 * s + level(near + inside))
-    coder.add_signs(kind, limit(c1, 2), limit(c2, 2), 3 * limit(c4, 1) + limit(c5, 1) + 4)
     coder.add(kind, 1024 * level(abs(y)) + 32 * level(abs(b)) + big_n)
     coder.add_signs(kind, limit(p, 60), 0, 4 * s + (2 if big_i > 6 else big_i > 2))
     coder.add(kind, z1 + 8 * z2)
+    coder.add(kind, 0x10000 + scale)
+    coder.add(9000 + colour, 4096 * scale + 64 * big_i + level(end - k))
+    coder.add_signs(kind, limit(mean, 60), 0, 0x20000 + scale // 4)
+    coder.add_signs(kind, limit(p, 40), 0, 0x30000 + scale // 4)
+    coder.add_signs(9100, limit(mean, 200), 0, 0x20000 + scale)
+    coder.add_signs(9200, limit(mean, 60), level(p), 0x20000 + scale // 4)
     start = 1536 * (colour > 0)
     coder.selectors = [
         start + k,
-        start + min(big_n + big_i, 63),
+        start + scale // 2,
         start + 4 * min(level(abs(p)), 15) + bisect((6, 16, 32), end),
         start + 4 * min(s, 15) + bisect((3, 5, 8), u + v),
-        start + 8 * min(level(abs(a)), 7) + min(level(abs(le)), 7),
+        start + 4 * min(level(abs(mean)), 15) + bisect((32, 44, 56), scale),
     ]
     coder.distance, coder.final = 64, 24 * (colour > 0)
-    coder.refined = (kind, 8192 + 64 * big_n + big_i)
+    coder.refined = ((limit(mean, 30) + 32) * 128 + scale, 8192 + 64 * scale + big_i)
 
 
 @dataclass

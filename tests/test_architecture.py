@@ -270,7 +270,7 @@ def test_wheel_holds_everything_under_one_name(tmp_path: Path) -> None:
 
     wanted = {path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
     wanted |= {*(ROOT / "models" / "zoo").glob("*.safetensors"), ROOT / "pixelzip" / "py.typed"}
-    wanted |= {*(ROOT / "models" / "zoo").glob("*.md"), ROOT / "codec" / "jpeg" / "prior.xz"}
+    wanted |= {*(ROOT / "models" / "zoo").glob("*.md"), *(ROOT / "codec" / "jpeg").glob("*.xz")}
     places = {path.relative_to(ROOT).as_posix() for path in wanted}
     places |= {"codec/_coding.abi3.so", "models/frozen/_engine.abi3.so"}
     assert held == {p if p.startswith("pixelzip/") else f"pixelzip/{p}" for p in places}

@@ -13,6 +13,7 @@ from pixelzip.codec.jpeg import file, parts, syntax
 
 GOLDEN = Path(__file__).parent / "golden" / "jpeg"
 PRIOR = Path(file.__file__).parent / "prior.xz"
+NETWORK = Path(file.__file__).parent / "network.xz"
 
 
 compiled = pytest.mark.skipif(syntax.library() is None, reason="there is no compiled library")
@@ -32,7 +33,8 @@ def decoded(data: bytes, bands: list[bytes]) -> list[list[int]]:
     ]
     (band,) = bands
     coder = reference.Coder(memory, band)
-    reference.decode_band(coder, planes, 0, frame.units_down)
+    network = reference.Network(NETWORK.read_bytes())
+    reference.decode_band(coder, network, planes, 0, frame.units_down)
     coder.finish()
     return [block for plane in planes for row in plane.blocks for block in row]
 

@@ -27,7 +27,7 @@
 #endif
 
 enum {
-    CONTEXTS = 16,
+    CONTEXTS = 12,
     INPUTS = 2 * CONTEXTS,
     LINE_BITS = 15,
     LINES = 1 << LINE_BITS, /* of each context */

@@ -1,8 +1,9 @@
 """Coefficients and segments of JPEG files to bytes and back, by an adaptive model in C.
 
-The model begins with what it has learnt from photographs (`prior.xz`, part of the format), and goes
-on learning from the file. A large picture is cut into *bands* of rows, each of which begins anew,
-so that threads can share the work.
+Among what it mixes is what a network says (`pixelzip.codec.jpeg.network`). It begins with what it
+has learnt from photographs (`prior.xz`, part of the format), and goes on learning from the file. A
+large picture is cut into *bands* of rows, each of which begins anew, so that threads can share the
+work.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from pixelzip.codec import native
 from pixelzip.codec.errors import FormatError
-from pixelzip.codec.jpeg import prior
+from pixelzip.codec.jpeg import network, prior
 from pixelzip.codec.jpeg.headers import Frame
 from pixelzip.codec.jpeg.prior import Prior
 from pixelzip.codec.jpeg.syntax import Blocks
@@ -30,6 +31,8 @@ from pixelzip.codec.workers import Map
 BAND = 20_000
 """The least number of blocks that a band of several has."""
 MAX_BANDS = 16
+FASTEST = 2
+"""Of the instructions that the network's products are made with: 0 plain C, 1 AVX2, 2 AVX-512."""
 COUNT_LIMIT = 1023
 """Up to which a slot counts the bits that it has seen, in its low bits."""
 
@@ -51,7 +54,8 @@ def library() -> ctypes.CDLL | None:
     numbers, octets, size = native.array(np.int32), native.array(np.uint8), ctypes.c_int64
     number, blocks, prices = ctypes.c_int, native.array(np.int16), native.array(np.uint32)
     found.model_tables.argtypes = [numbers] * 3
-    found.memory_sizes.argtypes = [native.array(np.int64)]
+    found.memory_sizes.argtypes = found.network_sizes.argtypes = [native.array(np.int64)]
+    found.model_network.argtypes = [native.array(np.int8), numbers, octets, number]
     found.memory_fresh.argtypes = [numbers]
     found.model_blocks.restype = found.model_bytes.restype = size
     found.model_blocks.argtypes = [
@@ -60,6 +64,9 @@ def library() -> ctypes.CDLL | None:
     ]
     found.model_bytes.argtypes = [numbers, number, octets, size, octets, size]
     found.model_tables(*_tables())
+    sizes = np.empty(3, np.int64)
+    found.network_sizes(sizes)
+    found.model_network(*network.load(tuple(map(int, sizes))), FASTEST)
     return found
 
 

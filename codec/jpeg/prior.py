@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pixelzip.codec.errors import PixelzipError
 from pixelzip.codec.tables import SIGMOID
 
-SHA256 = "e808bc134ee9a1a651fb9b018483ad65cbc233d6d858eaaf5823c005c244196e"
+SHA256 = "9d92d35b75481d2a2d4d7135bbc9dc468fd1fce553a28302216d45a9779852bb"
 
 SEEN = 15
 """How many bits a slot that is known is taken to have seen."""

@@ -98,7 +98,7 @@ def logarithm(numbers: NDArray[Any]) -> NDArray[np.int32]:
 def squeezed(numbers: NDArray[Any]) -> NDArray[np.int8]:
     """Integers below 2^24 to -127..127, by the logarithm of what is above 4."""
     size = np.minimum(logarithm(np.abs(numbers) + 4) - 32, 127)
-    return (np.sign(numbers) * size).astype(np.int8)
+    return np.asarray(np.sign(numbers) * size, np.int8)
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,8 @@ class Coefficients:
     """The blocks of many JPEG files."""
 
     def __init__(self, found: Sequence[tuple[Frame, NDArray[np.int32], NDArray[np.int16]]]) -> None:
-        around, earlier, planes, tables, steps = [], [], [], [], []
+        around, earlier, tables, steps = [], [], [], []
+        planes: list[tuple[int, bool, bool]] = []
         count = 0
         for frame, own, _ in found:
             near = neighbours(frame)
@@ -203,7 +204,7 @@ class Coefficients:
     def _sizes(self, chosen: NDArray[np.int64]) -> NDArray[np.int32]:
         """Coefficients times steps."""
         sizes = self.blocks[chosen].astype(np.int32) * self.steps[self.tables[chosen]]
-        return np.clip(sizes, -DEQUANTISED, DEQUANTISED)
+        return np.asarray(np.clip(sizes, -DEQUANTISED, DEQUANTISED), np.int32)
 
     def batch(self, chosen: NDArray[np.int64]) -> Batch:
         """The blocks of these numbers."""
@@ -451,7 +452,8 @@ def train(
 
 @torch.no_grad()
 def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
-    mine, theirs = list(average.parameters()), list(network.parameters())
+    mine = [one.data for one in average.parameters()]
+    theirs = [one.data for one in network.parameters()]
     torch._foreach_lerp_(mine, theirs, 1 - decay)
 
 
