@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pixelzip.codec.errors import PixelzipError
 
-SHA256 = "027348756de0b6aaec6db3de2c782074bc52fa4e76732ad02fdff86941bfbc4f"
+SHA256 = "ad9d81533e28df854d790dfd5fb6aeaaeb4dfe915d4aad339f1fa79c8de8b292"
 
 Weights = tuple[NDArray[np.int8], NDArray[np.int32], NDArray[np.uint8]]
 """Weights, biases, shifts."""

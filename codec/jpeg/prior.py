@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pixelzip.codec.errors import PixelzipError
 from pixelzip.codec.tables import SIGMOID
 
-SHA256 = "9d92d35b75481d2a2d4d7135bbc9dc468fd1fce553a28302216d45a9779852bb"
+SHA256 = "57136565376b6f513d1dce3f39cd8dbf1e2f1446f5dfc76cd66b67f47952ede7"
 
 SEEN = 15
 """How many bits a slot that is known is taken to have seen."""
