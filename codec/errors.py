@@ -40,7 +40,7 @@ class DeviceError(PixelzipError):
 
 
 class UnsupportedImageError(PixelzipError):
-    """The image holds something that a .pxz file cannot keep: floats, pages of several sizes...."""
+    """The image holds something that cannot be kept: floats, channels that are no colours..."""
 
 
 class NotAnImageError(UnsupportedImageError, TypeError):
