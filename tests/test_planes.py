@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from pixelzip.codec.errors import TrainingError
 from pixelzip.models.freezing import freeze
 from pixelzip.models.freezing.narrow import narrow
 from pixelzip.models.freezing.thaw import thaw
+from pixelzip.models.frozen import file
 from pixelzip.models.frozen.architecture import GIVEN, LAG, PhotoConfig
 from pixelzip.models.networks.photo import Photo, entries
 from pixelzip.models.training import images, planes, train
@@ -181,13 +183,14 @@ def test_thawed_networks_are_close(
 
 def test_a_network_of_one_plane_begins_with_photo(crops: dict[str, NDArray[np.uint8]]) -> None:
     path = ROOT / "models" / "zoo" / "photo.safetensors"
-    photo = Photo(PhotoConfig())
+    config = file.read(path)[1]
+    photo = Photo(config)
     thaw(path, photo)
     grey = tiny.sample(crops.values())[:3, ..., 1:2].contiguous()
     with torch.no_grad():
         expected = photo(grey.expand(-1, -1, -1, 3))[..., 0].mean()
         for given in (0, GIVEN):
-            fresh = Photo(PhotoConfig(colours=1, near=24, given=given))
+            fresh = Photo(replace(config, colours=1, near=24, given=given))
             before = fresh.first[:, 62:].clone()
             thaw(path, fresh)
             assert (fresh.first[:, 62:] == before).all()  # random filters on what photo never saw
@@ -198,14 +201,27 @@ def test_a_network_of_one_plane_begins_with_photo(crops: dict[str, NDArray[np.ui
         thaw(path, Photo(LUMA))
 
 
+def test_a_deeper_network_begins_as_a_shallower_one(crops: dict[str, NDArray[np.uint8]]) -> None:
+    path, pixels = ROOT / "models" / "zoo" / "photo.safetensors", tiny.sample(crops.values())[:3]
+    config = file.read(path)[1]
+    shallow, deep = Photo(config), Photo(replace(config, blocks=config.blocks + "MN"))
+    thaw(path, shallow)
+    thaw(path, deep)
+    with torch.no_grad():
+        assert torch.equal(shallow(pixels), deep(pixels))
+    with pytest.raises(ValueError, match="another size"):
+        thaw(path, Photo(replace(config, blocks=config.blocks[:-1])))
+
+
 def test_a_smaller_network_begins_with_photo(
     crops: dict[str, NDArray[np.uint8]], tmp_path: Path
 ) -> None:
-    photo, pixels = Photo(PhotoConfig()), tiny.sample(crops.values())
-    path = ROOT / "models" / "zoo" / "photo.safetensors"
+    path, pixels = ROOT / "models" / "zoo" / "photo.safetensors", tiny.sample(crops.values())
+    shipped = file.read(path)[1]
+    photo = Photo(shipped)
     thaw(path, photo)
-    nearly = PhotoConfig(channels=120, head=60)
-    small = PhotoConfig(channels=64, head=32, components=4)
+    nearly = replace(shipped, channels=120, head=60)
+    small = replace(shipped, channels=64, head=32, components=4)
     with torch.no_grad():
         expected = float(photo(pixels).mean())
         found = float(narrow(photo, nearly, pixels)(pixels).mean())
@@ -218,7 +234,7 @@ def test_a_smaller_network_begins_with_photo(
         fitted = float(begun(pixels).mean() - expected)
     assert -0.2 < fitted < 0  # nats
     assert fresh < 5 * fitted
-    for other in (photo.config, PhotoConfig(channels=160), PhotoConfig(blocks="MNMN"), LUMA):
+    for other in (shipped, replace(shipped, channels=160), replace(shipped, blocks="MNMN"), LUMA):
         with pytest.raises(ValueError, match="to spare"):
             narrow(photo, other, pixels)
 

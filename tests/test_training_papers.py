@@ -293,7 +293,7 @@ def test_training_from_the_command_line(folder: Path, tmp_path: Path) -> None:
     found = state(tmp_path / "run" / "checkpoint.pt")
     assert found["architecture"]["skip"] is False
     assert found["architecture"]["channels"] == 4
-    assert found["calibration"].shape == (2, 28, 28, 1)
+    assert found["calibration"].shape == (256, 28, 28, 1)
     assert "pixelzip freeze" in done.output
     sizes = {}
     for bits in (8, 16):

@@ -35,6 +35,7 @@ _ROW_NORM = math.sqrt(2)
 def thaw(path: Path, network: nn.Module) -> None:
     """Give a new ``network`` the weights of a frozen one.
 
+    It may have more blocks: a new block adds nothing at first, so these compute the same.
     Raises NetworkFileError for a file that is none, ValueError if it is of another size or kind.
     """
     arrays, config, _ = file.read(path)
@@ -52,11 +53,12 @@ def thaw(path: Path, network: nn.Module) -> None:
 
 
 def _continues(found: PhotoConfig, wanted: PhotoConfig) -> bool:
-    same = ["channels", "blocks", "head", "components"]
+    same = ["channels", "head", "components"]
     if wanted.colours == 3:
         same += ["colours", "near"]
     alike = all(getattr(found, member) == getattr(wanted, member) for member in same)
-    return alike and wanted.near >= found.near and wanted.given >= found.given
+    deeper = wanted.blocks.startswith(found.blocks)
+    return alike and deeper and wanted.near >= found.near and wanted.given >= found.given
 
 
 def _grey(weights: dict[str, Tensor], config: PhotoConfig) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-RANGE_QUANTILE = 0.9999
+RANGE_QUANTILE = 0.99997
 """An activation above this quantile of its channel is clipped."""
 
 

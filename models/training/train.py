@@ -54,7 +54,7 @@ from pixelzip.models.training import images, photographs, planes
 EMA_DECAY = 0.999
 CLIP = 1.0
 VALIDATION_SIDE = 64
-CALIBRATION_BLOCKS = 256  # of the validation set, for `pixelzip.models.freezing.freeze`
+CALIBRATION_CROPS = 256  # of what is learnt from, for `pixelzip.models.freezing.freeze`
 FITTED_CROPS = 96  # that a smaller network is fitted to a larger one on
 HELD_OUT = 25  # one picture of so many is held out where no validation set is given
 
@@ -200,6 +200,7 @@ def train(config: TrainConfig, report: Callable[[Progress], None] = lambda progr
     checkpoint, log = config.output / "checkpoint.pt", config.output / "log.csv"
     rng = np.random.default_rng([config.seed, rank])
     data = load(config, rng)
+    calibration, _, *known = data.source.draw(CALIBRATION_CROPS)  # the same when it is resumed
     if config.start is not None and not checkpoint.exists():
         begin(network, config.start, config, data.source)
     average = Average(network)
@@ -237,10 +238,8 @@ def train(config: TrainConfig, report: Callable[[Progress], None] = lambda progr
                     "network_name": config.network,
                     "architecture": asdict(config.architecture),
                     "run": run,
-                    "calibration": data.valid[:CALIBRATION_BLOCKS].clone(),
-                    "calibration_labels": (
-                        None if data.labels is None else data.labels[:CALIBRATION_BLOCKS].clone()
-                    ),
+                    "calibration": torch.from_numpy(calibration),
+                    "calibration_labels": torch.from_numpy(known[0]) if known else None,
                     "step": step,
                     "seconds": seconds_before + time.monotonic() - started,
                     "pixels": step * config.batch * world * data.pixels,
