@@ -1,11 +1,12 @@
 """Where the bits of a file go: the *cost map*, how many bits each pixel took.
 
-A network-coded tile is scored again with its samples known: a sample costs ``-log2 p`` of its
-sub-pixels, summed, which is what the coder spent on it. The other methods do not spend bits on
-samples one by one, so their tiles' payloads are spread evenly. From there to the picture's pixels:
-what is stored in several planes adds up, the bits of a sample that covers several pixels are spread
-over them, those of corrections over the pixels that they correct, and those of a set of colours, an
-origin's parameters and a constant component's pixel over the picture.
+A network-coded tile is scored again with its samples known: a sample costs ``-log2 p`` of its sub-
+pixels, summed, which is what the coder spent on it. The other methods do not spend bits on samples
+one by one, so their tiles' payloads are spread evenly. From there to the picture's pixels: what is
+stored in several planes adds up, the bits of a sample that covers several pixels are spread over
+them, those of corrections over the pixels that they correct, those of a tile's offsets over the
+tile, and those of a set of colours, an origin's parameters and a constant component's pixel over
+the picture.
 
 The sum of the map is thus the theoretical size of all that. The file is longer by the rest of its
 header, its metadata, and the few bytes that the coder adds to each network-coded tile.
@@ -96,17 +97,20 @@ def _scores(
         conditional = network_of(jobs, find_network)
         payloads = [canvas.plane.tiles[number].payload for canvas, number in jobs]
         method = method_of(jobs)
+        found = tiles.offsets_of(jobs[0][0].plane.layout.channels, payloads, method)
         scores = tiles.score_tiles(
             conditional,
             [np.ascontiguousarray(c.samples[area(c.grid[number])]) for c, number in jobs],
             given=told(conditional, jobs),
             colours=allowed(jobs),
             labels=[tiles.label_of(conditional, payload) for payload in payloads],
-            found=tiles.offsets_of(jobs[0][0].plane.layout.channels, payloads, method),
+            found=found,
             adaptive=method == Method.ADAPTIVE,
             threads=threads,
             progress=share(progress, done / sum(sizes), size / sum(sizes)),
         )
+        for i, own in enumerate(found or ()):
+            scores[i] += 8 * (1 + own.size) / scores[i].size  # its offsets, spread evenly
         for (canvas, number), score in zip(jobs, scores, strict=True):
             maps[id(canvas)][area(canvas.grid[number])] = score
         done += size

@@ -65,7 +65,7 @@ def test_they_take_about_what_the_jpeg_takes(photo: Image.Image, mode: str, qual
     data, found = kept(decoded(file))
     assert methods(data) == {Method.BLOCKS}
     assert f"{STORED}, quality {quality}" in found
-    assert len(data) < 1.05 * len(pixelzip.compress(file))
+    assert len(data) < 1.06 * len(pixelzip.compress(file))
 
 
 @pytest.mark.parametrize("mode", ["4:4:4", "4:2:0"])
@@ -95,7 +95,7 @@ def test_a_caption_is_left_to_corrections(photo: Image.Image, mode: str) -> None
     ImageDraw.Draw(image).text((20, 100), "A caption", ink, font_size=24)
     data, found = kept(np.asarray(image))
     assert STORED in found
-    assert len(data) < len(pixelzip.compress(file)) + 2600
+    assert len(data) < len(pixelzip.compress(file)) + 2700
 
 
 def test_grey_stored_as_colour_with_a_coloured_caption(photo: Image.Image) -> None:

@@ -470,7 +470,7 @@ def test_log_probability(seed: int) -> None:
     means[5:10] = torch.from_numpy(rng.choice([-cdf.MEAN_LIMIT, cdf.MEAN_LIMIT], (5, 3)))
     scale = torch.from_numpy(rng.integers(cdf.LOG_SCALE_MIN, cdf.LOG_SCALE_MAX + 1, (50, 3)))
     found = torch.from_numpy(heads.log_probability(value.numpy(), means.numpy(), scale.numpy()))
-    found = found / cdf.LOGIT_UNIT
+    found = found.double() / cdf.LOGIT_UNIT
     expected = mixture.component_log_likelihood(
         value[:, None].double(), means / cdf.MEAN_UNIT, scale.double() / cdf.SCALE_UNIT
     )

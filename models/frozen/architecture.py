@@ -45,7 +45,7 @@ class PhotoConfig:
     """Hyper-parameters of ``photo``."""
 
     channels: int = 128
-    blocks: str = "MNMNMN"  # M: masked 2x3 convolution, then 1x1; N: two 1x1 layers
+    blocks: str = "MNMNMNMN"  # M: masked 2x3 convolution, then 1x1; N: two 1x1 layers
     head: int = 64  # hidden units of each sub-pixel's head
     components: int = 5  # logistics in each mixture
     colours: int = 3  # sub-pixels of a pixel

@@ -72,7 +72,7 @@ CODE_UNIT = 16  # rows of the code for each unit of the companded residual
 MEAN_UNIT = 4.0  # pixel values that an output of 1 moves a component's mean
 
 
-luma = partial(PhotoConfig, colours=1, near=24)
+luma = partial(PhotoConfig, blocks="MNMNMN", colours=1, near=24)
 chroma = partial(PhotoConfig, channels=96, blocks="MNMN", colours=1, near=24, given=GIVEN)
 
 
