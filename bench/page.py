@@ -50,7 +50,8 @@ compared, in one run on one machine:
 {machine}
 
 Bits/dim is *file bytes x 8 / sub-pixels*, headers and all. *Payload* is the coded tiles alone;
-*theory* is the network's negative log-likelihood of the pixels. Speeds are in megapixels a second,
+*theory* is the network's negative log-likelihood of the pixels; offsets that are fitted to a tile
+(design.md) make payloads of photographs smaller than that. Speeds are in megapixels a second,
 one image after the other; ratios above 1 are faster. Memory is the peak of a fresh process that
 codes one image, Python and libraries included. All files hold pixels and no metadata. `pixelzip
 bench` measures the same on any images.
