@@ -162,17 +162,17 @@ class FittedTiles(WholeTiles, Protocol):
 
 def fitted_tiles(conditional: Conditional) -> FittedTiles | None:
     """The conditional, if it has that."""
-    return cast(FittedTiles, conditional) if isinstance(conditional, FittedTiles) else None
+    return cast(FittedTiles, conditional) if _does(type(conditional), FittedTiles) else None
 
 
 def whole_tiles(conditional: Conditional) -> WholeTiles | None:
     """The conditional, if it has that besides."""
-    return cast(WholeTiles, conditional) if _does_whole_tiles(type(conditional)) else None
+    return cast(WholeTiles, conditional) if _does(type(conditional), WholeTiles) else None
 
 
 @cache
-def _does_whole_tiles(kind: type) -> bool:
-    return issubclass(kind, WholeTiles)  # to find out takes as long as a small tile's layers
+def _does(kind: type, protocol: type) -> bool:
+    return issubclass(kind, protocol)  # to find out takes as long as a small tile's layers
 
 
 def lagged(shape: Shape, lag: int) -> NDArray[np.int32]:

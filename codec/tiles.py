@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from threading import Lock
 from typing import Any, Protocol, TypeVar
 
@@ -149,13 +149,14 @@ def encode_fitted(
     """
     assert not conditional.classes
     remembered = lru_cache(_ORDERS)(lambda shape: front_order(conditional.steps(shape)))
+    trails = lru_cache(_ORDERS)(partial(trails_by_two, conditional))
 
     def encode(number: int, tally: _Tally) -> Tile:
         tile = np.ascontiguousarray(tiles[number])
         told = None if given is None else given[number]
         bands = _bands(len(tiles), shapes[number], threads)
         suits = _LEAST_FITTED <= tile[..., 0].size <= _MOST_FITTED
-        if suits and trails_by_two(conditional, shapes[number]):
+        if suits and trails(shapes[number]):
             fitted = _encode_fitted(conditional, tile, told, bands, parallel, remembered, tally)
             if fitted is not None:
                 return fitted

@@ -307,12 +307,7 @@ class Native(Frozen):
         """See `pixelzip.codec.conditional.WholeTiles.score_tile`."""
         height, width, channels = pixels.shape
         intervals = np.empty((height * width * channels * 2, 3), np.float32)
-
-        def score(first: int, end: int) -> None:
-            evaluation = Evaluation(self, (height, width), channels, given, pixels, first)
-            evaluation.score(end - first, None, intervals)
-
-        list(parallel(score, *_cuts(height, bands)))
+        self._score_bands(pixels, given, bands, parallel, None, intervals)
         return intervals
 
     def parameters_of_tile(
@@ -325,13 +320,28 @@ class Native(Frozen):
         """See `pixelzip.codec.conditional.FittedTiles.parameters_of_tile`."""
         height, width, channels = pixels.shape
         out = np.empty((height, width, channels, 3, self.config.components), np.int32)
+        self._score_bands(pixels, given, bands, parallel, out, None)
+        return out.reshape(-1, *out.shape[2:])
+
+    def _score_bands(
+        self,
+        pixels: NDArray[np.uint8],
+        given: Given | None,
+        bands: int,
+        parallel: Map,
+        parameters: NDArray[np.int32] | None,
+        intervals: NDArray[np.float32] | None,
+    ) -> None:
+        """Fill in one of the two, of a whole tile: ``parameters`` by row, or ``intervals``."""
+        height, width, channels = pixels.shape
 
         def score(first: int, end: int) -> None:
             evaluation = Evaluation(self, (height, width), channels, given, pixels, first)
-            evaluation.score(end - first, out[first:end], None)
+            own = None if parameters is None else parameters[first:end]
+            evaluation.score(end - first, own, intervals)
 
-        list(parallel(score, *_cuts(height, bands)))
-        return out.reshape(-1, *out.shape[2:])
+        cuts = [height * band // bands for band in range(bands + 1)]
+        list(parallel(score, cuts[:-1], cuts[1:]))
 
     def decode_tile(
         self,
@@ -382,12 +392,6 @@ class Native(Frozen):
     ) -> Steps:
         """See `pixelzip.codec.conditional.Conditional.stepwise`."""
         return Steps(self, shapes, channels, given)
-
-
-def _cuts(height: int, bands: int) -> tuple[list[int], list[int]]:
-    """Where bands of rows begin, and where they end."""
-    cuts = [height * band // bands for band in range(bands + 1)]
-    return cuts[:-1], cuts[1:]
 
 
 class Evaluation:
