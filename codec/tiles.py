@@ -430,63 +430,52 @@ def decode_tiles(
             return pixels
 
         return _in_parallel(adapt, conditional, shapes, 1, threads, progress)
+    shifts: list[NDArray[np.int32]] | None = None
+    labels = [0] * len(payloads)
     if method == Method.FITTED:
-        return _decode_fitted(conditional, payloads, shapes, channels, given, threads, progress)
-    labels = [label_of(conditional, payload) for payload in payloads]
-    start = 1 if conditional.classes else 0
-    whole = whole_tiles(conditional)
-    if whole is not None and colours is None:
+        if not all(trails_by_two(conditional, shape) for shape in set(shapes)):
+            raise FormatError("the file is damaged: its network does not go with its method")
+        parts = [offsets.from_bytes(payload, channels) for payload in payloads]
+        shifts, messages = (
+            [offsets.shifts(found) for found, _ in parts],
+            [rest for _, rest in parts],
+        )
+    else:
+        labels = [label_of(conditional, payload) for payload in payloads]
+        messages = [payload[1 if conditional.classes else 0 :] for payload in payloads]
+    whole, fitted = whole_tiles(conditional), fitted_tiles(conditional)
 
-        def decode(number: int, tally: _Tally) -> NDArray[np.uint8]:
-            message, shape = payloads[number][start:], shapes[number]
-            coder.check_end(message)
-            told = None if given is None else given[number]
+    def decode(number: int, tally: _Tally) -> NDArray[np.uint8]:
+        message, shape = messages[number], shapes[number]
+        coder.check_end(message)
+        told = None if given is None else given[number]
+        if shifts is None:
+            assert whole is not None
             pixels = whole.decode_tile(message, shape, channels, labels[number], told)
-            tally.add(shape[0] * shape[1])
-            return pixels
+        else:
+            assert fitted is not None
+            pixels = fitted.decode_fitted(message, shape, channels, shifts[number], told)
+        tally.add(shape[0] * shape[1])
+        return pixels
 
-        return _in_parallel(decode, conditional, shapes, 1, threads, progress)
-
-    def source(number: int) -> Source:
-        return coder.Decoder(payloads[number][start:])
-
-    return _find_out(
-        conditional, shapes, channels, labels, given, colours, None, source, None, threads, progress
-    )
-
-
-def _decode_fitted(
-    conditional: Conditional,
-    payloads: Sequence[bytes],
-    shapes: Sequence[Shape],
-    channels: int,
-    given: Sequence[Given] | None,
-    threads: int,
-    progress: Progress | None,
-) -> list[NDArray[np.uint8]]:
-    if not all(trails_by_two(conditional, shape) for shape in set(shapes)):
-        raise FormatError("the file is damaged: its network does not go with its method")
-    parts = [offsets.from_bytes(payload, channels) for payload in payloads]
-    shifts, messages = [offsets.shifts(found) for found, _ in parts], [rest for _, rest in parts]
-    whole = fitted_tiles(conditional)
-    if whole is not None:
-
-        def decode(number: int, tally: _Tally) -> NDArray[np.uint8]:
-            message, shape = messages[number], shapes[number]
-            coder.check_end(message)
-            told = None if given is None else given[number]
-            pixels = whole.decode_fitted(message, shape, channels, shifts[number], told)
-            tally.add(shape[0] * shape[1])
-            return pixels
-
+    if colours is None and (whole if shifts is None else fitted) is not None:
         return _in_parallel(decode, conditional, shapes, 1, threads, progress)
 
     def source(number: int) -> Source:
         return coder.Decoder(messages[number])
 
-    labels = [0] * len(shapes)
     return _find_out(
-        conditional, shapes, channels, labels, given, None, shifts, source, None, threads, progress
+        conditional,
+        shapes,
+        channels,
+        labels,
+        given,
+        colours,
+        shifts,
+        source,
+        None,
+        threads,
+        progress,
     )
 
 
