@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from itertools import pairwise
 from threading import Condition, Thread, local
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 Map = Callable[..., Iterator[Any]]
@@ -166,4 +166,6 @@ _SHARES = 16
 
 def shares(items: Array, least: int) -> list[Array]:
     """Work on an array (n, ...) in parts for several threads, each of so many items at least."""
-    return np.array_split(items, max(1, min(_SHARES, len(items) // least)))
+    count = max(1, min(_SHARES, len(items) // least))
+    cuts = [len(items) * k // count for k in range(count + 1)]
+    return [items[start:end] for start, end in pairwise(cuts)]

@@ -97,7 +97,8 @@ static void wave(int frequency, int step, int16_t *change)
     }
 }
 
-/* The coefficients that samples have, rounded; returns the moves to those that are next to them. */
+/* The coefficients that samples have, rounded; returns the moves to those that are next to them,
+ * without their changes. */
 static int round_off(struct block *block, const int16_t *samples, struct move *moves)
 {
     static const uint16_t chances[] = {32768, 24000, 17600, 11952, 7809, 4980, 3124, 1939, 1196,
@@ -118,8 +119,7 @@ static int round_off(struct block *block, const int16_t *samples, struct move *m
         moves[count].frequency = k;
         moves[count].sign = moves[count].home = sign;
         moves[count].until = 0;
-        moves[count].chance = chances[doubt > 16 ? 16 : doubt];
-        wave(k, sign * block->steps[k], moves[count++].change);
+        moves[count++].chance = chances[doubt > 16 ? 16 : doubt];
     }
     return count;
 }
@@ -141,15 +141,17 @@ static uint32_t chance_of(uint32_t *state)
     return *state & 0xffff;
 }
 
-/* Look for coefficients that fit all samples among those that differ from these by some moves: make
- * the best one, again and again, and from time to time begin somewhere else. Returns how many
- * samples do not fit in the end. */
+/* Look for coefficients that fit all samples among those that differ from these by some moves, of
+ * which the changes are found here: make the best one, again and again, and from time to time begin
+ * somewhere else. Returns how many samples do not fit in the end. */
 static int search(struct block *block, struct move *moves, int count, int effort)
 {
     int16_t best[64];
     int least = compare(block), left = GREEDY;
     uint32_t random = 1;
     memcpy(best, block->coefficients, sizeof best);
+    for (int i = 0; least && i < count; i++) /* most blocks fit, and want no moves */
+        wave(moves[i].frequency, moves[i].sign * block->steps[moves[i].frequency], moves[i].change);
     for (int turn = 1; least && count && turn <= effort; turn++) {
         if (left-- > 0) {
             int chosen = -1, rest = REST < count / 2 ? REST : count / 2;
@@ -616,10 +618,8 @@ static int solve_any(
     if (!least)
         return 0;
     for (int k = 0; k < 64; k++)
-        for (int16_t sign = -1; sign <= 1; sign += 2) {
-            space->moves[count] = (struct move){.frequency = k, .sign = sign, .home = sign};
-            wave(k, sign * block->steps[k], space->moves[count++].change);
-        }
+        for (int16_t sign = -1; sign <= 1; sign += 2)
+            space->moves[count++] = (struct move){.frequency = k, .sign = sign, .home = sign};
     return search(block, space->moves, count, effort / 8);
 }
 

@@ -70,12 +70,16 @@ EXPORT int stretching_pixels(const uint8_t *samples, int64_t rows, int64_t colum
     return done;
 }
 
-static float sum_of(float near, float far, float weight, float far_weight)
+/* Samples of an axis, of which there is one more on either side, to sums with their bias. */
+static void stretch(const struct axis *axis, const float *line, int64_t count, const float *bias,
+    float *restrict out)
 {
-    float sum = near * weight;
-    if (far_weight != 0)
-        sum = sum + far * far_weight;
-    return sum;
+    float near = (float)axis->first[0], far = (float)axis->first[1];
+    float own = (float)axis->second[0], next = (float)axis->second[1];
+    for (int64_t j = 0; j < count; j++) {
+        out[2 * j] = (line[j] * near + line[j - 1] * far) + bias[0];
+        out[2 * j + 1] = (line[j] * own + line[j + 1] * next) + bias[1];
+    }
 }
 
 /* (2, rows, columns) samples -> (2, height, width), the whole frame: the sums with their bias; or, if
@@ -91,34 +95,32 @@ EXPORT int stretching_sums(const float *samples, int64_t rows, int64_t columns,
     struct axis down = {weights[0], {weights[1], weights[2]}, {weights[3], weights[4]}};
     struct axis across = {weights[5], {weights[6], weights[7]}, {weights[8], weights[9]}};
     int64_t height = down.step * rows, width = across.step * columns;
-    float middle = (scale - 1) / 2, *line = malloc(sizeof *line * (size_t)columns);
-    struct pair *pairs = malloc(sizeof *pairs * (size_t)width);
-    if (!line || !pairs) {
-        free(line), free(pairs);
+    float middle = (scale - 1) / 2, *room = malloc(sizeof *room * (size_t)(columns + 2));
+    float *line = room + 1;
+    if (!room)
         return 0;
-    }
-    for (int64_t x = 0; x < width; x++)
-        pairs[x] = pair_of(&across, x, columns);
     out += from * width;
     for (int64_t row = from; row < to; row++, out += width) {
         int64_t y = row % height;
         struct pair pair = pair_of(&down, y, rows);
         const float *plane = samples + row / height * rows * columns;
         const float *near = plane + pair.near * columns, *far = plane + pair.far * columns;
+        float both[2] = {(float)bias[2 * (y % 2)], (float)bias[2 * (y % 2) + 1]};
         for (int64_t x = 0; x < columns; x++)
-            line[x] = sum_of(near[x], far[x], pair.weight, pair.far_weight);
-        for (int64_t x = 0; x < width; x++) {
-            float sum = sum_of(line[pairs[x].near], line[pairs[x].far], pairs[x].weight,
-                pairs[x].far_weight);
-            sum = sum + (float)bias[2 * (y % 2) + x % 2];
-            if (pixels) {
-                float made = (sum - middle) / scale;
-                sum = ((float)pixels[row * width + x] - made) * (float)known[y * width + x];
-            }
-            out[x] = sum;
+            line[x] = near[x] * pair.weight + far[x] * pair.far_weight;
+        line[-1] = line[0];
+        line[columns] = line[columns - 1];
+        if (across.step == 2)
+            stretch(&across, line, columns, both, out);
+        else
+            for (int64_t x = 0; x < columns; x++)
+                out[x] = line[x] + both[x % 2];
+        for (int64_t x = 0; x < width && pixels; x++) {
+            float made = (out[x] - middle) / scale;
+            out[x] = ((float)pixels[row * width + x] - made) * (float)known[y * width + x];
         }
     }
-    free(line), free(pairs);
+    free(room);
     return 1;
 }
 
