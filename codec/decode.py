@@ -8,7 +8,7 @@ undone, and the checksum decides whether the picture is returned.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,13 @@ from pixelzip.codec.container import (
     truncated_checksum,
     unpack,
 )
-from pixelzip.codec.errors import FormatError, RegionError, UnknownNetworkError
+from pixelzip.codec.errors import (
+    FormatError,
+    PixelzipError,
+    RegionError,
+    UnknownNetworkError,
+    of_file,
+)
 from pixelzip.codec.methods import Method
 from pixelzip.codec.origins import blocks
 from pixelzip.codec.picture import MODES, Box, Bytes, Picture, PlaneLayout
@@ -72,15 +78,25 @@ def decode_many(
     ones step together, or of all where a network decodes several tiles at a time.
 
     Raises FormatError if a file is damaged, LimitError if its picture has more than ``max_pixels``
-    pixels, UnknownNetworkError if it needs a network that ``find_network`` does not find.
+    pixels, UnknownNetworkError if it needs a network that ``find_network`` does not find; the
+    error's ``file`` is the number of that file.
     """
-    containers = [unpack(data, max_pixels) for data in files]
+    containers: list[Container] = []
+    for number, data in enumerate(files):
+        with of_file(number):
+            containers.append(unpack(data, max_pixels))
     pictures: dict[int, Picture] = {}
     with side_by_side(threads) as parallel:
 
         def make(group: Sequence[int], part: Progress | None) -> list[Picture]:
             some = [containers[number] for number in group]
-            return _decode_together(some, find_network, threads, part, parallel)
+            try:
+                return _decode_together(some, find_network, threads, part, parallel)
+            except PixelzipError:  # which of them is it?
+                for number in group:
+                    with of_file(number):
+                        _decode_together([containers[number]], find_network, 1, None, map)
+                raise
 
         groups = _groups(containers, find_network)
         reports = parts(progress, [len(group) for group in groups])
@@ -92,14 +108,21 @@ def decode_many(
 def _groups(containers: Sequence[Container], find_network: FindNetwork) -> list[list[int]]:
     """Those that are decoded together, by number. UnknownNetworkError if a network is missing."""
     everything = list(range(len(containers)))
-    names = {name for container in containers for name in container.networks}
-    if len(containers) < 2 or not all(whole_tiles(find_network(name)) for name in names):
+    if len(containers) < 2 or not all(_whole_tiles(containers, find_network)):
         return [everything] if containers else []
     small: list[int] = []
     large: list[int] = []
     for number, one in enumerate(containers):
         (small if one.height * one.width <= _SMALL else large).append(number)
     return ([small] if small else []) + [[number] for number in large]
+
+
+def _whole_tiles(containers: Sequence[Container], find_network: FindNetwork) -> Iterator[bool]:
+    """Of each network of each file, whether it codes whole tiles."""
+    for number, container in enumerate(containers):
+        with of_file(number):
+            found = [find_network(name) for name in container.networks]
+        yield from map(whole_tiles, found)
 
 
 def _decode_together(

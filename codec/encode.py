@@ -47,7 +47,7 @@ from pixelzip.codec.container import (
     tile_grid,
     truncated_checksum,
 )
-from pixelzip.codec.errors import LimitError
+from pixelzip.codec.errors import LimitError, OptionError, of_file
 from pixelzip.codec.methods import MAX_ADAPTIVE_SIDE, MAX_NETWORK_SIDE, Method, Tile
 from pixelzip.codec.picture import MODES, Picture, Plane
 from pixelzip.codec.progress import Progress, parts, share
@@ -114,14 +114,10 @@ def encode_many(
     beyond the format.
     """
     if tile_size != 0 and tile_size < MIN_TILE:
-        raise ValueError(f"the tile size is 0 or at least {MIN_TILE}, not {tile_size}")
-    for picture in pictures:
-        check_limits(picture.width, picture.height, picture.metadata)
-        if picture.height * picture.width > MAX_PIXELS:
-            raise LimitError(
-                f"the image has {picture.width}x{picture.height} pixels and the limit is "
-                f"{MAX_PIXELS} in total"
-            )
+        raise OptionError(f"the tile size is 0 or at least {MIN_TILE}, not {tile_size}")
+    for number, picture in enumerate(pictures):
+        with of_file(number):
+            _check_limits(picture)
     most = MAX_ADAPTIVE_SIDE if adaptive else MAX_NETWORK_SIDE
     tile_size = min(tile_size or most, most)
     files = [b""] * len(pictures)
@@ -143,6 +139,15 @@ def encode_many(
             for number, data in zip(group, made, strict=True):
                 files[number] = data
     return files
+
+
+def _check_limits(picture: Picture) -> None:
+    check_limits(picture.width, picture.height, picture.metadata)
+    if picture.height * picture.width > MAX_PIXELS:
+        raise LimitError(
+            f"the image has {picture.width}x{picture.height} pixels and the limit is "
+            f"{MAX_PIXELS} in total"
+        )
 
 
 def _groups(pictures: Sequence[Picture], networks: Networks, threads: int) -> list[list[int]]:

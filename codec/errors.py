@@ -6,9 +6,15 @@ and where possible what to do. A bug of ours is never one of these.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class PixelzipError(Exception):
     """Base of all errors that pixelzip raises on purpose."""
+
+    file: int | None = None
+    """Which it is about, of several that are dealt with together."""
 
 
 class FormatError(PixelzipError):
@@ -47,6 +53,10 @@ class NotAnImageError(UnsupportedImageError, TypeError):
     """What was given is of a type that holds no image."""
 
 
+class OptionError(PixelzipError, ValueError):
+    """An option has a value that means nothing."""
+
+
 class TrainingError(PixelzipError):
     """Training cannot begin or go on: no images, or a checkpoint of something else."""
 
@@ -61,3 +71,13 @@ class RegionError(PixelzipError):
 
 class UncachedWarning(RuntimeWarning):
     """Compiled code could not be kept for the next process. Nothing else comes of it."""
+
+
+@contextmanager
+def of_file(number: int) -> Iterator[None]:
+    """Say in an error which of several files it is about."""
+    try:
+        yield
+    except PixelzipError as error:
+        error.file = number
+        raise

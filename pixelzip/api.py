@@ -22,6 +22,7 @@ of a pixel. A 16-bit sample counts as one sub-pixel, and so does a palette index
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ from PIL import Image
 
 from pixelzip import pictures
 from pixelzip.codec.container import MAGIC, MAX_PIXELS
-from pixelzip.codec.errors import FormatError
+from pixelzip.codec.errors import FormatError, of_file
 from pixelzip.codec.picture import Picture
 from pixelzip.codec.workers import side_by_side
 from pixelzip.coding import (
@@ -37,7 +38,6 @@ from pixelzip.coding import (
     DEFAULT_EFFORT,
     PHOTO,
     Region,
-    available_threads,
     check_single,
     decode,
     decode_documents,
@@ -45,7 +45,9 @@ from pixelzip.coding import (
     encode_documents,
     encode_jpeg,
     finder,
+    of_files,
     score,
+    thread_count,
 )
 from pixelzip.description import Header, Info, Part, info, peek
 from pixelzip.sampling import complete, sample
@@ -56,9 +58,12 @@ from pixelzip.sources import (
     holds_jpeg,
     jpeg_of,
     named,
+    named_among,
     to_picture,
     to_pictures,
 )
+
+Made = TypeVar("Made")
 
 __all__ = [
     "DataLike",
@@ -112,14 +117,14 @@ def compress(
     says is corrected by what each tile has taught so far.
     ``label`` is a class of a network that has classes; without it each tile gets the best one.
     ``tile_size`` is the largest side of a tile in pixels (0: 4096, the largest there can be).
-    ``threads`` defaults to the cores that this process may use, and ``device`` (a torch device, say
-    ``"cuda"``) is where the network runs; neither changes the result. ``strip`` drops the metadata,
-    except palette and transparency.
+    ``threads``, from 1 on, defaults to the cores that this process may use, and ``device`` (a torch
+    device, say ``"cuda"``) is where the network runs; neither changes the result. ``strip`` drops
+    the metadata, except palette and transparency.
 
     Raises UnsupportedImageError if the image cannot be kept (NotAnImageError, also a TypeError, if
     it is none of these), LimitError if it is too large, UnknownNetworkError or NetworkFileError if
     the network cannot be had, UnsuitableNetworkError if it has no such class, DeviceError if there
-    is no such device.
+    is no such device, OptionError if another option has a value that means nothing.
     """
     return compress_many(
         [image],
@@ -148,28 +153,41 @@ def compress_many(
     strip: bool = False,
     pixels: bool = False,
 ) -> list[bytes]:
-    """Compress several images together; the results are those of `compress`, in order."""
+    """Compress several images together; the results are those of `compress`, in order.
+
+    Raises what `compress` raises, with the path of the image or, say, ``images[3]`` before it.
+    """
     of_pixels = pixels or strip or origin != "auto"
     of_pixels = of_pixels or not (network is None and label is None and tile_size is None)
-    threads = threads or available_threads()
-    jpegs: dict[int, tuple[ImageLike, bytes]] = {}
+    threads = thread_count(threads)
+    images = list(images)
+    jpegs: dict[int, bytes] = {}
     batch: dict[int, list[Picture]] = {}
-    for number, image in enumerate(images):
-        if not of_pixels and (jpeg := jpeg_of(image)) is not None:
-            jpegs[number] = image, jpeg
-        else:
-            batch[number] = to_pictures(image, strip=strip)
 
-    def kept(one: tuple[ImageLike, bytes]) -> bytes:
-        image, jpeg = one
-        with named(image):
-            return encode_jpeg(jpeg, name=image, threads=threads)
+    def kept(number: int) -> bytes:
+        with of_file(number):
+            return encode_jpeg(jpegs[number], name=images[number], threads=threads)
 
-    with side_by_side(threads) as parallel:
-        files = parallel(kept, list(jpegs.values()))
-        coded = encode_documents(
-            list(batch.values()), network, origin, effort, label, tile_size, threads, device, None
-        )
+    with named_among(images, "images"), side_by_side(threads) as parallel:
+        for number, image in enumerate(images):
+            if not of_pixels and (jpeg := jpeg_of(image)) is not None:
+                jpegs[number] = jpeg
+            else:
+                with of_file(number):
+                    batch[number] = to_pictures(image, strip=strip)
+        files = parallel(kept, list(jpegs))
+        with of_files(list(batch)):
+            coded = encode_documents(
+                list(batch.values()),
+                network,
+                origin,
+                effort,
+                label,
+                tile_size,
+                threads,
+                device,
+                None,
+            )
         made = dict(zip([*batch, *jpegs], [*coded, *files], strict=True))
     return [made[number] for number in sorted(made)]
 
@@ -187,7 +205,7 @@ def original(data: DataLike, *, threads: int | None = None, max_pixels: int = MA
         stored = bytes_of(data)
         if stored.startswith(MAGIC) and not file.holds_jpeg(stored):
             raise FormatError("it holds a picture and no JPEG file: decompress it")
-        return file.decode(stored, threads or available_threads(), max_pixels)
+        return file.decode(stored, thread_count(threads), max_pixels)
 
 
 def decompress(
@@ -266,11 +284,14 @@ def decompress_many(
 ) -> list[Image.Image]:
     """Decompress several files together: all their tiles step at once.
 
-    Raises what `decompress` raises, and then none of the images comes back.
+    Raises what `decompress` raises, with the path of the file or, say, ``files[3]`` before it, and
+    then none of the images comes back.
     """
-    stored = [bytes_of(data) for data in files]
-    decoded = decode_documents(stored, networks, threads, device, None, max_pixels)
-    return [pictures.to_pillow(*pages) for pages in decoded]
+    files = list(files)
+    with named_among(files, "files"):
+        stored = [bytes_of(data) for data in files]
+        decoded = decode_documents(stored, networks, threads, device, None, max_pixels)
+        return [_of_file(number, pictures.to_pillow, *them) for number, them in enumerate(decoded)]
 
 
 def decompress_arrays(
@@ -282,9 +303,17 @@ def decompress_arrays(
     max_pixels: int = MAX_PIXELS,
 ) -> list[pictures.Array]:
     """As `decompress_many`, to arrays: see `decompress_array`."""
-    stored = [bytes_of(data) for data in files]
-    decoded = decode_many(stored, networks, threads, device, None, max_pixels)
-    return [pictures.to_array(picture) for picture in decoded]
+    files = list(files)
+    with named_among(files, "files"):
+        stored = [bytes_of(data) for data in files]
+        decoded = decode_many(stored, networks, threads, device, None, max_pixels)
+        return [_of_file(number, pictures.to_array, one) for number, one in enumerate(decoded)]
+
+
+def _of_file(number: int, make: Callable[..., Made], *parts: Picture) -> Made:
+    """What is made of a file's picture; an error is about that file."""
+    with of_file(number):
+        return make(*parts)
 
 
 def ideal_bits(
@@ -326,12 +355,12 @@ def cost_map(
 
     with named(data):
         if holds_jpeg(data):
-            return file.costs(bytes_of(data), threads or available_threads(), max_pixels)
+            return file.costs(bytes_of(data), thread_count(threads), max_pixels)
         check_single(bytes_of(data))
         return costs.cost_map(
             bytes_of(data),
             finder(networks, device),
-            threads=threads or available_threads(),
+            threads=thread_count(threads),
             progress=progress,
             max_pixels=max_pixels,
         )

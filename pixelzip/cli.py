@@ -95,9 +95,9 @@ def main() -> NoReturn:
     for number in range(3):  # else a file of ours could become a standard stream that was closed
         try:
             os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+        except OSError:  # what is said must not seem to have been heard; errors may go unheard
+            os.open(os.devnull, os.O_RDONLY if number == 1 else os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     try:
         status = cli.main(prog_name="pixelzip", standalone_mode=False) or 0

@@ -5,10 +5,11 @@ What `pixelzip.api`, the command line and the Pillow plugin build on.
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,14 @@ from numpy.typing import NDArray
 from pixelzip import metadata
 from pixelzip.codec import document, transforms
 from pixelzip.codec.container import MAX_PIXELS
-from pixelzip.codec.errors import RegionError, UnsuitableNetworkError, UnsupportedImageError
+from pixelzip.codec.errors import (
+    OptionError,
+    PixelzipError,
+    RegionError,
+    UnsuitableNetworkError,
+    UnsupportedImageError,
+    of_file,
+)
 from pixelzip.codec.picture import Picture, kind_of
 from pixelzip.codec.workers import side_by_side
 from pixelzip.sources import holds_jpeg
@@ -100,9 +108,9 @@ def encode_many(
     from pixelzip.codec import encode as codec
 
     if origin not in ("auto", "none"):
-        raise ValueError(f'the origin is "auto" or "none", not {origin!r}')
+        raise OptionError(f'the origin is "auto" or "none", not {origin!r}')
     if effort not in EFFORTS:
-        raise ValueError(f'the effort is "fast", "photo" or "max", not {effort!r}')
+        raise OptionError(f'the effort is "fast", "photo" or "max", not {effort!r}')
     if label is not None:
         check_label(network, label, device)
     return codec.encode_many(
@@ -112,7 +120,7 @@ def encode_many(
         adaptive=EFFORTS[effort].adaptive,
         tile_size=codec.DEFAULT_TILE if tile_size is None else tile_size,
         label=label,
-        threads=threads or available_threads(),
+        threads=thread_count(threads),
         progress=progress,
     )
 
@@ -130,9 +138,10 @@ def encode_documents(
 ) -> list[bytes]:
     """As `encode_many`, a file of the pages of each document: of one page, just that picture's."""
     pages = [page for them in documents for page in them]
-    coded = iter(
-        encode_many(pages, network, origin, effort, label, tile_size, threads, device, progress)
-    )
+    with of_files(_owners(documents)):
+        coded = iter(
+            encode_many(pages, network, origin, effort, label, tile_size, threads, device, progress)
+        )
     files = [list(islice(coded, len(them))) for them in documents]
     return [document.pack(them) if len(them) > 1 else them[0] for them in files]
 
@@ -170,7 +179,7 @@ def decode(
 
     check_single(data)
     if region is not None and holds_jpeg(data):
-        picture = jpegs.picture(data, threads=threads or available_threads(), max_pixels=max_pixels)
+        picture = jpegs.picture(data, threads=thread_count(threads), max_pixels=max_pixels)
         return jpegs.region(picture, region)
     if region is not None:
         partial = open_partly(
@@ -201,13 +210,31 @@ def decode_documents(
     max_pixels: int,
 ) -> list[list[Picture]]:
     """As `decode_many`, of each file the pages: one, unless it holds a document."""
-    stored = [
-        document.unpack(data, max_pixels) if document.holds_document(data) else [data]
-        for data in files
-    ]
+    stored = [[data] for data in files]
+    for number, data in enumerate(files):
+        if document.holds_document(data):
+            with of_file(number):
+                stored[number] = document.unpack(data, max_pixels)
     pages = [page for them in stored for page in them]
-    decoded = iter(decode_many(pages, networks, threads, device, progress, max_pixels))
+    with of_files(_owners(stored)):
+        decoded = iter(decode_many(pages, networks, threads, device, progress, max_pixels))
     return [list(islice(decoded, len(them))) for them in stored]
+
+
+@contextmanager
+def of_files(numbers: Sequence[int]) -> Iterator[None]:
+    """Say in an error which file it is about, where what fails is the k-th of these."""
+    try:
+        yield
+    except PixelzipError as error:
+        if error.file is not None:
+            error.file = numbers[error.file]
+        raise
+
+
+def _owners(documents: Sequence[Sequence[object]]) -> list[int]:
+    """The number of the document that each page is of."""
+    return [number for number, pages in enumerate(documents) for _ in pages]
 
 
 def decode_many(
@@ -218,25 +245,34 @@ def decode_many(
     progress: Callable[[float], None] | None,
     max_pixels: int,
 ) -> list[Picture]:
-    """The pictures of several files. ``progress`` is called with the fraction done of all."""
+    """The pictures of several files. ``progress`` is called with the fraction done of all.
+
+    An error's ``file`` is the number of the file that it is about.
+    """
     from pixelzip import jpegs
     from pixelzip.codec import decode as codec
 
-    for data in files:
-        check_single(data)
-    threads = threads or available_threads()
+    for number, data in enumerate(files):
+        with of_file(number):
+            check_single(data)
+    threads = thread_count(threads)
     jpeg = [number for number, data in enumerate(files) if holds_jpeg(data)]
     others = [number for number, data in enumerate(files) if not holds_jpeg(data)]
-    picture = partial(jpegs.picture, threads=threads, max_pixels=max_pixels)
+
+    def picture(number: int) -> Picture:
+        with of_file(number):
+            return jpegs.picture(files[number], threads=threads, max_pixels=max_pixels)
+
     with side_by_side(threads) as parallel:
-        kept = parallel(picture, [files[number] for number in jpeg])
-        decoded = codec.decode_many(
-            [files[number] for number in others],
-            finder(networks, device),
-            threads=threads,
-            progress=progress,
-            max_pixels=max_pixels,
-        )
+        kept = parallel(picture, jpeg)
+        with of_files(others):
+            decoded = codec.decode_many(
+                [files[number] for number in others],
+                finder(networks, device),
+                threads=threads,
+                progress=progress,
+                max_pixels=max_pixels,
+            )
         made = dict(zip([*others, *jpeg], [*decoded, *kept], strict=True))
     return [made[number] for number in range(len(files))]
 
@@ -246,7 +282,7 @@ def encode_jpeg(data: bytes, *, name: object = None, threads: int | None = None)
     from pixelzip.codec.jpeg import file
 
     ending = Path(name).suffix if isinstance(name, str | os.PathLike) else file.ENDING
-    return file.encode(data, threads or available_threads(), ending)
+    return file.encode(data, thread_count(threads), ending)
 
 
 def open_partly(
@@ -264,7 +300,7 @@ def open_partly(
     return Partial(
         data,
         finder(networks, device),
-        threads=threads or available_threads(),
+        threads=thread_count(threads),
         max_pixels=max_pixels,
     )
 
@@ -292,11 +328,28 @@ def score(
         scores = tiles.score_tiles(
             conditional,
             [np.ascontiguousarray(coded[area(box)]) for box in grid],
-            threads=threads or available_threads(),
+            threads=thread_count(threads),
         )
         for box, own in zip(grid, scores, strict=True):
             bits[area(box)] += own
     return bits
+
+
+def thread_count(threads: int | None) -> int:
+    """So many threads as were asked for; by default as many as there are cores.
+
+    Raises OptionError if it is no number, or none from 1 on.
+    """
+    if threads is None:
+        return available_threads()
+    try:
+        count = operator.index(threads)
+    except TypeError as error:
+        kind = type(threads).__name__
+        raise OptionError(f"threads is a number from 1 on, or None, not a {kind}") from error
+    if isinstance(threads, bool) or count < 1:
+        raise OptionError(f"threads is a number from 1 on, or None for all cores, not {threads}")
+    return count
 
 
 def available_threads() -> int:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pixelzip import api
+from pixelzip import api, coding
 from pixelzip.pictures import Array
 
 Item = TypeVar("Item")
@@ -45,10 +45,10 @@ class PxzFolder(Generic[Item]):
         """``networks`` are those of `pixelzip.decompress`; ``threads`` work on each batch.
 
         Raises FileNotFoundError if there is no such file in the folder, ValueError if one that has
-        to be labelled lies in no folder.
+        to be labelled lies in no folder, or there are no ``threads``.
         """
         self.root, self.transform, self.labelled = Path(root), transform, labelled
-        self.networks, self.threads = tuple(networks), threads
+        self.networks, self.threads = tuple(networks), coding.thread_count(threads)
         self.paths = sorted(path for path in self.root.rglob("*.pxz") if path.is_file())
         if not self.paths:
             raise FileNotFoundError(f"there is no .pxz file in {self.root}")

@@ -12,7 +12,7 @@ from pixelzip import coding
 from pixelzip.codec.errors import LimitError, UnsuitableNetworkError, UnsupportedImageError
 from pixelzip.codec.methods import MAX_NETWORK_SIDE
 from pixelzip.codec.picture import Picture
-from pixelzip.coding import DEFAULT_DEVICE, PHOTO, SMALL, TINY, available_threads
+from pixelzip.coding import DEFAULT_DEVICE, PHOTO, SMALL, TINY, thread_count
 from pixelzip.sources import ImageLike, to_picture
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _draw(
         seed=seed,
         labels=[number % classes if label is None else label for number in range(len(shapes))],
         known=known,
-        threads=threads or available_threads(),
+        threads=thread_count(threads),
         progress=progress,
     )
     return [Image.fromarray(tile[:, :, 0] if channels == 1 else tile) for tile in drawn]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixelzip import pictures
-from pixelzip.codec.errors import NotAnImageError, PixelzipError, UnsupportedImageError
+from pixelzip.codec.errors import (
+    NotAnImageError,
+    OptionError,
+    PixelzipError,
+    UnsupportedImageError,
+)
 from pixelzip.codec.picture import Picture
 
 DataLike = bytes | bytearray | memoryview | str | os.PathLike[str]
@@ -39,10 +44,12 @@ def to_picture(image: ImageLike, *, strip: bool = False) -> Picture:
 
 
 def to_pictures(image: ImageLike, *, strip: bool = False) -> list[Picture]:
-    """As `to_picture`, of a TIFF file whose pages are not alike a picture of each."""
+    """As `to_picture`, of a TIFF file whose pages are not alike a picture of each.
+
+    Errors of a file do not name it.
+    """
     if isinstance(image, str | os.PathLike | bytes | bytearray | memoryview):
-        with named(image):
-            return pictures.read_pages(bytes_of(image), strip=strip)
+        return pictures.read_pages(bytes_of(image), strip=strip)
     return [to_picture(image, strip=strip)]
 
 
@@ -97,10 +104,28 @@ def bytes_of(data: DataLike) -> bytes:
 
 @contextmanager
 def named(source: object) -> Iterator[None]:
-    """Say in an error which file it is about."""
+    """Say in an error which file it is about. Of options it is about none."""
     try:
         yield
+    except OptionError:
+        raise
     except PixelzipError as error:
         if isinstance(source, str | os.PathLike):
             raise type(error)(f"{os.fspath(source)}: {error}") from error
         raise
+
+
+@contextmanager
+def named_among(sources: Sequence[object], argument: str) -> Iterator[None]:
+    """Say in an error which of several files it is about: by its path, or its place in a list."""
+    try:
+        yield
+    except PixelzipError as error:
+        if error.file is None:
+            raise
+        source, name = sources[error.file], f"{argument}[{error.file}]"
+        if isinstance(source, str | os.PathLike):
+            name = os.fspath(source)
+        elif len(sources) == 1:
+            raise
+        raise type(error)(f"{name}: {error}") from error

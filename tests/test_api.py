@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jpegs
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,7 +21,10 @@ from PIL.PngImagePlugin import PngInfo
 
 import pixelzip
 from pixelzip import pictures
+from pixelzip.codec import document
+from pixelzip.codec.container import SEAL, pack, seal, unpack
 from pixelzip.codec.picture import MODES
+from pixelzip.dataset import PxzFolder
 
 
 def assert_same_image(one: Image.Image, other: Image.Image) -> None:
@@ -278,3 +284,63 @@ def test_what_repeats_far_away_is_left_to_the_fallback(crops: dict[str, NDArray[
     """No sample shows it; the network codes each copy anew."""
     pixels = np.tile(crops["palms-96x64"], (4, 3, 1))
     assert len(pixelzip.compress(pixels)) <= len(pixelzip.compress(pixels, network="none"))
+
+
+@pytest.mark.parametrize("threads", [-1, 0, 1.5, "2", True])
+def test_threads_that_are_none(crop_paths: list[Path], threads: Any, tmp_path: Path) -> None:
+    image = np.zeros((3, 4, 3), np.uint8)
+    data = pixelzip.compress(image, network="none")
+    (tmp_path / "a.pxz").write_bytes(data)
+    calls: list[Callable[[], object]] = [
+        lambda: pixelzip.compress(image, threads=threads),
+        lambda: pixelzip.compress_many([image], threads=threads),
+        lambda: pixelzip.decompress(tmp_path / "a.pxz", threads=threads),
+        lambda: pixelzip.decompress(data, region=(0, 0, 1, 1), threads=threads),
+        lambda: pixelzip.decompress_array(data, threads=threads),
+        lambda: pixelzip.decompress_many([data], threads=threads),
+        lambda: pixelzip.decompress_arrays([data], threads=threads),
+        lambda: pixelzip.original(crop_paths[0], threads=threads),
+        lambda: pixelzip.cost_map(data, threads=threads),
+        lambda: pixelzip.ideal_bits(image, threads=threads),
+        lambda: pixelzip.sample("tiny", 1, width=2, height=2, threads=threads),
+        lambda: pixelzip.complete(image, 1, threads=threads),
+        lambda: PxzFolder(tmp_path, threads=threads),
+    ]
+    for call in calls:
+        with pytest.raises(pixelzip.OptionError, match=r"^threads is a number from 1 on"):
+            call()
+    assert issubclass(pixelzip.OptionError, ValueError)
+    assert pixelzip.compress(image, network="none", threads=np.int64(2)) == data
+
+
+def test_which_of_many_is_bad(crop_paths: list[Path], tmp_path: Path) -> None:
+    """By its path, or by its place in the list."""
+    noise = np.random.default_rng(1).integers(0, 256, (9, 8, 3), np.uint8)
+    good = pixelzip.compress(noise, network="none")
+    page = pixelzip.compress(noise[:5], network="none")
+    cut, forged = good[:-9], seal(good[: -SEAL - 1] + bytes([good[-SEAL - 1] ^ 1]))
+    missing = pack(replace(unpack(pixelzip.compress(noise, network="tiny")), networks=(b"123456",)))
+    jpeg = pixelzip.compress(jpegs.photo(crop_paths[0], (40, 27), quality=80))
+    bad_jpeg = seal(jpeg[: len(jpeg) // 2])
+    pages = document.pack([good, page])
+    bad_pages = document.pack([good, forged])
+    (tmp_path / "bad.pxz").write_bytes(forged)
+    for bad in (cut, forged, missing, bad_jpeg, bad_pages):
+        files = [pages, jpeg, good, bad, good]
+        with pytest.raises(pixelzip.PixelzipError, match=r"^files\[3\]: the "):
+            pixelzip.decompress_many(files)
+        if bad is not bad_pages:
+            with pytest.raises(pixelzip.PixelzipError, match=r"^files\[2\]: the "):
+                pixelzip.decompress_arrays(files[1:])
+        with pytest.raises(pixelzip.PixelzipError, match=r"^the "):
+            pixelzip.decompress_many([bad])
+    with pytest.raises(pixelzip.FormatError, match=r"^\S+bad\.pxz: the file is damaged"):
+        pixelzip.decompress_many([good, tmp_path / "bad.pxz"])
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG and no more")
+    for bad_image in (b"no image", np.zeros((2, 2), np.float32), Image.new("F", (2, 2))):
+        with pytest.raises(pixelzip.UnsupportedImageError, match=r"^images\[1\]: "):
+            pixelzip.compress_many(iter([noise, bad_image]))
+    with pytest.raises(pixelzip.LimitError, match=r"^images\[1\]: the image is"):
+        pixelzip.compress_many([noise, np.zeros((1, (1 << 20) + 1), np.uint8)])
+    with pytest.raises(pixelzip.UnsupportedImageError, match=r"^\S+bad\.png: (?!\S*bad)"):
+        pixelzip.compress_many([noise, tmp_path / "bad.png"])

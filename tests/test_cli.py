@@ -911,8 +911,11 @@ def test_a_report_that_cannot_be_written(noise: Path, command: str, unbuffered: 
 
 def test_closed_streams(noise: Path) -> None:
     folder = noise.parent
-    assert shell(folder, "pixelzip info noise.pxz >&-").returncode == 0
-    assert shell(folder, "pixelzip decompress noise.pxz -o one.png >&- 2>&- <&-").returncode == 0
+    for command in ("info noise.pxz", "verify noise.pxz", "info --json noise.pxz", "networks"):
+        done = shell(folder, f"pixelzip {command} >&-")
+        assert done.returncode == 1
+        assert done.stderr.startswith("Error: what there is to say cannot be written: ")
+    assert shell(folder, "pixelzip decompress -q noise.pxz -o one.png >&- 2>&- <&-").returncode == 0
     assert shell(folder, "pixelzip decompress nothing.pxz -o two.png 2>&-").returncode == 1
     done = shell(folder, "pixelzip decompress noise.pxz -o - >&-")
     assert done.returncode == 2
