@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pixelzip.codec.errors import PixelzipError
 
-SHA256 = "ad9d81533e28df854d790dfd5fb6aeaaeb4dfe915d4aad339f1fa79c8de8b292"
+SHA256 = "03852b2574571ada682b1e1bc82394dbe08018671ad39b5ec6d3852b992938c2"
 
 Weights = tuple[NDArray[np.int8], NDArray[np.int32], NDArray[np.uint8]]
 """Weights, biases, shifts."""

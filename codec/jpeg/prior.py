@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pixelzip.codec.errors import PixelzipError
 from pixelzip.codec.tables import SIGMOID
 
-SHA256 = "57136565376b6f513d1dce3f39cd8dbf1e2f1446f5dfc76cd66b67f47952ede7"
+SHA256 = "f34f0e347e36369d1146dc187662d304ab2e8d75e265ca5e10fca30e4598f4d4"
 
 SEEN = 15
 """How many bits a slot that is known is taken to have seen."""
