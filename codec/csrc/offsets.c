@@ -12,7 +12,7 @@
 /* Where floats are not rounded after each operation, Python does the work. */
 #if FLT_EVAL_METHOD == 0
 
-enum { MOST = 16, UNKNOWNS = 3 * MOST, ROUNDS = 4 };
+enum { MOST = 16, UNKNOWNS = 3 * MOST, ROUNDS = 4, USUAL = 5 /* components */ };
 
 typedef double Matrix[UNKNOWNS][UNKNOWNS];
 
@@ -40,7 +40,7 @@ static double logistic(const struct component *one, int edge)
 }
 
 /* The gradient (3 k) of ln p of a value, with respect to its mixture's parameters. */
-static void find_gradient(const struct component *mixture, int k, int value, double *gradient)
+static inline void find_gradient(const struct component *mixture, int k, int value, double *gradient)
 {
     double between[MOST], total = 0;
     for (int i = 0; i < k; i++) {
@@ -82,7 +82,7 @@ static void solve(int n, Matrix a, double *b)
 }
 
 /* A round: mixtures (n, 3, k) of values (n) improve the offsets (3 k), in nats and values. */
-static void improve(const int32_t *parameters, int64_t n, int k, const uint8_t *values,
+static inline void improve(const int32_t *parameters, int64_t n, int k, const uint8_t *values,
     const int8_t *found, double *offsets)
 {
     struct component own[MOST] = {{0}};
@@ -120,7 +120,10 @@ EXPORT void offsets_fit(
     fesetenv(FE_DFL_ENV); /* whatever the program around us may have asked for */
     memset(found, 0, 3 * (size_t)k);
     for (int round = 0; round < ROUNDS; round++) {
-        improve(parameters, n, k, values, found, offsets);
+        if (k == USUAL) /* loops of a length that the compiler knows take less */
+            improve(parameters, n, USUAL, values, found, offsets);
+        else
+            improve(parameters, n, k, values, found, offsets);
         for (int i = 0; i < 3 * k; i++)
             found[i] = rounded(offsets[i] * per_one[i / k]);
     }

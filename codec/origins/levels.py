@@ -183,7 +183,7 @@ def _levels(used: NDArray[np.bool_], depth: int) -> tuple[bytes, Table]:
     """Bytes and levels of the rule of the fewest that include the used ones; or nothing and these.
     """
     values, bits, rules = np.flatnonzero(used), _as_bits(used), _matched(depth)
-    enough = bisect_left(rules, len(values), key=lambda rule: len(rule[2]))
+    enough = bisect_left(_counts(depth), len(values))
     for levels, spec, table in islice(rules, enough, None):
         if bits | levels == levels:
             inside = int(((table >= values[0]) & (table <= values[-1])).sum())
@@ -243,6 +243,12 @@ def _matched(depth: int) -> list[tuple[int, bytes, Table]]:
     for row, table in zip(used, _rules(depth).values(), strict=True):
         row[table] = True
     return [(_as_bits(row), *rule) for row, rule in zip(used, _rules(depth).items(), strict=True)]
+
+
+@lru_cache(2)
+def _counts(depth: int) -> list[int]:
+    """How many levels each of them has, from the fewest on."""
+    return [len(table) for _, _, table in _matched(depth)]
 
 
 def _as_bits(used: NDArray[np.bool_]) -> int:

@@ -35,7 +35,8 @@ def find(pixels: Samples, parallel: Map = map) -> Found | None:
     plane, known = pixels[:, :, channels // 2], np.ones((height, width), np.bool_)
     if channels == 3:
         some = pixels.reshape(-1, 3)[:: max(1, height * width // _SAMPLE)]
-        if (some == some[:, :1]).all(axis=1).mean() < _GREY:
+        green = some[:, 1]
+        if ((some[:, 0] == green) & (some[:, 2] == green)).mean() < _GREY:
             return None
         known = (pixels == pixels[:, :, :1]).all(axis=2)
     found = blocks.find(np.ascontiguousarray(plane), known, parallel=parallel)
