@@ -189,8 +189,10 @@ def _encode_fitted(
     pays = saved > 8 * len(start)
 
     def score(known: NDArray[np.int32], own: NDArray[np.uint8]) -> NDArray[np.float32]:
-        moved = (known + shift if pays else known).reshape(-1, *known.shape[2:])
-        return cdf.intervals(moved, own.reshape(-1)).reshape(*own.shape, 2, 3)
+        if pays:
+            known += shift  # nobody else wants them
+        flat = known.reshape(-1, *known.shape[2:])
+        return cdf.intervals(flat, own.reshape(-1)).reshape(*own.shape, 2, 3)
 
     parts = np.array_split(parameters, bands), np.array_split(values, bands)
     scored = np.concatenate(list(parallel(score, *parts)))
