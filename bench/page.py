@@ -69,7 +69,7 @@ _THREADS = """\
 Several threads share a large picture by tile, and a folder, or all that `compress_many` is given,
 by image. The pictures are made of noise at all scales, and some decoded from JPEGs; `pixelzip bench
 --scaling` measures the same, and how time and memory grow with a picture. One thread's time, and
-how many times faster all of them are, each the best of three runs, turn by turn:
+how many times faster all of them are, measured twice, turn by turn:
 """
 
 

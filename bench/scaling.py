@@ -251,11 +251,11 @@ def shared(network: str, threads: int, repeat: int) -> list[Shared]:
 def _in_turn(
     network: str, paths: Sequence[Path], threads: Sequence[int], repeat: int
 ) -> list[Point]:
-    """The best of several runs with each number of threads.
+    """With each number of threads, the better of two measurements of so many runs each.
 
     Turn by turn, so that whatever else the machine does falls on all of them.
     """
-    runs = [[_point(network, paths, some, repeat=1) for some in threads] for _ in range(repeat)]
+    runs = [[_point(network, paths, some, repeat) for some in threads] for _ in range(2)]
     return [
         replace(
             points[0],
