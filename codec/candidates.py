@@ -23,6 +23,8 @@ from pixelzip.codec.picture import Box, Bytes, Plane
 from pixelzip.codec.transforms import Form
 from pixelzip.codec.workers import Map
 
+_AT_ONCE = 1 << 18
+"""Pixels that are compared at once."""
 INDEX_COST = 3
 """About the bytes that the index spends on a tile."""
 _FLAT = 0.1
@@ -283,4 +285,6 @@ def told(places: Sequence[tuple[CodedPlane, Box]]) -> Sequence[Bytes] | None:
 def is_constant(pixels: Bytes) -> bool:
     """Whether all pixels are the same."""
     first = pixels[0, 0]
-    return bool((pixels[0] == first).all()) and bool((pixels == first).all())
+    rows = max(1, _AT_ONCE // pixels.shape[1])
+    bands = (pixels[top : top + rows] for top in range(0, len(pixels), rows))
+    return bool((pixels[0] == first).all()) and all((band == first).all() for band in bands)

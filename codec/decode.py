@@ -37,7 +37,7 @@ from pixelzip.codec.methods import Method
 from pixelzip.codec.origins import blocks
 from pixelzip.codec.picture import MODES, Box, Bytes, Picture, PlaneLayout
 from pixelzip.codec.progress import Progress, parts, share
-from pixelzip.codec.transforms import Form
+from pixelzip.codec.transforms import Form, Transform
 from pixelzip.codec.workers import Map, side_by_side
 
 if TYPE_CHECKING:
@@ -274,9 +274,13 @@ class Canvas:
         """The tiles to decode."""
         self.known: set[int] = set()
         """Those that were decoded for an earlier region."""
-        self.samples = np.empty(plane.layout.shape, np.uint8)
         self.coefficients: Decoded | None = None
         """What the samples were rendered from, where they were."""
+
+    @cached_property
+    def samples(self) -> Bytes:
+        """(height, width, channels), as far as they are known."""
+        return np.empty(self.plane.layout.shape, np.uint8)
 
     @property
     def is_blocks(self) -> bool:
@@ -326,7 +330,10 @@ class Canvas:
 
     def put(self, tile: int, pixels: Bytes) -> None:
         """Take in a tile."""
-        self.samples[area(self.grid[tile])] = pixels
+        if pixels.shape == self.plane.layout.shape and pixels.flags.carray:
+            self.samples = pixels  # a large picture is held once
+        else:
+            self.samples[area(self.grid[tile])] = pixels
 
 
 def _overlap(one: Box, other: Box) -> bool:
@@ -479,7 +486,8 @@ def assemble(container: Container, drafts: Sequence[Sequence[Canvas]]) -> Pictur
         )
         carried = transforms.carried(container.mode, position, form.transform)
         for place, plane in zip(carried, restored, strict=True):
-            planes[place] = np.ascontiguousarray(plane)
+            is_constant = form.transform == Transform.CONSTANT  # which is one pixel in memory
+            planes[place] = plane if is_constant else np.ascontiguousarray(plane)
     picture = Picture(container.mode, tuple(planes), container.metadata)
     if truncated_checksum(picture.crc, width, height) != container.checksum:
         raise FormatError("the file is damaged: its pixels do not match its checksum")

@@ -333,8 +333,10 @@ def _palette(pixels: Bytes) -> Bytes | None:
     """The sorted (n, channels) colours of the pixels, or None if there are more than 256."""
     down, across = (max(1, side // 64) for side in pixels.shape[:2])
     unique = _distinct(_keys(pixels[::down, ::across]))
-    if unique.size <= 256 and max(down, across) > 1:
-        unique = _distinct(_keys(pixels))
+    for band in _bands_of(pixels) if max(down, across) > 1 else ():
+        if unique.size > 256:
+            break
+        unique = _distinct(np.append(unique, _distinct(_keys(band))))
     if unique.size > 256:
         return None
     return unique.astype(">u8").view(np.uint8).reshape(-1, 8)[:, 8 - pixels.shape[2] :].copy()
@@ -348,8 +350,17 @@ def _distinct(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def _numbers(pixels: Bytes, palette: Bytes) -> Bytes:
-    numbers = np.searchsorted(_keys(palette[None]), _keys(pixels))
-    return numbers.astype(np.uint8).reshape(*pixels.shape[:2], 1)
+    numbers, keys = np.empty((*pixels.shape[:2], 1), np.uint8), _keys(palette[None])
+    for band, into in zip(_bands_of(pixels), _bands_of(numbers), strict=True):
+        into[:] = np.searchsorted(keys, _keys(band)).reshape(into.shape)
+    return numbers
+
+
+def _bands_of(pixels: Bytes) -> Iterator[Bytes]:
+    """Rows of pixels, a bounded number of pixels at once."""
+    rows = max(1, _TOGETHER // pixels.shape[1])
+    for top in range(0, len(pixels), rows):
+        yield pixels[top : top + rows]
 
 
 def _keys(pixels: Bytes) -> NDArray[np.uint64]:

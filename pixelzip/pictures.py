@@ -122,6 +122,8 @@ _REFUSED = {
     "F": "floating-point pixels cannot be kept; convert it to 8 or 16 bits first",
     "I": "32-bit integer pixels cannot be kept; convert it to 8 or 16 bits first",
 }
+_AT_ONCE = 1 << 18
+"""Pixels that are copied at once."""
 _NPY_START = b"\x93NUMPY"
 _JPEG_START = b"\xff\xd8\xff"
 
@@ -581,8 +583,12 @@ def _still(mode: str, samples: png.Samples, chunks: metadata.Metadata) -> Image.
     elif mode == "I;16":
         image = Image.frombytes("I;16", (width, height), samples.astype("<u2").tobytes())
     else:
-        shown = 255 - samples if mode == "CMYK" else samples
-        image = Image.frombytes(mode, (width, height), shown.tobytes())
+        image = Image.new(mode, (width, height))
+        rows = max(1, _AT_ONCE // width)
+        for top in range(0, height, rows):
+            band = samples[top : top + rows]
+            shown = (255 - band if mode == "CMYK" else band).tobytes()
+            image.paste(Image.frombytes(mode, (width, len(band)), shown), (0, top))
     if palette := metadata.find(chunks, b"PLTE"):
         image.putpalette(palette, "RGB")
     image.info.update(metadata.to_pillow(chunks, mode))
@@ -637,7 +643,7 @@ def to_array(picture: Picture) -> Array:
     if (height := frame_height(picture)) < picture.height:
         samples = samples.reshape(-1, height, *samples.shape[1:])
     flat = samples[..., 0] if samples.shape[-1] == 1 else samples
-    return flat.astype(np.bool_) if picture.mode == "1" else flat
+    return flat.astype(np.bool_) if picture.mode == "1" else np.require(flat, requirements="CW")
 
 
 def suffix_of(mode: str, chunks: metadata.Metadata) -> str:
@@ -751,7 +757,8 @@ def _picture(mode: str, samples: png.Samples, chunks: Iterable[metadata.Chunk]) 
 def _joined(picture: Picture) -> png.Samples:
     """The inverse of `_picture`."""
     if not picture.mode.endswith(";16"):
-        return np.concatenate(picture.planes, axis=2)
+        one, *others = picture.planes
+        return np.concatenate(picture.planes, axis=2) if others else one
     half = len(picture.planes) // 2
     samples = np.concatenate(picture.planes[:half], axis=2, dtype=np.uint16)
     samples <<= 8

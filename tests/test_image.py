@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tracemalloc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+import pixelzip
 from pixelzip.codec import tiles
 from pixelzip.codec.conditional import Conditional, Given, lagged
 from pixelzip.codec.container import pack, tile_grid, unpack
@@ -470,3 +471,33 @@ def test_long_pictures_are_tiled_even_when_tiles_are_not_wanted() -> None:
     hostile = replace(container.components[0], planes=(whole,))
     with pytest.raises(FormatError, match="long"):
         unpack(pack(replace(container, components=(hostile,))))
+
+
+@pytest.mark.parametrize(("colours", "encoding", "decoding"), [(1, 0.1, 1.1), (4, 2.0, 1.7)])
+def test_a_large_simple_picture_is_held_once(
+    colours: int, encoding: float, decoding: float
+) -> None:
+    """What coding one takes at most besides the array that went in, in parts of that."""
+    rows, columns = np.indices((3000, 2000))
+    table = np.array([[1, 2, 3], [255, 255, 255], [255, 0, 0], [9, 9, 90]], np.uint8)
+    array = table[(rows // 50 + columns // 70) % colours]
+    small = pixelzip.compress(array[:60, :80])  # what is loaded once does not count
+    pixelzip.decompress(small)
+    pixelzip.decompress_array(small)
+    made: list[bytes] = []
+
+    def peak(work: Callable[[], object]) -> float:
+        tracemalloc.start()
+        try:
+            work()
+            return tracemalloc.get_traced_memory()[1] / array.nbytes
+        finally:
+            tracemalloc.stop()
+
+    assert peak(lambda: made.append(pixelzip.compress(array, threads=1))) < encoding
+    assert peak(lambda: pixelzip.decompress_array(made[0], threads=1)) < decoding
+    assert peak(lambda: pixelzip.decompress(made[0], threads=1)) < decoding
+    back = pixelzip.decompress_array(made[0])
+    assert np.array_equal(back, array)
+    back[0, 0] = 7  # it is the caller's
+    assert np.array_equal(np.asarray(pixelzip.decompress(made[0])), array)
