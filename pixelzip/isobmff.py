@@ -150,7 +150,9 @@ def read_heic(
             'HEIC images need a library: pip install "pixelzip[heif]"'
         ) from error
     if has_frames(data) and b"meta" not in _boxes(data):
-        raise UnsupportedImageError("sequences of HEIC pictures cannot be read")
+        raise UnsupportedImageError(
+            "sequences of HEIC pictures cannot be read: no library that we know gives their frames"
+        )
     heif = pillow_heif.open_heif(data, convert_hdr_to_8bit=False)
     check_size(*heif.size)
     if heif.mode not in _DEEP:

@@ -643,7 +643,9 @@ def to_array(picture: Picture) -> Array:
     if (height := frame_height(picture)) < picture.height:
         samples = samples.reshape(-1, height, *samples.shape[1:])
     flat = samples[..., 0] if samples.shape[-1] == 1 else samples
-    return flat.astype(np.bool_) if picture.mode == "1" else np.require(flat, requirements=["C", "W"])
+    if picture.mode == "1":
+        return flat.astype(np.bool_)
+    return np.require(flat, requirements=["C", "W"])
 
 
 def suffix_of(mode: str, chunks: metadata.Metadata) -> str:
