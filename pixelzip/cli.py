@@ -2,9 +2,7 @@
 
 Reports go to standard output, unless a picture goes there; errors, notes and progress always go to
 standard error. The exit status is 0 if all went well, 1 if any file failed (the others are still
-done), 2 for a command line that makes no sense, 130 after Ctrl-C.
-
-Each command is a function that makes one output from one input (`_compress`, `_decompress`,
+done), 2 for a command line that makes no sense, 3 if something was left out, 130 after Ctrl-C.
 """
 
 from __future__ import annotations
