@@ -50,6 +50,7 @@ def pictures() -> Iterator[tuple[str, object, int, str | None]]:
     yield "rgb-tiled", photo, 48, "photo"
     # By its path, or else a network of planes codes what is grey.
     yield "grey", photo.convert("L"), 512, str(ZOO / "photo.safetensors")
+    yield "fitted", photo.point(lambda value: value // 2), 512, "photo"  # darker than it knows
     with_alpha = photo.copy()
     with_alpha.putalpha(Image.fromarray(ramp))
     yield "rgba", with_alpha, 512, "photo"

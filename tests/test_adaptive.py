@@ -223,7 +223,7 @@ def methods(data: bytes) -> set[Method]:
 
 
 def test_files_of_the_greatest_effort(crops: Crops) -> None:
-    pixels = crops["bikes-96x64"]
+    pixels = crops["bikes-96x64"] // 2  # darker than the network knows, so that offsets pay
     usual = pixelzip.compress(pixels, origin="none")
     data = pixelzip.compress(pixels, origin="none", effort="max")
     assert methods(usual) == {Method.FITTED}

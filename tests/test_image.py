@@ -392,8 +392,8 @@ def real_files() -> dict[str, bytes]:
     files["network photo, adaptive"] = encode(
         Picture("RGB", (bikes,)), PHOTO, origins=False, adaptive=True
     )
-    larger = np.asarray(Image.open(IMAGES / "bikes-96x64.png"))
-    files["network photo, fitted"] = encode(Picture("RGB", (larger,)), PHOTO, origins=False)
+    darker = np.asarray(Image.open(IMAGES / "bikes-96x64.png")) // 2
+    files["network photo, fitted"] = encode(Picture("RGB", (darker,)), PHOTO, origins=False)
     retouched = np.asarray(Image.open(IMAGES / "flower-64x48.png"))[10:30, 20:44].copy()
     retouched[5, 7] = 255, 0, 9
     files["network photo, origin"] = encode(Picture("RGB", (retouched,)), PHOTO)
