@@ -19,12 +19,10 @@ from pixelzip.codec.conditional import Conditional
 from pixelzip.codec.container import Component, StoredPlane, tile_grid
 from pixelzip.codec.methods import Method, Tile
 from pixelzip.codec.origins.blocks import Blocks
-from pixelzip.codec.picture import Box, Bytes, Plane
+from pixelzip.codec.picture import Box, Bytes, Plane, bands
 from pixelzip.codec.transforms import Form
 from pixelzip.codec.workers import Map
 
-_AT_ONCE = 1 << 18
-"""Pixels that are compared at once."""
 INDEX_COST = 3
 """About the bytes that the index spends on a tile."""
 _FLAT = 0.1
@@ -285,6 +283,4 @@ def told(places: Sequence[tuple[CodedPlane, Box]]) -> Sequence[Bytes] | None:
 def is_constant(pixels: Bytes) -> bool:
     """Whether all pixels are the same."""
     first = pixels[0, 0]
-    rows = max(1, _AT_ONCE // pixels.shape[1])
-    bands = (pixels[top : top + rows] for top in range(0, len(pixels), rows))
-    return bool((pixels[0] == first).all()) and all((band == first).all() for band in bands)
+    return bool((pixels[0] == first).all()) and all((band == first).all() for band in bands(pixels))

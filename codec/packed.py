@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from pixelzip.codec import native, raw_lzma
 from pixelzip.codec.errors import FormatError
+from pixelzip.codec.picture import bands
 
 Bytes = NDArray[np.uint8]
 
@@ -333,7 +334,7 @@ def _palette(pixels: Bytes) -> Bytes | None:
     """The sorted (n, channels) colours of the pixels, or None if there are more than 256."""
     down, across = (max(1, side // 64) for side in pixels.shape[:2])
     unique = _distinct(_keys(pixels[::down, ::across]))
-    for band in _bands_of(pixels) if max(down, across) > 1 else ():
+    for band in bands(pixels, _TOGETHER) if max(down, across) > 1 else ():
         if unique.size > 256:
             break
         unique = _distinct(np.append(unique, _distinct(_keys(band))))
@@ -351,16 +352,9 @@ def _distinct(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def _numbers(pixels: Bytes, palette: Bytes) -> Bytes:
     numbers, keys = np.empty((*pixels.shape[:2], 1), np.uint8), _keys(palette[None])
-    for band, into in zip(_bands_of(pixels), _bands_of(numbers), strict=True):
+    for band, into in zip(bands(pixels, _TOGETHER), bands(numbers, _TOGETHER), strict=True):
         into[:] = np.searchsorted(keys, _keys(band)).reshape(into.shape)
     return numbers
-
-
-def _bands_of(pixels: Bytes) -> Iterator[Bytes]:
-    """Rows of pixels, a bounded number of pixels at once."""
-    rows = max(1, _TOGETHER // pixels.shape[1])
-    for top in range(0, len(pixels), rows):
-        yield pixels[top : top + rows]
 
 
 def _keys(pixels: Bytes) -> NDArray[np.uint64]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from zlib import crc32
 
 import numpy as np
@@ -13,9 +14,6 @@ Bytes = NDArray[np.uint8]
 
 Box = tuple[int, int, int, int]
 """(top, left, height, width)."""
-
-_AT_ONCE = 1 << 18
-"""Pixels that are copied at once."""
 
 MODES: dict[str, tuple[int, ...]] = {
     "1": (1,),
@@ -129,8 +127,15 @@ class Picture:
     def crc(self) -> int:
         """The CRC-32 of the bytes of all planes in order."""
         crc = 0
-        rows = max(1, _AT_ONCE // self.width)
         for plane in self.planes:
-            for top in range(0, self.height, rows):  # one colour need not be there as all pixels
-                crc = crc32(np.ascontiguousarray(plane[top : top + rows]).data, crc)
+            for band in bands(plane):  # one colour need not be there as all pixels
+                crc = crc32(np.ascontiguousarray(band).data, crc)
         return crc
+
+
+def bands(pixels: NDArray[Any], at_once: int = 1 << 18) -> Iterator[NDArray[Any]]:
+    """Rows of (height, width, ...) pixels from the top on, so many pixels at once at most, or one
+    row: what is computed of them takes bounded memory."""
+    rows = max(1, at_once // pixels.shape[1])
+    for top in range(0, len(pixels), rows):
+        yield pixels[top : top + rows]

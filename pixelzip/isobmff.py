@@ -151,7 +151,7 @@ def read_heic(
         ) from error
     if has_frames(data) and b"meta" not in _boxes(data):
         raise UnsupportedImageError(
-            "sequences of HEIC pictures cannot be read: no library that we know gives their frames"
+            "sequences of HEIC pictures cannot be read: pillow-heif does not give their frames"
         )
     heif = pillow_heif.open_heif(data, convert_hdr_to_8bit=False)
     check_size(*heif.size)

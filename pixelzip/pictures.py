@@ -30,7 +30,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from pixelzip import isobmff, metadata, netpbm, png, tiff
 from pixelzip.codec.container import MAGIC, MAX_PIXELS, MAX_SIDE
 from pixelzip.codec.errors import LimitError, PixelzipError, UnsupportedImageError
-from pixelzip.codec.picture import MODES, Picture
+from pixelzip.codec.picture import MODES, Picture, bands
 from pixelzip.codec.transforms import split
 
 Array = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.bool_]
@@ -122,8 +122,6 @@ _REFUSED = {
     "F": "floating-point pixels cannot be kept; convert it to 8 or 16 bits first",
     "I": "32-bit integer pixels cannot be kept; convert it to 8 or 16 bits first",
 }
-_AT_ONCE = 1 << 18
-"""Pixels that are copied at once."""
 _NPY_START = b"\x93NUMPY"
 _JPEG_START = b"\xff\xd8\xff"
 
@@ -584,11 +582,11 @@ def _still(mode: str, samples: png.Samples, chunks: metadata.Metadata) -> Image.
         image = Image.frombytes("I;16", (width, height), samples.astype("<u2").tobytes())
     else:
         image = Image.new(mode, (width, height))
-        rows = max(1, _AT_ONCE // width)
-        for top in range(0, height, rows):
-            band = samples[top : top + rows]
+        top = 0
+        for band in bands(samples):
             shown = (255 - band if mode == "CMYK" else band).tobytes()
             image.paste(Image.frombytes(mode, (width, len(band)), shown), (0, top))
+            top += len(band)
     if palette := metadata.find(chunks, b"PLTE"):
         image.putpalette(palette, "RGB")
     image.info.update(metadata.to_pillow(chunks, mode))
