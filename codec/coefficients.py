@@ -2,8 +2,8 @@
 
 A payload is what `Blocks` says::
 
-    | place | steps           | bands  | lengths of all but the last | band by band |
-    |   1   | 1 or a few more | varint | a varint each               |              |
+    | place | steps           | bands, edition | lengths of all but the last | band by band |
+    |   1   | 1 or a few more | varint         | a varint each               |              |
 
 *Place* is how the blocks lie (bits 0-2: top, 3-5: left, 6: transposed), and in bit 7, whether the
 steps that follow are those of the transposed blocks. Coefficients are coded by the model of JPEG
@@ -35,6 +35,7 @@ Earlier = Sequence[tuple[PlaneLayout, Blocks | None]]
 _OWN, _OWN_WIDE, _AS_BEFORE = range(quality.COUNT, quality.COUNT + 3)
 """Steps that follow, of a byte or two each; those of the plane before. Smaller numbers are those
 of `quality.tables`."""
+_EDITION = 5  # bits that come before it, and hold how many bands there are
 
 _MISSING = (
     "it holds coefficients of a JPEG, which only pixelzip's compiled library can decode, and this "
@@ -84,7 +85,8 @@ def encode(
     except model.NoRoomError:
         return None
     lengths = b"".join(varint(len(band)) for band in bands[:-1])
-    return bytes([place]) + steps + varint(len(bands)) + lengths + b"".join(bands)
+    count = varint(len(bands) | model.EDITION << _EDITION)
+    return bytes([place]) + steps + count + lengths + b"".join(bands)
 
 
 @dataclass(frozen=True)
@@ -99,16 +101,20 @@ class Decoded:
 def decode(payload: bytes, layout: PlaneLayout, earlier: Earlier, parallel: Map = map) -> Decoded:
     """The blocks of a plane.
 
-    Raises FormatError if the payload is damaged, MissingLibraryError where there was no compiler.
+    Raises FormatError if the payload is damaged, MissingLibraryError where there was no compiler,
+    UnknownNetworkError if it needs the coefficients' network of a newer pixelzip.
     """
     if not is_possible():
         raise MissingLibraryError(_MISSING)
     reader = Reader(payload)
-    place = reader.take(1)[0]
-    steps = _read_steps(reader, earlier)
+    place, number = reader.take(2)
+    own = reader.take(reader.varint()) if number in (_OWN, _OWN_WIDE) else b""
+    counts = reader.varint()
+    model.check_edition(counts >> _EDITION)
+    steps = _steps_of(number, own, earlier)
     if place >> 7:
         steps = quality.transposed(steps)
-    count = reader.varint()
+    count = counts & 31
     if not 1 <= count <= model.MAX_BANDS:
         raise _damaged()
     bands = [reader.take(length) for length in [reader.varint() for _ in range(count - 1)]]
@@ -195,8 +201,7 @@ def _pack_steps(blocks: Blocks, earlier: Earlier) -> tuple[bool, bytes]:
     return blocks.transposed, bytes([_OWN + wide]) + varint(len(text)) + text
 
 
-def _read_steps(reader: Reader, earlier: Earlier) -> Table:
-    number = reader.take(1)[0]
+def _steps_of(number: int, own: bytes, earlier: Earlier) -> Table:
     if number < quality.COUNT:
         steps: Table = quality.tables()[number]
         return steps
@@ -209,7 +214,7 @@ def _read_steps(reader: Reader, earlier: Earlier) -> Table:
         raise _damaged()
     wide = number == _OWN_WIDE
     head = _segment(wide)
-    text = model.decode_bytes(reader.take(reader.varint()), len(head) + 64 * (1 + wide))
+    text = model.decode_bytes(own, len(head) + 64 * (1 + wide))
     steps = np.empty(64, np.uint16)
     steps[ZIGZAG] = np.frombuffer(text, _TYPES[wide], offset=len(head))
     if not text.startswith(head) or not steps.all():

@@ -253,9 +253,7 @@ def sub_pixels(mode: str, width: int, height: int) -> int:
 def _network_name(fingerprint: bytes) -> str:
     from pixelzip.models import zoo
 
-    start = fingerprint.hex()
-    names = [card["name"] for card in zoo.describe() if card["fingerprint"].startswith(start)]
-    return names[0] if names else start
+    return zoo.name_of(fingerprint) or fingerprint.hex()
 
 
 def _names(chunks: metadata.Metadata) -> tuple[str, ...]:

@@ -111,7 +111,9 @@ def decode(file: Any, length: int, plane: Any, earlier: Sequence[Any]) -> Blocks
     zigzag = [steps[row][column] for row, column in jpeg.PLACES]
     own = jpeg.Plane(1, 1, columns, rows, zigzag)
     planes = [*(_seen(plane, top, left, own, other) for other in earlier), own]
-    bands = file.varint()
+    counts = file.varint()
+    bands = counts & 31
+    assert counts >> 5 == 0
     assert 1 <= bands <= 16
     lengths = [file.varint() for _ in range(bands - 1)]
     lengths.append(end - file.at - sum(lengths))

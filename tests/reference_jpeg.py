@@ -713,7 +713,8 @@ def body_of(file: bytes) -> Body:
     assert file[at + 4] == 2
     at += 5
     segments, notes, text, counts = (varint() for _ in range(4))
-    late, early = counts >> 5 & 31, counts >> 10
+    late, early = counts >> 5 & 31, counts >> 10 & 31
+    assert counts >> 15 == 0
     numbers = [[varint() for _ in range(4)] for _ in range(late + early)]
     counted = [counts & 31, *(one[3] for one in numbers)]
     lengths = [varint() for _ in range(sum(counted) - 1)]

@@ -269,8 +269,8 @@ def test_wheel_holds_everything_under_one_name(tmp_path: Path) -> None:
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
 
     wanted = {path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
-    wanted |= {*(ROOT / "models" / "zoo").glob("*.safetensors"), ROOT / "pixelzip" / "py.typed"}
-    wanted |= {*(ROOT / "models" / "zoo").glob("*.md"), *(ROOT / "codec" / "jpeg").glob("*.xz")}
+    wanted |= {*(ROOT / "models" / "zoo").rglob("*.safetensors"), ROOT / "pixelzip" / "py.typed"}
+    wanted |= {*(ROOT / "models" / "zoo").rglob("*.md"), *(ROOT / "codec" / "jpeg").glob("*.xz")}
     places = {path.relative_to(ROOT).as_posix() for path in wanted}
     places |= {"codec/_coding.abi3.so", "models/frozen/_engine.abi3.so"}
     assert held == {p if p.startswith("pixelzip/") else f"pixelzip/{p}" for p in places}

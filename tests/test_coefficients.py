@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pixelzip.codec import coefficients, native
-from pixelzip.codec.errors import FormatError, MissingLibraryError
+from pixelzip.codec.errors import FormatError, MissingLibraryError, UnknownNetworkError
 from pixelzip.codec.jpeg import model, quality
 from pixelzip.codec.origins.blocks import Blocks, size
 from pixelzip.codec.picture import PlaneLayout
@@ -173,7 +173,7 @@ def test_damage_gives_an_error_or_other_blocks() -> None:
         cut = bytes(hurt[: source.choice([len(hurt), len(hurt), source.randrange(len(hurt))])])
         try:
             decoded = coefficients.decode(cut, chroma, earlier)
-        except FormatError:
+        except (FormatError, UnknownNetworkError):  # of another edition
             refused += 1
         else:
             assert decoded.blocks.coefficients.shape[2] == 64

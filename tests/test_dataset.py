@@ -92,6 +92,36 @@ def test_bits_in_theory_are_those_of_the_file(crop_paths: list[Path]) -> None:
         pixelzip.ideal_bits(path, network="none")
 
 
+def test_retired_networks_decode_and_code_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crop_paths: list[Path]
+) -> None:
+    """Another network has taken its name; what it coded still comes back, and says by what."""
+    shipped, moved = Path(zoo.__file__).parent, tmp_path / "zoo"
+    image = np.asarray(Image.open(crop_paths[0]).convert("RGB"))[:24, :24]
+    data = pixelzip.compress(image, network="tiny", origin="none")
+    (moved / "retired").mkdir(parents=True)
+    shutil.copy(shipped / "photo.safetensors", moved / "tiny.safetensors")
+    monkeypatch.setattr(zoo, "_FOLDER", moved)
+    with pytest.raises(pixelzip.UnknownNetworkError):
+        pixelzip.decompress(data)
+    shutil.copy(shipped / "tiny.safetensors", moved / "retired" / "tiny-1.0.safetensors")
+    zoo._entries.cache_clear()  # that they are retired is no change while a program runs
+    assert np.array_equal(np.asarray(pixelzip.decompress(data)), image)
+    assert pixelzip.info(data).networks == ("tiny-1.0",)
+    assert zoo.names() == [one["name"] for one in zoo.describe()] == ["tiny"]
+    assert pixelzip.compress(image, network="tiny", origin="none") != data
+    with pytest.raises(pixelzip.UnknownNetworkError):
+        pixelzip.compress(image, network="tiny-1.0")
+
+
+def test_the_zoo_is_small_and_its_networks_are_told_apart() -> None:
+    """A small picture's file names a network by two bytes of its fingerprint."""
+    files = sorted(Path(zoo.__file__).parent.rglob("*.safetensors"))
+    assert sum(path.stat().st_size for path in files) < 25_000_000
+    starts = [zoo.load(str(path)).fingerprint[:2] for path in files]
+    assert len(files) == len(set(starts)) >= len(zoo.names())
+
+
 def test_networks_of_ones_own_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crop_paths: list[Path]
 ) -> None:

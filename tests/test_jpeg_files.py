@@ -16,8 +16,14 @@ from PIL import Image
 import pixelzip
 from pixelzip.codec import native
 from pixelzip.codec.container import seal
-from pixelzip.codec.errors import FormatError, LimitError, MissingLibraryError, PixelzipError
-from pixelzip.codec.jpeg import file, model, prior, syntax
+from pixelzip.codec.errors import (
+    FormatError,
+    LimitError,
+    MissingLibraryError,
+    PixelzipError,
+    UnknownNetworkError,
+)
+from pixelzip.codec.jpeg import file, model, network, prior, syntax
 from pixelzip.codec.jpeg.file import Form
 
 compiled = pytest.mark.skipif(syntax.library() is None, reason="there is no compiled library")
@@ -184,6 +190,35 @@ def test_without_a_compiler(jpeg: bytes, monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.undo()
         syntax.library.cache_clear()
         model.library.cache_clear()
+
+
+@compiled
+@pytest.mark.parametrize("kept", ["file", "planes"])
+def test_a_later_edition_of_the_model_is_named(
+    kept: str, jpeg: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "later.jpg"
+    path.write_bytes(jpeg)
+    image: Path | Image.Image = path
+    if kept == "planes":
+        with Image.open(path) as opened:
+            image = opened.convert("RGB")  # so that pixels are coded, as blocks
+    now = pixelzip.compress(image)
+    monkeypatch.setattr(model, "EDITION", 1)
+    later = pixelzip.compress(image)
+    assert later != now
+    pixelzip.decompress(later)
+    monkeypatch.undo()
+    pixelzip.decompress(now)
+    with pytest.raises(UnknownNetworkError, match="needs edition 1 of the network of JPEG"):
+        pixelzip.decompress(later)
+
+
+def test_the_page_names_this_edition() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "format.md").read_text("utf-8")
+    assert f"| {model.EDITION} | `{network.SHA256[:8]}...` | `{prior.SHA256[:8]}...` |" in page
+    assert f"`{network.SHA256}`" in page
+    assert f"`{prior.SHA256}`" in page
 
 
 @compiled

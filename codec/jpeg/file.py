@@ -52,7 +52,7 @@ _MISSING = (
 ENDING = ".jpg"
 """Of the name of a JPEG file, unless another one is given."""
 _MAX_ENDING = 8
-_LATE, _EARLY = 5, 10  # bits that come before the numbers of inner files
+_LATE, _EARLY, _EDITION = 5, 10, 15  # bits before the numbers of inner files, and the edition
 
 
 class Form(IntEnum):
@@ -116,7 +116,8 @@ def decode(data: bytes, threads: int = 1, max_pixels: int = MAX_PIXELS) -> bytes
     """The JPEG file in a ``.pxz`` file.
 
     Raises FormatError if the file is damaged, LimitError if the picture has more than
-    ``max_pixels`` pixels, MissingLibraryError if only compiled code can decode it.
+    ``max_pixels`` pixels, MissingLibraryError if only compiled code can decode it,
+    UnknownNetworkError if it needs the coefficients' network of a newer pixelzip.
     """
     stored = _read(data)
     out = stored.body
@@ -253,7 +254,8 @@ def _encode_model(data: bytes, threads: int) -> bytes:
     text = segments + found.notes + b"".join(one[0] for one in own if one)
     method, stored = min(_stored(text), key=lambda one: len(one[1]))
     out = varint(len(segments)) + varint(len(found.notes)) + varint(len(stored) << 2 | method)
-    out += varint(len(bands) | len(late) << _LATE | len(early) << _EARLY)
+    counts = len(bands) | len(late) << _LATE | len(early) << _EARLY
+    out += varint(counts | model.EDITION << _EDITION)
     for one, its in zip(within, own, strict=True):
         numbers = (one.place, one.removed, len(its[0]) if its else 0, max(0, len(its) - 1))
         out += b"".join(map(varint, numbers))
@@ -278,7 +280,8 @@ def _read_model(stored: _Stored) -> Coded:
         raise MissingLibraryError(_MISSING)
     reader = Reader(stored.body)
     segments, notes, packed, counts = (reader.varint() for _ in range(4))
-    count, late, early = counts & 31, counts >> _LATE & 31, counts >> _EARLY
+    count, late, early = counts & 31, counts >> _LATE & 31, counts >> _EARLY & 31
+    model.check_edition(counts >> _EDITION)
     if max(late, early) > inner.MOST:
         raise _damaged()
     within = [[reader.varint() for _ in range(4)] for _ in range(late + early)]

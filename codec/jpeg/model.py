@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelzip.codec import native
-from pixelzip.codec.errors import FormatError
+from pixelzip.codec.errors import FormatError, UnknownNetworkError
 from pixelzip.codec.jpeg import network, prior
 from pixelzip.codec.jpeg.headers import Frame
 from pixelzip.codec.jpeg.prior import Prior
@@ -31,6 +31,9 @@ from pixelzip.codec.workers import Map
 BAND = 20_000
 """The least number of blocks that a band of several has."""
 MAX_BANDS = 16
+EDITION = 0
+"""Of network, prior and the way that both are mixed. A file names the one that it needs, so that
+another one can be added beside this."""
 FASTEST = 2
 """Of the instructions that the network's products are made with: 0 plain C, 1 AVX2, 2 AVX-512."""
 COUNT_LIMIT = 1023
@@ -39,6 +42,15 @@ COUNT_LIMIT = 1023
 Memory = NDArray[np.int32]
 Steps = NDArray[np.int32]
 """Quantisation steps, (components, 64) in zigzag order; none is 0."""
+
+
+def check_edition(number: int) -> None:
+    """Raise UnknownNetworkError if the edition that a file names is not at hand."""
+    if number != EDITION:
+        raise UnknownNetworkError(
+            f"the file needs edition {number} of the network of JPEG coefficients, and this "
+            f"pixelzip has {EDITION}: install a newer one"
+        )
 
 
 class NoRoomError(Exception):

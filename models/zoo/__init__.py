@@ -1,7 +1,8 @@
 """The zoo: the frozen networks that ship with pixelzip, each beside a card that describes it.
 
-``NAME.safetensors`` is a network, ``NAME.md`` its card. `names` and `describe` read headers only;
-torch is imported only for devices that are not the CPU.
+``NAME.safetensors`` is a network, ``NAME.md`` its card. Networks that a better one of the same name
+has replaced are in ``retired``: files that they coded find them, and nothing else does. `names` and
+`describe` read headers only; torch is imported only for devices that are not the CPU.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pixelzip.models.programs.integers import Integers
 
 _FOLDER = Path(__file__).parent
+_RETIRED = "retired"
 _LARGEST_HEADER = 1 << 20
 
 
@@ -80,10 +82,22 @@ def describe() -> list[Entry]:
     return [entry.copy() for entry in _entries(_FOLDER, _FOLDER.stat().st_mtime_ns)]
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _entries(folder: Path, changed: int) -> tuple[Entry, ...]:
     """The same, of a folder as it was changed last: each file to decode asks."""
     return tuple(map(_describe, _files(folder, changed).values()))
+
+
+def _known() -> list[Entry]:
+    """All that the file of any release may need: what the zoo has, then what it had once."""
+    here = _entries(_FOLDER, _FOLDER.stat().st_mtime_ns)
+    return [*here, *_entries(_FOLDER / _RETIRED, 0)]
+
+
+def name_of(fingerprint: bytes) -> str | None:
+    """What the network is called whose fingerprint begins so, if it ships, be it retired."""
+    start = fingerprint.hex()
+    return next((one["name"] for one in _known() if one["fingerprint"].startswith(start)), None)
 
 
 def describe_file(name_or_path: str) -> Entry:
@@ -180,11 +194,11 @@ def find(
 ) -> Frozen | Integers:
     """The network whose fingerprint begins so, in the zoo, the paths in ``extra`` or `folders`.
 
-    Raises UnknownNetworkError if none does, and what `load` raises.
+    Retired ones are found, too. Raises UnknownNetworkError if none does, and what `load` raises.
     """
-    for entry in _entries(_FOLDER, _FOLDER.stat().st_mtime_ns):
+    for entry in _known():
         if bytes.fromhex(entry["fingerprint"]).startswith(fingerprint):
-            return load(entry["name"], device=device)
+            return load(str(Path(entry["card"]).with_suffix(".safetensors")), device=device)
     for path in extra:
         network = load(path, device=device)
         if network.fingerprint.startswith(fingerprint):
