@@ -47,6 +47,7 @@ test: lint types
 
 lint: $(READY)
 	$(ENV)/bin/ruff check .
+	$(ENV)/bin/ruff format --check .
 
 bench: $(READY)
 	$(ENV)/bin/python -m pixelzip.bench.page $(DATA) -o docs/benchmarks.md --readme README.md $(BENCH_ARGS)
@@ -74,7 +75,7 @@ $(READY): pyproject.toml bench/ \
 		pixelzip pixelzip/commands pixelzip/fleet \
 		codec codec/jpeg codec/loops codec/origins \
 		models models/freezing models/frozen models/gpu models/networks models/programs \
-		models/training models/zoo \
+		models/training models/zoo models/zoo/retired \
 		$(wildcard codec/csrc/* models/frozen/csrc/*)
 	rm -rf build  # an install over an older tree leaves copies where links belong
 	rm -f codec/*.so models/frozen/*.so  # nor does it see that only compilers' flags have changed

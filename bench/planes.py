@@ -1,6 +1,6 @@
 """The picture of docs/origins.md: a photograph, and the planes that it was computed from::
 
-    python -m pixelzip.bench.planes examples/parrots.png -o docs/origins.png
+python -m pixelzip.bench.planes examples/parrots.png -o docs/origins.png
 """
 
 from __future__ import annotations

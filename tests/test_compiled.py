@@ -126,9 +126,7 @@ def test_frequencies_of_allowed_values(parameters: NDArray[np.int32], data: st.D
 
 
 @settings(max_examples=60)
-@given(
-    st.tuples(st.integers(1, 20), st.integers(1, 60)), st.integers(1, 8), st.integers(0, 2**32)
-)
+@given(st.tuples(st.integers(1, 20), st.integers(1, 60)), st.integers(1, 8), st.integers(0, 2**32))
 def test_filters(shape: tuple[int, int], step: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     rows = rng.integers(0, 256, shape, np.uint8)

@@ -192,9 +192,7 @@ def test_origins_make_no_file_larger(crops: Crops, photo_path: Path) -> None:
     assert not larger
 
 
-def test_the_fallback_is_tried_where_it_wins(
-    crops: Crops, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_fallback_is_tried_where_it_wins(crops: Crops, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is lost by not trying it where an estimate says so."""
     y, x = np.mgrid[0:90, 0:120]
     gradient = np.stack([x * 2, y * 2, x + y], 2).astype(np.uint8)

@@ -56,7 +56,6 @@ class Toy:
     they do, and looks a little ahead.
     """
 
-
     def __init__(
         self, order: str, classes: int = 0, coded: Sequence[int] = (1, 3), given: int = 0
     ) -> None:

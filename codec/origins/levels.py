@@ -180,8 +180,7 @@ def _is_likely(used: NDArray[np.bool_], depth: int) -> bool:
 
 
 def _levels(used: NDArray[np.bool_], depth: int) -> tuple[bytes, Table]:
-    """Bytes and levels of the rule of the fewest that include the used ones; or nothing and these.
-    """
+    """Bytes and levels of the rule of the fewest that include the used ones; or nothing and these."""
     values, bits, rules = np.flatnonzero(used), _as_bits(used), _matched(depth)
     enough = bisect_left(_counts(depth), len(values))
     for levels, spec, table in islice(rules, enough, None):

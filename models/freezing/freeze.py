@@ -76,16 +76,12 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 @torch.no_grad()
-def freeze_program(
-    network: nn.Module, lag: int | None, images: Tensor, bits: int
-) -> list[Part]:
+def freeze_program(network: nn.Module, lag: int | None, images: Tensor, bits: int) -> list[Part]:
     """The programs of a network in integers, calibrated on (N, H, W, C) uint8 images.
 
     Raises ValueError if its output cannot code, NetworkFileError if it is too large for integers.
     """
-    parts = [
-        (replace(program, bits=bits), tensors) for program, tensors in traced(network, lag)
-    ]
+    parts = [(replace(program, bits=bits), tensors) for program, tensors in traced(network, lag)]
     ranges = _calibrate(network, parts, images)
     frozen: list[Part] = []
     for k, (program, tensors) in enumerate(parts):

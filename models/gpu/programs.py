@@ -25,9 +25,7 @@ from pixelzip.models.programs.program import Program
 class Plain:
     """The same integers in tensors, on any device. Nothing here may be fused by a compiler."""
 
-    def __init__(
-        self, program: Program, carrier: str | None = None, device: str = "cpu"
-    ) -> None:
+    def __init__(self, program: Program, carrier: str | None = None, device: str = "cpu") -> None:
         self.program, self.carrier = program, carrier or carriers.asked_for()
         self.device = carriers.device_of(device)
         narrow = torch.int8 if program.bits == 8 else torch.int16
