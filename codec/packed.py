@@ -312,11 +312,7 @@ def _deserialise(data: bytes, form: Form, shape: tuple[int, int, int]) -> Bytes:
         raise _damaged()
     rows = _unfilter(flat.reshape(row_count, row_bytes), step, kinds)
     if palette is not None:
-        numbers = _from_bits(rows, depth, width) if depth < 8 else rows
-        colours = palette.reshape(-1, channels)
-        if numbers.max() >= len(colours):
-            raise _damaged()
-        return colours[numbers]
+        return _coloured(rows, depth, palette.reshape(-1, channels), width)
     if form.layout == Layout.PLANES:
         pixels = np.ascontiguousarray(rows.reshape(channels, height, width).transpose(1, 2, 0))
     else:
@@ -355,6 +351,19 @@ def _numbers(pixels: Bytes, palette: Bytes) -> Bytes:
     for band, into in zip(bands(pixels, _TOGETHER), bands(numbers, _TOGETHER), strict=True):
         into[:] = np.searchsorted(keys, _keys(band)).reshape(into.shape)
     return numbers
+
+
+def _coloured(rows: Bytes, depth: int, palette: Bytes, width: int) -> Bytes:
+    """The pixels of rows of numbers of so many bits. FormatError if the palette has fewer."""
+    pixels = np.empty((len(rows), width, palette.shape[1]), np.uint8)
+    top = 0
+    for into in bands(pixels, _TOGETHER):
+        numbers = _from_bits(rows[top : top + len(into)], depth, width)
+        top += len(into)
+        if numbers.max() >= len(palette):
+            raise _damaged()
+        into[:] = palette[numbers]
+    return pixels
 
 
 def _keys(pixels: Bytes) -> NDArray[np.uint64]:

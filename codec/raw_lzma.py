@@ -42,7 +42,7 @@ def hasty_length(data: bytes, props: int = properties()) -> int:
 
 def _window(data: bytes, most: int) -> int:
     """The size of a dictionary for the data: a larger one takes memory and is of no use."""
-    return max(4096, min(most, 1 << (len(data) - 1).bit_length()))
+    return max(4096, min(most, len(data)))
 
 
 def decompress(data: bytes, props: int, limit: int) -> bytes:

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+import room
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -189,3 +190,22 @@ def test_looking_is_quick(photograph: NDArray[np.uint8], deep: NDArray[np.float6
         start = time.process_time()
         levels.find(large)
         assert (time.process_time() - start) / (large.size / 3e6) < 0.1
+
+
+def peak_of_few() -> list[float]:
+    """What finding and rendering a large picture of few levels take, in parts of its samples."""
+    rows, columns = np.indices((2000, 3000), np.int32)
+    samples = (17 * ((rows * columns)[..., None] % (3, 4, 5))).astype(np.uint8)
+    small = levels.find(samples[:60, :80])  # what is loaded once does not count
+    assert small is not None
+    with room.Peak() as finding:
+        found = levels.find(samples)
+    assert found is not None
+    planes = [plane.samples for plane in found.planes]
+    with room.Peak() as rendering:
+        levels.render(found.parameters, planes, samples.shape[:2])
+    return [peak.room / samples.nbytes for peak in (finding, rendering)]
+
+
+def test_large_pictures_are_looked_at_in_bands() -> None:
+    assert max(room.alone(peak_of_few)) < 1.9

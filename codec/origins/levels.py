@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from pixelzip.codec.errors import FormatError
 from pixelzip.codec.origins.origin import Found, Samples
-from pixelzip.codec.picture import Box, Bytes, Kind, Plane, PlaneLayout
+from pixelzip.codec.picture import Box, Bytes, Kind, Plane, PlaneLayout, bands
 from pixelzip.codec.workers import Map
 
 NUMBER = 3
@@ -76,7 +76,7 @@ def find(samples: Samples, parallel: Map = map) -> Found | None:
     pixels = samples.reshape(-1, channels)
     if not _is_likely(_used(pixels[:: max(1, len(pixels) // _SAMPLE)], depth), depth):
         return None
-    counts = [np.bincount(pixels[:, c], minlength=1 << depth) for c in range(channels)]
+    counts = list(_occurrences(samples))
     if depth == 16:  # what digitises one channel digitises all
         counts = [np.sum(counts, axis=0)]
     gains = [_gain(count, np.flatnonzero(count), depth) for count in counts]
@@ -115,12 +115,13 @@ def layout(parameters: bytes, shape: tuple[int, int]) -> tuple[PlaneLayout, ...]
 def render(parameters: bytes, planes: Sequence[Bytes], shape: tuple[int, int]) -> Samples:
     """(height, width, channels), uint8 or uint16. A number beyond the last level stands for it."""
     tables, depth = _read(parameters)
-    numbers = planes[0].astype(np.int64)
-    if len(planes) > 1:
-        numbers = (numbers << _low_bits(tables)) + planes[1]
     out = np.empty((*shape, len(tables)), np.uint8 if depth == 8 else np.uint16)
-    for channel, table in enumerate(tables):
-        out[:, :, channel] = table[np.minimum(numbers[:, :, channel], len(table) - 1)]
+    for into, highs, *lows in zip(bands(out), *map(bands, planes), strict=True):
+        numbers = highs.astype(np.int64)
+        if lows:
+            numbers = (numbers << _low_bits(tables)) + lows[0]
+        for channel, table in enumerate(tables):
+            into[:, :, channel] = table[np.minimum(numbers[:, :, channel], len(table) - 1)]
     return out
 
 
@@ -142,14 +143,21 @@ def describe(parameters: bytes) -> str:
 
 def _planes(samples: Samples, tables: Sequence[Table]) -> Iterator[Plane]:
     depth, low_bits = 8 * samples.itemsize, _low_bits(tables)
-    numbers = np.empty(samples.shape, np.int64)
-    for channel, table in enumerate(tables):
-        number = np.zeros(1 << depth, np.int64)
+    numbers = np.zeros((len(tables), 1 << depth), np.int64)  # of each value
+    for number, table in zip(numbers, tables, strict=True):
         number[table] = np.arange(len(table))
-        numbers[:, :, channel] = number[samples[:, :, channel]]
-    yield Plane((numbers >> low_bits).astype(np.uint8), "colour" if len(tables) == 3 else "luma")
+    yield Plane(_numbered(samples, numbers >> low_bits), "colour" if len(tables) == 3 else "luma")
     if low_bits > 0:
-        yield Plane((numbers & (1 << low_bits) - 1).astype(np.uint8), "labels")
+        yield Plane(_numbered(samples, numbers & (1 << low_bits) - 1), "labels")
+
+
+def _numbered(samples: Samples, numbers: NDArray[np.int64]) -> Bytes:
+    """What stands for each sample, of its channel's numbers below 256."""
+    out = np.empty(samples.shape, np.uint8)
+    for band, into in zip(bands(samples), bands(out), strict=True):
+        for channel, number in enumerate(numbers.astype(np.uint8)):
+            into[:, :, channel] = number[band[:, :, channel]]
+    return out
 
 
 def _low_bits(tables: Sequence[Table]) -> int:
@@ -158,6 +166,15 @@ def _low_bits(tables: Sequence[Table]) -> int:
 
 
 # Looking for levels.
+
+
+def _occurrences(samples: Samples) -> NDArray[np.int64]:
+    """(channels, 2^depth): how often each value occurs in each channel."""
+    counts = np.zeros((samples.shape[2], 1 << 8 * samples.itemsize), np.int64)
+    for band in bands(samples):
+        for channel, count in enumerate(counts):
+            count += np.bincount(band[:, :, channel].ravel(), minlength=len(count))
+    return counts
 
 
 def _used(pixels: Samples, depth: int) -> NDArray[np.bool_]:
@@ -180,7 +197,7 @@ def _is_likely(used: NDArray[np.bool_], depth: int) -> bool:
 
 
 def _levels(used: NDArray[np.bool_], depth: int) -> tuple[bytes, Table]:
-    """Bytes and levels of the rule of the fewest that include the used ones; or nothing and these."""
+    """Bytes and levels of the rule of the fewest that include those used; or nothing and these."""
     values, bits, rules = np.flatnonzero(used), _as_bits(used), _matched(depth)
     enough = bisect_left(_counts(depth), len(values))
     for levels, spec, table in islice(rules, enough, None):
