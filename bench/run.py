@@ -111,7 +111,7 @@ def networks(
     for name, stem, checkpoint in zip(names, stems, padded, strict=True):
         title = f"pixelzip {name if stems.count(stem) > 1 else stem}"
         for effort in efforts:
-            own = coding.EFFORTS[effort].networks["colour"]
+            own = coding.EFFORTS[effort].networks["colour"][0]
             if name == coding.PHOTO != own:
                 found.append(Network(f"pixelzip {own}", own, None, effort))
             else:

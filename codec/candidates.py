@@ -134,6 +134,8 @@ class CodedPlane:
         self.whole = Area(plane.samples)
         self.network: Conditional | None = None
         """The one that shall try it."""
+        self.rivals: list[Conditional] = []
+        """Others that a sample may prefer to it."""
         self.colours: Colours | None = None
         """All that there are, if the network shall know that."""
         self.tile_size = 0
@@ -166,6 +168,10 @@ class CodedPlane:
             return False
         self.whole.best = Tile(Method.BLOCKS, payload)
         return True
+
+    def take(self, networks: Sequence[Conditional]) -> None:
+        """Let the first of these try it, unless a sample prefers another."""
+        self.network, self.rivals = (networks[0], list(networks[1:])) if networks else (None, [])
 
     def with_network(self, network: Conditional) -> CodedPlane:
         """The same for another network to try."""

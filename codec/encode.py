@@ -5,7 +5,8 @@
 * *survey*: look at each component (constant? grey? computed from something? of few colours?) and
   write down the *candidates* to store it as (`pixelzip.codec.survey` and `candidates`);
 * *narrow down*: where a sample of a large picture shows clearly which one wins, drop the others;
-  where one of a tile shows that the fallback wins by far, leave the tile to that;
+  of several networks take the one that a sample prefers; where a sample of a tile shows that the
+  fallback wins by far, leave the tile to that;
 * *code*: all the tiles of all the candidates of all the pictures go through the networks together;
 * *choose*: tile by tile, then plane by plane, then candidate by candidate, the smallest of what
   became of them.
@@ -51,7 +52,7 @@ from pixelzip.codec.errors import LimitError, OptionError, of_file
 from pixelzip.codec.methods import MAX_ADAPTIVE_SIDE, MAX_NETWORK_SIDE, Method, Tile
 from pixelzip.codec.picture import MODES, Picture, Plane
 from pixelzip.codec.progress import Progress, parts, share
-from pixelzip.codec.survey import Networks, leave_to_fallback, narrow_down, survey
+from pixelzip.codec.survey import Networks, choose_networks, leave_to_fallback, narrow_down, survey
 from pixelzip.codec.transforms import Form, Transform
 from pixelzip.codec.workers import Map, side_by_side
 
@@ -160,7 +161,8 @@ def _groups(pictures: Sequence[Picture], networks: Networks, threads: int) -> li
     want as many as there are.
     """
     everything = list(range(len(pictures)))
-    if len(pictures) < 2 or not all(whole_tiles(one) for one in networks.values()):
+    every = [network for some in networks.values() for network in some]
+    if len(pictures) < 2 or not all(map(whole_tiles, every)):
         return [everything] if pictures else []
     small = [number for number in everything if _is_small(pictures[number])]
     size = len(small) if threads == 1 else max(1, min(_GROUP, len(small) // (2 * threads)))
@@ -185,6 +187,7 @@ def _make(
     """The other three acts, after the survey."""
     narrow_down(pictures, drafts, parallel)
     planes = [plane for draft in drafts for plane in planes_of(draft)]
+    choose_networks(planes, parallel)
     _cut(planes, tile_size, parallel)
     leave_to_fallback(planes, parallel)
     _code(planes, label, adaptive, threads, progress)

@@ -33,10 +33,11 @@ from pixelzip.codec.picture import MODES, Box, Picture, Plane, is_deep
 from pixelzip.codec.transforms import Form, Transform
 from pixelzip.codec.workers import Map
 
-Networks = Mapping[str, Conditional]
-"""The network for each kind of plane: "colour", "luma", "chroma". One that is missing is stood in
-for by another that codes such planes: luma by colour's, chroma by luma's. If there is one for
-"small", it may take the place of colour's in small pictures."""
+Networks = Mapping[str, Sequence[Conditional]]
+"""The networks for each kind of plane: "colour", "luma", "chroma". Of several a sample of the plane
+chooses one, the first if they are alike. A kind that is missing is stood in for by another that
+codes such planes: luma by colour's, chroma by luma's. Those for "small", if there are some, take
+the place of colour's in the smallest pictures."""
 
 _STAND_INS = {"colour": ("colour",), "luma": ("luma", "colour"), "labels": ()} | {
     "chroma": ("chroma", "luma", "colour")
@@ -49,12 +50,19 @@ where its chroma is halved, which saves far more than that byte."""
 _TINY = 32 * 32
 """Pictures of at most so many pixels are for the network for small ones, if there is one."""
 _SMALL = 64 * 64
-"""Of others of at most so many, patch after patch is coded with that and with colour's ..."""
-_AHEAD = 0.99
-"""... until one has taken less than this fraction of the bytes of the other."""
+"""Those of at most so many are small: they are coded in every way."""
 
-_PATCH, _SMALL_PATCH, _PATCHES = 64, 16, 5
-"""So many patches are a sample, of so many pixels a side in a larger picture and in a small one."""
+_PATCH, _PATCHES = 64, 5
+"""So many patches are a sample of a larger picture, of so many pixels a side."""
+_PROBE, _FEWEST_PROBES, _MOST_PROBES = 16, 4, 16
+"""A network is chosen by so many probes of so many pixels a side: at least, and at most ..."""
+_PER_PROBE = 1 << 14
+"""... and one for so many pixels of the picture in between."""
+_NEAR = 1.01
+"""Networks that take more than this times the least in the first probes are in no others."""
+_STEP = 0.7548776662466927, 0.5698402909980532
+"""Down and across, in heights and widths: the powers of the x of x^3 = x + 1, turned upside down,
+whose multiples, without their integers, are spread evenly however many they are."""
 _SPOT, _HOPE = 32, 0.6
 """Of a tile the sample is four spots of so many pixels a side. If this part of what the network
 takes by it is more than the fallback takes by its estimate, the network has no hope there."""
@@ -75,16 +83,10 @@ def survey(
     drafts: list[list[Choice]] = []
     for picture in pictures:
         drafts.append([next(choices) for _ in _carried_together(picture)])
-    undecided = []
     for picture, draft in zip(pictures, drafts, strict=True):
-        is_between = _is_small(picture) and not _is_tiny(picture)
         for plane in planes_of(draft):
             if plane.whole.best is None and plane.blocks is None:
-                plane.network = _network(networks, plane, _is_tiny(picture))
-                if plane.network and plane.layout.kind == "colour" and is_between:
-                    undecided.append(plane)
-    if "small" in networks:
-        list(parallel(partial(_choose_network, networks=networks), undecided))
+                plane.take(_suitable(networks, plane, _is_tiny(picture)))
     if with_origins:
         list(parallel(_restrict, [choice for draft in drafts for choice in draft]))
     return drafts
@@ -189,35 +191,20 @@ def _rendered(plane: Plane, blocks: Blocks | None) -> Plane:
     return replace(plane, samples=samples[:, :, None])
 
 
-def _network(networks: Networks, plane: CodedPlane, tiny: bool) -> Conditional | None:
-    """The network for a plane, or one that stands in for it."""
+def _suitable(networks: Networks, plane: CodedPlane, tiny: bool) -> list[Conditional]:
+    """The networks for a plane, or those that stand in for them."""
     kinds = _STAND_INS[plane.layout.kind]
     if tiny and plane.layout.kind == "colour":
         kinds = ("small", *kinds)
     for kind in kinds:
-        network = networks.get(kind)
-        if (
-            network is not None
-            and network.codes(plane.layout.channels)
-            and not (network.given and not plane.earlier)
-        ):
-            return network
-    return None
-
-
-def _choose_network(plane: CodedPlane, networks: Networks) -> None:
-    """Take the one for small pictures instead, unless a sample speaks for the usual one."""
-    from pixelzip.codec import tiles  # slow to load, and not every file needs it
-
-    assert plane.network is not None
-    height, width, _ = plane.layout.shape
-    tried, sizes = (plane.network, networks["small"]), np.zeros(2)
-    for box in _patches(height, width, _SMALL_PATCH):
-        patch = plane.whole.pixels[area(box)]
-        sizes += [len(tiles.encode_tiles(network, [patch])[0]) for network in tried]
-        if sizes.min() < _AHEAD * sizes.max():
-            break
-    plane.network = tried[0] if sizes[0] < sizes[1] else tried[1]
+        suitable = [
+            network
+            for network in networks.get(kind, ())
+            if network.codes(plane.layout.channels) and not (network.given and not plane.earlier)
+        ]
+        if suitable:
+            return suitable
+    return []
 
 
 def _restrict(choice: Choice) -> None:
@@ -272,7 +259,7 @@ def narrow_down(pictures: Sequence[Picture], drafts: Sequence[list[Choice]], par
     jobs: list[Callable[[], Any]] = [partial(plane.code_blocks, parallel) for plane in coded]
     sampled: list[CodedPlane] = []
     for picture, draft in zip(pictures, drafts, strict=True):
-        boxes = _patches(picture.height, picture.width, _PATCH)
+        boxes = _patches(picture.height, picture.width)
         unclear = [choice for choice in draft if len(choice) > 1 and not _is_small(picture)]
         some = [p for p in planes_of(unclear) if p.network is not None and p.whole.best is None]
         jobs += [partial(_rate, plane, boxes) for plane in some]
@@ -310,9 +297,9 @@ def _forms(way: Way) -> tuple[Form, ...]:
     return tuple(candidate.form for candidate in way)
 
 
-def _patches(height: int, width: int, side: int) -> list[Box]:
+def _patches(height: int, width: int) -> list[Box]:
     """Patches spread over the picture, in each row and column of a grid one."""
-    h, w, last = min(height, side), min(width, side), _PATCHES - 1
+    h, w, last = min(height, _PATCH), min(width, _PATCH), _PATCHES - 1
     return [
         ((height - h) * k // last, (width - w) * (2 * k % _PATCHES) // last, h, w)
         for k in range(_PATCHES)
@@ -353,6 +340,39 @@ def _bytes_in(plane: CodedPlane, places: Sequence[Box]) -> float:
     )
     bits = sum(float(score.sum(dtype=np.float64)) for score in scores)
     return bits / 8 / sum(patch.size for patch in patches)
+
+
+def choose_networks(planes: Sequence[CodedPlane], parallel: Map) -> None:
+    """Leave each plane one of its networks: that which codes a sample of it in the fewest bytes."""
+    undecided = [plane for plane in planes if plane.rivals and plane.whole.best is None]
+    list(parallel(partial(_choose_network, parallel=parallel), undecided))
+
+
+def _choose_network(plane: CodedPlane, parallel: Map) -> None:
+    assert plane.network is not None
+    height, width, _ = plane.layout.shape
+    count = min(max(_FEWEST_PROBES, height * width // _PER_PROBE), _MOST_PROBES)
+    probes = [_probe(height, width, number) for number in range(count)]
+    tried = [plane.with_network(network) for network in (plane.network, *plane.rivals)]
+    totals = np.zeros(len(tried))
+    for boxes in probes[:_FEWEST_PROBES], probes[_FEWEST_PROBES:]:
+        pairs = [(one, box) for one in tried for box in boxes]
+        rates = list(parallel(lambda pair: _bytes_in(pair[0], [pair[1]]), pairs))
+        totals += np.reshape(rates, (len(tried), len(boxes))).sum(axis=1)
+        near = totals <= _NEAR * totals.min()
+        tried, totals = [tried[number] for number in np.flatnonzero(near)], totals[near]
+        if len(tried) == 1:
+            break
+    best = tried[int(totals.argmin())].network
+    assert best is not None
+    plane.take([best])
+
+
+def _probe(height: int, width: int, number: int) -> Box:
+    """One of a sequence of patches, which soon are everywhere."""
+    h, w = min(height, _PROBE), min(width, _PROBE)
+    down, across = ((0.5 + number * step) % 1 for step in _STEP)
+    return int((height - h + 1) * down), int((width - w + 1) * across), h, w
 
 
 def leave_to_fallback(planes: Sequence[CodedPlane], parallel: Map) -> None:

@@ -108,8 +108,9 @@ def compress(
     if ``pixels`` says so, or any of the other options that are about pixels is given.
 
     ``network`` is a name from the zoo, the path of a frozen network, or ``"none"``; if it is not
-    given, the effort says which: ``photo``, or ``tiny`` if the picture is small; or ``fast``. What
-    it does not suit is coded without it: `info` says which networks a file uses.
+    given, the effort says which: that of ``photo``, ``clean`` and ``tiny`` which a sample of the
+    picture speaks for; or ``fast``. What it does not suit is coded without it: `info` says which
+    networks a file uses.
     ``origin`` is ``"auto"`` to look for what the pixels were computed from, ``"none"`` to code them
     as they are.
     ``effort`` is ``"photo"``, or ``"fast"`` for larger files in about half of the time, or
@@ -327,7 +328,7 @@ def ideal_bits(
 
     That is the negative logarithm of its probability to the base 2, all its sub-pixels summed, cut
     into tiles as files are. Nothing is coded, and no origin or simpler form is looked for. With
-    ``photo`` and ``tiny``, grey is coded by ``luma``.
+    ``photo``, ``clean``, ``tiny`` and ``fast``, grey is coded by ``luma``.
 
     Raises UnsuitableNetworkError if the network does not code such pixels, and what `compress`
     raises of images and networks.

@@ -40,13 +40,16 @@ Region = tuple[int, int, int, int]
 """(x, y, width, height) in pixels."""
 
 PHOTO = "photo"
-"""The network of the zoo that suits pictures of any size."""
-TINY = "tiny"
-"""The one that may take its place in small pictures, if the zoo has it."""
+"""The network of the zoo that suits pictures of any kind and size."""
+CLEAN, TINY = "clean", "tiny"
+"""Specialists that a sample may choose in its place, if the zoo has them: for pictures without
+grain, and for small ones."""
 FAST = "fast"
 """The one that does a third of `PHOTO`'s work."""
-OF_PLANES = {"luma": "luma", "chroma": "chroma"}
-"""Those that code planes of these kinds in place of the zoo's for colour, if it has them."""
+OF_COLOUR = (PHOTO, CLEAN, TINY, FAST)
+OF_PLANES = {"luma": ("luma",), "chroma": ("chroma",)}
+"""Those that code planes of these kinds in place of `OF_COLOUR`, if the zoo has them."""
+OF_PHOTOGRAPHS = {"colour": (PHOTO, CLEAN, TINY), "small": (TINY,), **OF_PLANES}
 SMALL = 64 * 64
 """The pixels of the largest small picture."""
 DEFAULT_DEVICE = "cpu"
@@ -60,16 +63,16 @@ NO_NETWORK = "none"
 class Effort:
     """How much time a picture's file may take."""
 
-    networks: Mapping[str, str]
-    """The zoo's network for each kind of plane: see `pixelzip.codec.survey.Networks`."""
+    networks: Mapping[str, Sequence[str]]
+    """The zoo's networks for each kind of plane: see `pixelzip.codec.survey.Networks`."""
     adaptive: bool = False
     """Whether what the network says is corrected by what each tile has taught so far."""
 
 
 EFFORTS = {
-    "fast": Effort({"colour": FAST, **OF_PLANES}),
-    "photo": Effort({"colour": PHOTO, "small": TINY, **OF_PLANES}),
-    "max": Effort({"colour": PHOTO, "small": TINY, **OF_PLANES}, adaptive=True),
+    "fast": Effort({"colour": (FAST,), **OF_PLANES}),
+    "photo": Effort(OF_PHOTOGRAPHS),
+    "max": Effort(OF_PHOTOGRAPHS, adaptive=True),
 }
 """By name, the least first."""
 DEFAULT_EFFORT = "photo"
@@ -319,7 +322,7 @@ def score(
     for position, plane in enumerate(picture.planes):
         coded = plane[..., :1] if transforms.is_grey(plane) else plane
         kind = "colour" if coded.shape[2] == 3 else "luma"
-        conditional = networks.get(kind) or networks.get("colour")
+        (conditional,) = networks.get(kind) or networks.get("colour") or (None,)
         suits = conditional is not None and conditional.codes(coded.shape[2])
         if conditional is None or not suits or kind_of(picture.mode, position) == "labels":
             raise UnsuitableNetworkError(
@@ -368,29 +371,32 @@ def load_network(network: str, device: str = DEFAULT_DEVICE) -> Conditional | No
     return zoo.load(network, device=device)
 
 
-class Networks(Mapping[str, "Conditional"]):
-    """The networks that code each kind of plane, each loaded when it is first asked for."""
+class Networks(Mapping[str, "Sequence[Conditional]"]):
+    """The networks that code each kind of plane, loaded when they are first asked for."""
 
     def __init__(self, name: str | None, device: str, effort: str = DEFAULT_EFFORT) -> None:
         """``name`` is that of the network for colour, which stands in for others that are not.
 
-        None stands for those of the effort.
+        None stands for those of the effort, of which the zoo may lack all but the first.
         """
         self.device = device
-        own = EFFORTS[effort].networks
-        self.names = {} if name == NO_NETWORK else {"colour": name or own["colour"]}
-        if name in (None, PHOTO, TINY, FAST):
+        self.names: dict[str, list[str]] = {}
+        self._loaded: dict[str, list[Conditional]] = {}
+        if name != NO_NETWORK:
             from pixelzip.models import zoo
 
-            others, here = OF_PLANES if name else own, zoo.names()
-            self.names |= {kind: other for kind, other in others.items() if other in here}
-        self._loaded: dict[str, Conditional] = {}
+            wanted = EFFORTS[effort].networks
+            if name is not None:
+                wanted = {"colour": (name,)} | (OF_PLANES if name in OF_COLOUR else {})
+            here = {wanted["colour"][0], *zoo.names()}
+            for kind, names in wanted.items():
+                if found := [one for one in names if one in here]:
+                    self.names[kind] = found
 
-    def __getitem__(self, kind: str) -> Conditional:
+    def __getitem__(self, kind: str) -> Sequence[Conditional]:
         if kind not in self._loaded:
-            conditional = load_network(self.names[kind], self.device)
-            assert conditional is not None
-            self._loaded[kind] = conditional
+            loaded = [load_network(name, self.device) for name in self.names[kind]]
+            self._loaded[kind] = [one for one in loaded if one is not None]
         return self._loaded[kind]
 
     def __iter__(self) -> Iterator[str]:

@@ -20,7 +20,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import pixelzip
-from pixelzip import pictures
+from pixelzip import coding, pictures
 from pixelzip.codec import document
 from pixelzip.codec.container import SEAL, pack, seal, unpack
 from pixelzip.codec.picture import MODES
@@ -141,7 +141,7 @@ def test_the_default_network(photo: Path) -> None:
     data = pixelzip.compress(photo)
     assert pixelzip.info(data).networks == ("luma", "chroma")
     as_it_is = pixelzip.compress(photo, origin="none")
-    assert pixelzip.info(as_it_is).networks == ("photo",)
+    assert set(pixelzip.info(as_it_is).networks) < set(coding.OF_PHOTOGRAPHS["colour"])
     assert len(data) < len(as_it_is) < len(pixelzip.compress(photo, network="none", origin="none"))
     assert len(data) < len(pixelzip.compress(photo, network="none"))
     for threads in (1, 2):

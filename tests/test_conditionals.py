@@ -115,7 +115,7 @@ def test_files_and_their_cost_maps_have_classes() -> None:
     sizes = {}
     for label in (None, 0, 2):
         seen: list[float] = []
-        data = encode(picture, {"colour": toy}, tile_size=32, label=label, progress=seen.append)
+        data = encode(picture, {"colour": [toy]}, tile_size=32, label=label, progress=seen.append)
         assert seen == sorted(seen)
         assert seen[-1] == 1
         ((plane,),) = (component.planes for component in unpack(data).components)
@@ -130,7 +130,7 @@ def test_files_and_their_cost_maps_have_classes() -> None:
 def test_damage_to_a_file_with_classes_is_noticed() -> None:
     toy = Toy("rows", classes=3)
     (pixels,) = drawn(toy, [(9, 9)], 3)
-    data = encode(Picture("RGB", (pixels,)), {"colour": toy})
+    data = encode(Picture("RGB", (pixels,)), {"colour": [toy]})
     assert unpack(data).components[0].planes[0].tiles[0].method == Method.NETWORK
     for at in range(len(data)):
         damaged = bytearray(data)
@@ -146,15 +146,15 @@ def test_what_a_network_does_not_code_falls_back() -> None:
     colour, both = Toy("raster", coded=[3]), Toy("raster")
     (pixels,), (alpha,) = drawn(both, [(40, 40)], 3), drawn(both, [(40, 40)], 1)
     picture = Picture("RGBA", (pixels, alpha))
-    data = encode(picture, {"colour": colour})
+    data = encode(picture, {"colour": [colour]})
     methods = [part.planes[0].tiles[0].method for part in unpack(data).components]
     assert methods[0] == Method.NETWORK
     assert methods[1] in (Method.PACKED, Method.RAW)
     assert all(map(np.array_equal, decode(data, lambda _: colour).planes, picture.planes))
     grey = Picture("L", (alpha,))
-    (part,) = unpack(encode(grey, {"colour": colour})).components
+    (part,) = unpack(encode(grey, {"colour": [colour]})).components
     assert part.planes[0].tiles[0].method != Method.NETWORK
-    data = encode(grey, {"colour": both})
+    data = encode(grey, {"colour": [both]})
     assert unpack(data).components[0].planes[0].tiles[0].method == Method.NETWORK
     with pytest.raises(FormatError, match="does not code such pixels"):
         decode(data, lambda _: colour)

@@ -278,8 +278,8 @@ def test_any_number_of_threads_makes_the_same_file(
     network, other = backend(name, networks["tiny"]), backend(BACKENDS[-1], networks["tiny"])
     pictures = [Picture("RGB", (crops["bikes-96x64"],))]
     pictures += [Picture("RGB", (crops["bikes-96x64"][:20, k : k + 20],)) for k in range(7)]
-    own = {"colour": network}
-    expected = encode_many(pictures, {"colour": other}, tile_size=16)
+    own = {"colour": [network]}
+    expected = encode_many(pictures, {"colour": [other]}, tile_size=16)
     for threads in (1, 2, 3, 7):
         assert encode_many(pictures, own, tile_size=16, threads=threads) == expected
         assert encode_many(pictures[:1], own, tile_size=16, threads=threads) == expected[:1]
@@ -779,7 +779,7 @@ def fixed(
             for i, payload in enumerate(payloads):
                 (folder / f"{name}.{path.stem}.{i}").write_bytes(payload)
             made[f"{name}.{path.stem}"] = hashlib.sha256(b"".join(payloads)).hexdigest()
-        for origin, used in (("auto", {"luma", "chroma"}), ("none", {"photo", "tiny"})):
+        for origin, used in (("auto", {"luma", "chroma"}), ("none", {"photo", "clean", "tiny"})):
             data = pixelzip.compress(folder / f"{name}.png", origin=origin, strip=True)
             assert set(pixelzip.info(data).networks) <= used
             (folder / f"{name}.{origin}.pxz").write_bytes(data)

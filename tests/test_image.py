@@ -110,8 +110,8 @@ AROUND = ((0, 1), (1, 0), (1, 1))
 """How far up and left the neighbours are: left, above, and the corner between."""
 
 NETWORK = Neighbours()
-NETWORKS: dict[str, Conditional] = {"colour": NETWORK}
-PHOTO: dict[str, Conditional] = {"colour": zoo.load("photo")}
+NETWORKS = {"colour": [NETWORK]}
+PHOTO = {"colour": [zoo.load("photo")]}
 
 
 def texture(height: int, width: int, channels: int, seed: int = 0) -> Bytes:

@@ -1,11 +1,11 @@
-"""Pictures that a network draws, and which network codes a picture if nobody says."""
+"""Pictures that a network draws."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +16,13 @@ from PIL import Image
 from toys import Toy
 
 import pixelzip
-from pixelzip import coding, grid, sources
-from pixelzip.codec import encode
+from pixelzip import grid
 from pixelzip.codec.errors import (
     LimitError,
     UnknownNetworkError,
     UnsuitableNetworkError,
     UnsupportedImageError,
 )
-from pixelzip.codec.picture import Picture
 from pixelzip.models import zoo
 from pixelzip.models.freezing import freeze
 
@@ -194,78 +192,3 @@ def test_a_grid_is_nearly_square() -> None:
     assert (drawn[:, -2:] == 255).all()
     assert grid.arrange([Image.new("RGB", (32, 32))] * 16).size == (4 * 98 + 2, 4 * 98 + 2)
     assert grid.arrange([Image.new("RGB", (500, 400))]).size == (504, 404)
-
-
-# --- The automatic network ------------------------------------------------------------------------
-
-
-@pytest.fixture(params=["better", "worse"])
-def tiny_is(
-    request: pytest.FixtureRequest,
-    network: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[str]:
-    """A zoo whose `tiny` is better than its `photo`, or worse."""
-    shipped = ZOO / "photo.safetensors"
-    better = request.param == "better"
-    (tmp_path / "photo.safetensors").symlink_to(network if better else shipped)
-    (tmp_path / "tiny.safetensors").symlink_to(shipped if better else network)
-    monkeypatch.setattr(zoo, "_FOLDER", tmp_path)
-    zoo._load.cache_clear()
-    yield request.param
-    zoo._load.cache_clear()
-
-
-def test_a_sample_chooses_the_network_of_a_small_picture(
-    tiny_is: str, crops: dict[str, NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    small = crops["flower-64x48"], crops["palms-96x64"][:50, 9:90]
-    large = crops["bikes-96x64"][:, :65]
-    batches: list[int] = []
-    encode_many = encode.encode_many
-
-    def counted(pictures: list[Picture], *rest: object, **more: object) -> list[bytes]:
-        batches.append(len(pictures))
-        return encode_many(pictures, *rest, **more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(encode, "encode_many", counted)
-    files = pixelzip.compress_many([*small, large], origin="none")
-    assert batches == [3]
-    for picture, data in zip(small, files, strict=False):
-        tried = [
-            pixelzip.compress(picture, network=name, origin="none") for name in ("photo", "tiny")
-        ]
-        assert data == min(tried, key=len) == tried[tiny_is == "better"]
-        assert pixelzip.info(data).networks == ("tiny" if tiny_is == "better" else "photo",)
-    assert files[2] == pixelzip.compress(large, network="photo", origin="none")
-    seen: list[float] = []
-    picture = sources.to_picture(small[0])
-    assert coding.encode(picture, origin="none", progress=seen.append) == files[0]
-    assert seen == sorted(seen)
-    assert seen[-1] == 1
-    for picture, data in zip([*small, large], files, strict=True):
-        assert np.array_equal(pixelzip.decompress_array(data), picture)
-
-
-def test_the_network_for_small_pictures_codes_the_smallest(
-    crops: dict[str, NDArray[np.uint8]],
-) -> None:
-    for name in ("parrot-32x32", "knob-32x32"):
-        assert pixelzip.compress(crops[name]) == pixelzip.compress(crops[name], network="tiny")
-
-
-def test_the_choice_of_a_network_costs_little(crops: dict[str, NDArray[np.uint8]]) -> None:
-    """A sample may be wrong, but not by much, and mostly it is right."""
-    chosen, least, most = 0, 0, 0
-    for name in ("bikes-96x64", "palms-96x64"):
-        for left in (0, 11, 22, 33):
-            picture = crops[name][:, left : left + 63]
-            tried = [
-                len(pixelzip.compress(picture, network=name, origin="none"))
-                for name in ("photo", "tiny")
-            ]
-            chosen += len(pixelzip.compress(picture, origin="none"))
-            least, most = least + min(tried), most + max(tried)
-    assert chosen <= 1.001 * least
-    assert chosen < (least + most) / 2

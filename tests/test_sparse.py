@@ -257,7 +257,7 @@ def test_tiles_with_a_set_can_be_decoded_alone(photo_path: Path) -> None:
 def test_a_sample_keeps_sets_away_that_do_not_pay(
     photo_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    networks = {"colour": zoo.load("tiny")}
+    networks = {"colour": [zoo.load("tiny")]}
     # Noise fills the holes that PhotoCD leaves, and hides what it is.
     noise = np.random.default_rng(0).integers(-4, 5, (80, 80, 3))
     large = (part(photo_path)[:80, :80] + noise).clip(0, 255).astype(np.uint8)
@@ -280,7 +280,7 @@ def test_a_sample_keeps_sets_away_that_do_not_pay(
 
 def test_small_pictures_take_what_is_smaller(crops: Crops, monkeypatch: pytest.MonkeyPatch) -> None:
     """A set wins if its bytes are not counted."""
-    networks = {"colour": zoo.load("tiny")}
+    networks = {"colour": [zoo.load("tiny")]}
     picture = Picture("RGB", (crops["parrot-32x32"],))
     monkeypatch.setattr(colours, "find", Colours.of)
     monkeypatch.setattr(encoder, "_cost", lambda c: sum(
@@ -330,7 +330,7 @@ def test_a_set_larger_than_its_plane_is_damage(crops: Crops) -> None:
 
 
 def test_damage_gives_a_clear_error_or_the_right_pixels(crops: Crops) -> None:
-    networks = {"colour": zoo.load("tiny")}
+    networks = {"colour": [zoo.load("tiny")]}
     crop = crops["bikes-96x64"][20:34, 30:46]
     samples = deep(crop[:9, :9], 10, levels.Rule.REPEATED)
     planes = (samples >> 8).astype(np.uint8), (samples & 255).astype(np.uint8)

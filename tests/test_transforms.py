@@ -31,14 +31,14 @@ Bytes = NDArray[np.uint8]
 Crops = dict[str, Bytes]
 
 COLOUR = Toy("coarse")
-NETWORKS: dict[str, Conditional] = {"colour": COLOUR, "luma": LUMA, "chroma": CHROMA}
+NETWORKS = {"colour": [COLOUR], "luma": [LUMA], "chroma": [CHROMA]}
 PARAMETERS = [number for number in range(1, 16) if not number >> 2 & ~number & 3]
 """Of the toys that have chroma at half the resolution; in full, there is little to gain."""
 ORIGINS = {100: Halved(), 101: Few()}
 
 
 def find(prefix: bytes) -> Conditional:
-    for network in NETWORKS.values():
+    for network in (COLOUR, LUMA, CHROMA):
         if network.fingerprint.startswith(prefix):
             return network
     raise UnknownNetworkError("no such network")
@@ -251,7 +251,7 @@ def test_a_clear_case_is_coded_in_one_way_only(monkeypatch: pytest.MonkeyPatch) 
 def test_without_its_networks_another_stands_in() -> None:
     picture = Picture("RGB", (rendered(48, 64, 3),))
     everything = encode(picture, NETWORKS)
-    for networks in ({"colour": COLOUR, "luma": LUMA}, {"colour": COLOUR}, {}):
+    for networks in ({"colour": [COLOUR], "luma": [LUMA]}, {"colour": [COLOUR]}, {}):
         data = encode(picture, networks)
         assert same(decode(data, find), picture)
         assert transforms_of(data) == [Transform.ORIGIN]

@@ -109,9 +109,9 @@ def compress(
     its place with --pixels, or any other option that is about pixels: --network, --class, --tile,
     --origin none, --strip.
 
-    By itself it takes the network photo, or for small images (up to 64x64 pixels) tiny, if the zoo
-    has it: up to 32x32 pixels always, else if a sample of the pixels speaks for it. With --effort
-    fast it takes the network fast, whatever the size. Where the
+    By itself it takes the network photo or a specialist, whichever codes a sample of the pixels in
+    fewer bytes: clean, for pictures without grain, or tiny, for small ones, which codes all of up
+    to 32x32 pixels. With --effort fast it takes the network fast, whatever the picture. Where the
     pixels turn out to have been computed from fewer samples (by a JPEG decoder, say), it codes
     those instead, with the networks luma and chroma, and makes the very same pixels of them again
     when it decodes.
