@@ -53,6 +53,10 @@ class NotAnImageError(UnsupportedImageError, TypeError):
     """What was given is of a type that holds no image."""
 
 
+class NotAFileError(FormatError, TypeError):
+    """What was given is of a type that holds no .pxz file: neither bytes nor a path."""
+
+
 class OptionError(PixelzipError, ValueError):
     """An option has a value that means nothing."""
 

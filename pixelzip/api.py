@@ -22,7 +22,7 @@ of a pixel. A 16-bit sample counts as one sub-pixel, and so does a palette index
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -226,10 +226,11 @@ def decompress(
     ``device`` are those of `compress`. ``max_pixels`` bounds time and memory: a few bytes can stand
     for a large picture of one colour.
 
-    Raises FormatError if the file is damaged, LimitError if it has more than ``max_pixels`` pixels,
-    UnknownNetworkError if its network is not at hand, DeviceError if there is no such device,
-    RegionError if the region does not lie within the picture,
-    UnsupportedImageError if Pillow cannot hold it (16-bit colour: use `decompress_array`).
+    Raises FormatError if the file is damaged (NotAFileError, also a TypeError, if it is neither
+    bytes nor a path), LimitError if it has more than ``max_pixels`` pixels, UnknownNetworkError if
+    its network is not at hand, DeviceError if there is no such device, RegionError if the region
+    does not lie within the picture, UnsupportedImageError if Pillow cannot hold it (16-bit colour:
+    use `decompress_array`).
     """
     with named(data):
         stored = bytes_of(data)
@@ -290,7 +291,7 @@ def decompress_many(
     """
     files = list(files)
     with named_among(files, "files"):
-        stored = [bytes_of(data) for data in files]
+        stored = [_of_file(number, bytes_of, data) for number, data in enumerate(files)]
         decoded = decode_documents(stored, networks, threads, device, None, max_pixels)
         return [_of_file(number, pictures.to_pillow, *them) for number, them in enumerate(decoded)]
 
@@ -306,13 +307,13 @@ def decompress_arrays(
     """As `decompress_many`, to arrays: see `decompress_array`."""
     files = list(files)
     with named_among(files, "files"):
-        stored = [bytes_of(data) for data in files]
+        stored = [_of_file(number, bytes_of, data) for number, data in enumerate(files)]
         decoded = decode_many(stored, networks, threads, device, None, max_pixels)
         return [_of_file(number, pictures.to_array, one) for number, one in enumerate(decoded)]
 
 
-def _of_file(number: int, make: Callable[..., Made], *parts: Picture) -> Made:
-    """What is made of a file's picture; an error is about that file."""
+def _of_file(number: int, make: Callable[..., Made], *parts: Any) -> Made:
+    """What is made of one of several files or its pictures; an error is about that file."""
     with of_file(number):
         return make(*parts)
 

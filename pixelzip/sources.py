@@ -15,6 +15,7 @@ from PIL import Image
 
 from pixelzip import pictures
 from pixelzip.codec.errors import (
+    NotAFileError,
     NotAnImageError,
     OptionError,
     PixelzipError,
@@ -57,9 +58,7 @@ def holds_jpeg(data: DataLike) -> bool:
     """Whether a ``.pxz`` file holds a JPEG file, which `original` gives back, and not a picture."""
     from pixelzip.codec.jpeg import file
 
-    if isinstance(data, bytes | bytearray | memoryview):
-        return file.holds_jpeg(bytes(data[:3]))
-    with open(data, "rb") as stream:
+    with opened(data) as stream:
         return file.holds_jpeg(stream.read(3))
 
 
@@ -87,19 +86,20 @@ def _of_tensor(tensor: Any) -> NDArray[Any]:
 
 
 def opened(data: DataLike) -> IO[bytes]:
-    """A ``.pxz`` file to be read from its beginning."""
+    """A file to be read from its beginning. Raises NotAFileError if it is no bytes and no path."""
     if isinstance(data, bytes | bytearray | memoryview):
         return io.BytesIO(data)
+    if not isinstance(data, str | os.PathLike):
+        raise NotAFileError(f"a .pxz file is bytes or a path, not {type(data).__name__}")
     return Path(data).open("rb")
 
 
 def bytes_of(data: DataLike) -> bytes:
-    """All of a file. Raises TypeError if it is neither bytes nor a path."""
-    if isinstance(data, bytes | bytearray | memoryview):
-        return bytes(data)
-    if not isinstance(data, str | os.PathLike):
-        raise TypeError(f"a .pxz file is bytes or a path, not {type(data).__name__}")
-    return Path(data).read_bytes()
+    """All of a file. Raises NotAFileError if it is neither bytes nor a path."""
+    if isinstance(data, bytes):
+        return data
+    with opened(data) as stream:
+        return stream.read()
 
 
 @contextmanager

@@ -61,6 +61,27 @@ def test_packed_files_are_bytes_or_paths(photo: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixelzip.decompress_array(path), pixelzip.decompress_array(data))
 
 
+@pytest.mark.parametrize("other", [None, 0, 1.5, np.zeros(4, np.uint8), Image.new("L", (2, 2))])
+def test_what_is_no_packed_file_is_said_with_its_place(other: Any) -> None:
+    data = pixelzip.compress(np.zeros((2, 2), np.uint8), network="none")
+    said = f"a .pxz file is bytes or a path, not {type(other).__name__}"
+    for use in (
+        pixelzip.decompress,
+        pixelzip.decompress_array,
+        pixelzip.info,
+        pixelzip.peek,
+        pixelzip.original,
+        pixelzip.holds_jpeg,
+        pixelzip.cost_map,
+    ):
+        with pytest.raises(pixelzip.PixelzipError, match=f"^{said}$") as caught:
+            use(other)  # 0 is no descriptor either
+        assert isinstance(caught.value, TypeError)
+    for many in (pixelzip.decompress_many, pixelzip.decompress_arrays):
+        with pytest.raises(TypeError, match=rf"^files\[1\]: {said}$"):
+            many([data, other, data])
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
 def test_all_modes_of_pillow(mode: str, photo: Path) -> None:
     with Image.open(photo) as image:
