@@ -48,9 +48,8 @@ SAMPLES = 4
     "networks",
     metavar="NAME",
     multiple=True,
-    default=["photo"],
-    show_default=True,
-    help="A network of the zoo, a frozen network's file, or none; repeat for several.",
+    help="A network of the zoo, a frozen network's file, or none; repeat for several.  [default:"
+    " those that pixelzip takes by itself]",
 )
 @click.option(
     "--effort",
@@ -59,8 +58,7 @@ SAMPLES = 4
     type=click.Choice(["fast", "photo", "max"]),
     default=["photo"],
     show_default=True,
-    help="How much time pixelzip's files may take; repeat for several. With fast the network fast"
-    " is measured in photo's place.",
+    help="How much time pixelzip's files may take; repeat for several.",
 )
 @click.option(
     "--checkpoint",
@@ -148,10 +146,10 @@ def bench(
         raise click.UsageError("--scaling measures the usual effort")
     if scaling and len(networks) > 1:
         raise click.UsageError("--scaling measures one network")
-    if scaling and networks[0] == "none":
+    if scaling and networks == ("none",):
         raise click.UsageError("--scaling measures a network")
     if len(checkpoints) > len(networks):
-        raise click.UsageError("there are more checkpoints than networks")
+        raise click.UsageError("there are more checkpoints than networks that are named")
     keys = _keys(peers)
     _keys(reference)
     page = None if report is None else report / ("scaling.png" if scaling else "index.html")
@@ -165,7 +163,9 @@ def bench(
             from pixelzip.bench import scaling as growth
 
             with _meter(quiet) as meter:
-                found = growth.measure(networks[0], threads, repeat, up_to, meter.fraction)
+                found = growth.measure(
+                    (networks or ("photo",))[0], threads, repeat, up_to, meter.fraction
+                )
             _write(json_file, json.dumps(found.to_json(), indent=1) + "\n", force)
             if page is not None:
                 files.write(str(page), found.plot(), force=force, makes_folder=True)
@@ -197,7 +197,7 @@ def bench(
             if report is not None:
                 from pixelzip.bench import report as writer
 
-                writer.write(results, _samples(images, networks[0]), report)
+                writer.write(results, _samples(images, (networks or (None,))[0]), report)
             tables = made.all_tables(results)
             lines = [*results.notes, made.machine_sentence(results.machine)]
     except PixelzipError as error:
@@ -243,7 +243,7 @@ def _write(path: Path | None, text: str, force: bool) -> None:
         files.write(str(path), text.encode(), force=force)
 
 
-def _samples(dataset: Dataset, network: str) -> list[Sample]:
+def _samples(dataset: Dataset, network: str | None) -> list[Sample]:
     """A few images, evenly out of all, with the bits that each of their pixels takes."""
     import numpy as np
 
@@ -254,7 +254,7 @@ def _samples(dataset: Dataset, network: str) -> list[Sample]:
     for item in dataset.items[:: -(-len(dataset.items) // SAMPLES)]:
         pixels = item.load()
         data = pixelzip.compress(pixels, network=network)
-        bits = pixelzip.cost_map(data, networks=[] if network == "none" else [network])
+        bits = pixelzip.cost_map(data, networks=[] if network in (None, "none") else [network])
         if pixels.dtype == np.uint16:
             pixels = (pixels >> 8).astype(np.uint8)
         elif pixels.dtype == np.bool_:

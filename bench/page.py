@@ -49,12 +49,12 @@ compared, in one run on one machine:
 
 {machine}
 
+*pixelzip, default* is what one gets without an option: a sample of the picture chooses the network.
 Bits/dim is *file bytes x 8 / sub-pixels*, headers and all. *Payload* is the coded tiles alone;
-*theory* is the network's negative log-likelihood of the pixels; offsets that are fitted to a tile
-(design.md) make payloads of photographs smaller than that. Speeds are in megapixels a second,
-one image after the other; ratios above 1 are faster. Memory is the peak of a fresh process that
-codes one image, Python and libraries included. All files hold pixels and no metadata. `pixelzip
-bench` measures the same on any images.
+*theory* is the networks' negative log-likelihood of what they say. Speeds are in megapixels a
+second, one image after the other; ratios above 1 are faster. Memory is the peak of a fresh process
+that codes one image, Python and libraries included. All files hold pixels and no metadata.
+`pixelzip bench` measures the same on any images.
 
 *Origins off* is what the files take if pixelzip does not look for the samples that the pixels were
 computed from ([origins.md](origins.md)): what an origin saves is no merit of the network. The
@@ -77,7 +77,9 @@ how many times faster all of them are, measured twice, turn by turn:
 @click.argument("data", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--readme", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--network", "networks", multiple=True, default=["photo"], show_default=True)
+@click.option(
+    "--network", "networks", multiple=True, help="[default: those that pixelzip takes by itself]"
+)
 @click.option(
     "--checkpoint",
     "checkpoints",
@@ -118,7 +120,7 @@ def main(
                 )
             measured.append(results)
         kodak, cifar, free, *_ = measured
-        sharing = _sharing(networks[0], threads or coding.available_threads())
+        sharing = _sharing((networks or (coding.PHOTO,))[0], threads or coding.available_threads())
         files.write(str(output), (page(measured) + sharing).encode(), force=True)
         files.write(str(output.with_name(PLOT)), report.speeds(free), force=True)
         if readme is not None:

@@ -41,12 +41,13 @@ class LossError(PixelzipError):
 
 @dataclass(frozen=True)
 class Network:
-    """pixelzip with one of its networks, as a codec among the others."""
+    """pixelzip with its networks, or with one, as a codec among the others."""
 
     name: str
     """What it is called in tables."""
-    network: str
-    """A network of the zoo, a frozen network's file, or "none"."""
+    network: str | None
+    """A network of the zoo, a frozen network's file, or "none"; None for what users get who name
+    none: those of the effort, as a sample chooses among them."""
     checkpoint: Path | None = None
     """Where its float network is."""
     effort: str = coding.DEFAULT_EFFORT
@@ -65,7 +66,7 @@ class Network:
     @property
     def networks(self) -> list[str]:
         """Those that decoding may need besides the zoo's."""
-        return [] if self.network == coding.NO_NETWORK else [self.network]
+        return [] if self.network in (None, coding.NO_NETWORK) else [self.network]
 
     def sizes(self, pixels: Pixels, data: bytes, threads: int) -> dict[str, Any]:
         """The figures of a file that only a network has."""
@@ -82,7 +83,7 @@ class Network:
                 "plain_bytes": len(plain),
                 "theoretical_bits": theory.file_bits(data, self.networks, threads),
             }
-        if coding.EFFORTS[self.effort].adaptive:
+        if self.network is None or coding.EFFORTS[self.effort].adaptive:
             bits = theory.file_bits(data, self.networks, threads)
             return figures | {"plain_bytes": len(data), "theoretical_bits": bits}
         return figures | {
@@ -102,8 +103,7 @@ def networks(
 ) -> list[Network]:
     """Codecs of networks by name or path, the first ones with the checkpoint of their order.
 
-    Each with each effort, of which all but the usual one are named. An effort that has another
-    network in the place of `pixelzip.coding.PHOTO` is measured with that, and called by it.
+    If none is named, those that pixelzip takes by itself. All with each effort.
     """
     stems = [Path(name).stem for name in names]
     padded = [*checkpoints, *[None] * (len(names) - len(checkpoints))]
@@ -111,12 +111,12 @@ def networks(
     for name, stem, checkpoint in zip(names, stems, padded, strict=True):
         title = f"pixelzip {name if stems.count(stem) > 1 else stem}"
         for effort in efforts:
-            own = coding.EFFORTS[effort].networks["colour"][0]
-            if name == coding.PHOTO != own:
-                found.append(Network(f"pixelzip {own}", own, None, effort))
-            else:
-                suffix = "" if effort == coding.DEFAULT_EFFORT else f", effort {effort}"
-                found.append(Network(title + suffix, name, checkpoint, effort))
+            suffix = "" if effort == coding.DEFAULT_EFFORT else f", effort {effort}"
+            found.append(Network(title + suffix, name, checkpoint, effort))
+    if not names:
+        for effort in efforts:
+            suffix = "default" if effort == coding.DEFAULT_EFFORT else f"effort {effort}"
+            found.append(Network(f"pixelzip, {suffix}", None, None, effort))
     return found
 
 

@@ -234,17 +234,26 @@ def test_efforts_are_codecs_of_their_own(crops: dict[str, Any]) -> None:
     assert few.theoretical_bits == pytest.approx(8 * few.bytes, rel=0.02)
 
 
-@pytest.mark.usefixtures("no_memory")
-def test_fast_is_measured_in_the_place_of_photo(crops: dict[str, Any]) -> None:
+def test_networks_that_are_named_have_their_checkpoints() -> None:
     codecs = run.networks(["photo", "tiny"], [Path("photo.pt")], efforts=["fast", "photo"])
     assert [(codec.name, codec.network, codec.checkpoint) for codec in codecs] == [
-        ("pixelzip fast", "fast", None),
+        ("pixelzip photo, effort fast", "photo", Path("photo.pt")),
         ("pixelzip photo", "photo", Path("photo.pt")),
         ("pixelzip tiny, effort fast", "tiny", None),
         ("pixelzip tiny", "tiny", None),
     ]
-    (fast,) = run.measure(dataset(crops["bikes-96x64"]), codecs[:1]).codecs[0].images
-    assert fast.theoretical_bits == pytest.approx(8 * fast.bytes, rel=0.02)
+
+
+@pytest.mark.usefixtures("no_memory")
+def test_by_itself_pixelzip_is_measured_as_users_have_it(crops: dict[str, Any]) -> None:
+    codecs = run.networks([], efforts=["fast", "photo"])
+    assert [codec.name for codec in codecs] == ["pixelzip, effort fast", "pixelzip, default"]
+    large, small = crops["bikes-96x64"], crops["parrot-32x32"]
+    for pixels in (large, small, small[..., 1]):
+        for codec, found in zip(codecs, run.measure(dataset(pixels), codecs).codecs, strict=True):
+            (image,) = found.images
+            assert image.bytes == len(pixelzip.compress(pixels, effort=codec.effort))
+            assert image.theoretical_bits == pytest.approx(8 * image.bytes, rel=0.05)
 
 
 @pytest.mark.usefixtures("no_memory")
