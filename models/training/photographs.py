@@ -186,8 +186,13 @@ class Album:
     Its generator is all the state there is.
     """
 
-    def __init__(self, pictures: Sequence[Photograph], rng: np.random.Generator) -> None:
-        self.pictures, self.rng = pictures, rng
+    def __init__(
+        self,
+        pictures: Sequence[Photograph],
+        rng: np.random.Generator,
+        developed_share: float = DEVELOPED_SHARE,
+    ) -> None:
+        self.pictures, self.rng, self.developed_share = pictures, rng, developed_share
         shares = np.minimum([p.pixels[..., 0].size for p in pictures], LARGEST_SHARE)
         self.shares = shares / shares.sum()
 
@@ -201,7 +206,7 @@ class Album:
             crop = self._shrunk(picture, side)
         if self.rng.random() < 0.5:
             crop = crop[:, ::-1]
-        if self.rng.random() < DEVELOPED_SHARE:
+        if self.rng.random() < self.developed_share:
             crop = developed(crop, self.rng)
         if self.rng.random() < DRAWN_SHARE:
             crop = drawn_on(crop, self.rng)

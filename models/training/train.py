@@ -73,6 +73,7 @@ class TrainConfig:
     steps: int = 20_000
     batch: int = 8  # crops or images a step and process
     side: int = 64  # of a crop, in pixels
+    developed: float = photographs.DEVELOPED_SHARE  # of the crops: softened, with grain and so on
     rate: float = 2e-3  # Muon's learning rate; Adam's is half of it
     warmup: int = 200  # steps
     decay: float = 0.65  # the last part of the steps, over which the rate falls
@@ -356,7 +357,7 @@ def load(config: TrainConfig, rng: np.random.Generator) -> Data:
         for path in filter(images.is_rows, config.data):
             raise TrainingError(f"{path} holds whole images: they do not mix with photographs")
         paths = photographs.find(config.data) if valid is not None else pictures(config)[0]
-        album = photographs.Album(photographs.load(paths, config.side), rng)
+        album = photographs.Album(photographs.load(paths, config.side), rng, config.developed)
         source: Source = photographs.Crops(album, config.side)
         pixels = config.side**2
     else:

@@ -42,6 +42,10 @@ DATA = click.Path(path_type=Path)  # of a folder, of a file, or of some rows of 
     "--side", type=click.IntRange(16), default=64, show_default=True, help="Of a crop, in pixels."
 )
 @click.option(
+    "--developed", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Of the crops"
+    " that photo learns from, how many are softened, strewn with grain, sharpened and so on.",
+)  # fmt: skip
+@click.option(
     "--rate",
     type=click.FloatRange(0, 1, min_open=True),
     default=2e-3,
