@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
 from random import Random
@@ -228,6 +229,11 @@ def test_frozen_files_are_as_small_as_the_float_network_says(
     (payload,) = tiles.encode_tiles(network, [pixels])
     assert bits / 8 - 2 <= len(payload) <= bits / 8 + 2
     assert bits / 8 == pytest.approx(float_bytes, rel=0.02)
+    rounded = deepcopy(trained)
+    rounded.round_at(trained.steps(calibration))
+    with torch.no_grad():
+        likelihood = rounded(torch.from_numpy(pixels.copy())[None]).double().sum()
+    assert bits / 8 == pytest.approx(-float(likelihood) / np.log(2) / 8, rel=5e-4)
     assert len(payload) < 0.75 * pixels.size  # and it has learnt something
 
 

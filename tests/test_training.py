@@ -22,6 +22,10 @@ from PIL import Image, ImageDraw
 
 import pixelzip
 from pixelzip.codec.errors import TrainingError
+from pixelzip.models.freezing import freeze
+from pixelzip.models.frozen import file
+from pixelzip.models.networks import architectures
+from pixelzip.models.networks.photo import STREAM_UNIT
 from pixelzip.models.training import cameras, drawings, photographs, train
 from pixelzip.models.training.photographs import Album, Crops, Photograph
 
@@ -180,9 +184,11 @@ def test_every_parameter_is_trained(config: train.TrainConfig) -> None:
 # --- Resuming ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("rounded", [False, True])
 def test_a_resumed_run_takes_the_very_same_steps(
-    config: train.TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: train.TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rounded: bool
 ) -> None:
+    config = replace(config, rounded=rounded)
     straight = state(train.train(replace(config, output=tmp_path / "straight")))
     run_until(config, 3, monkeypatch)
     half = state(config.output / "checkpoint.pt")
@@ -192,6 +198,26 @@ def test_a_resumed_run_takes_the_very_same_steps(
     assert resumed["step"] == STEPS
     assert resumed["seconds"] > half["seconds"]
     assert_same(resumed, straight)
+
+
+def test_what_is_trained_rounded_is_frozen_at_the_same_steps(config: train.TrainConfig) -> None:
+    """That is those of the network that it began to be rounded with."""
+    train.train(replace(config, steps=2))
+    checkpoint = train.train(replace(config, steps=3, rounded=True))
+    begun = state(checkpoint)["steps"]
+    train.train(replace(config, rounded=True))
+    assert_same(state(checkpoint)["steps"], begun)
+    freeze.freeze_checkpoint(checkpoint, config.output / "frozen.safetensors")
+    integers = file.read(config.output / "frozen.safetensors")[0]
+    for name in ("trunk", "heads.0"):
+        expected = 1 / (begun[name].double() * STREAM_UNIT)
+        np.testing.assert_allclose(integers[f"{name}.input_scale"], expected, rtol=1e-6)
+
+
+def test_only_networks_like_photo_are_trained_rounded(config: train.TrainConfig) -> None:
+    architecture = architectures.find("pixelcnn").config(layers=2, channels=8)
+    with pytest.raises(TrainingError, match="rounded"):
+        train.train(replace(config, network="pixelcnn", architecture=architecture, rounded=True))
 
 
 def test_the_log_of_a_resumed_run(
@@ -399,10 +425,9 @@ def test_crops_are_shrunk_by_what_the_file_needs(
     assert picture.pixels.shape == (size[1], size[0], 3)
     assert picture.fits(int(min(size) / least))
     assert not picture.fits(int(min(size) / least) + 1)
-    monkeypatch.setattr(photographs, "DEVELOPED_SHARE", 0)
     monkeypatch.setattr(photographs, "DRAWN_SHARE", 0)
     monkeypatch.setattr(photographs, "ENLARGED_SHARE", 0)
-    album = Album([picture], np.random.default_rng(0))
+    album = Album([picture], np.random.default_rng(0), 0)
     # Red rises by 255 over the height: the more a crop is shrunk, the more of it it spans.
     factors = []
     for _ in range(100):
@@ -470,17 +495,18 @@ def test_crops(crops: dict[str, NDArray[np.uint8]], monkeypatch: pytest.MonkeyPa
     """A crop that nothing happens to is a piece of its picture, as it is, or mirrored, or grey."""
     picture = crops["bikes-96x64"]
 
-    def draw() -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        return Crops(Album([Photograph(picture)], np.random.default_rng(3)), 32).draw(300)
+    def draw(developed: float = 0) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        album = Album([Photograph(picture)], np.random.default_rng(3), developed)
+        return Crops(album, 32).draw(300)
 
     windows = np.lib.stride_tricks.sliding_window_view(picture, (32, 32), (0, 1))
     pieces = {
         np.ascontiguousarray(w.transpose(1, 2, 0)).tobytes() for w in windows.reshape(-1, 3, 32, 32)
     }
 
-    def changed() -> float:
+    def changed(developed: float = 0) -> float:
         """The share of crops in colour that are none of the pieces."""
-        colour = [c for c, w in zip(*draw(), strict=True) if w[1]]
+        colour = [c for c, w in zip(*draw(developed), strict=True) if w[1]]
         mirrors = [np.ascontiguousarray(c[:, ::-1]).tobytes() for c in colour]
         return np.mean([c.tobytes() not in pieces and m not in pieces
                         for c, m in zip(colour, mirrors, strict=True)])  # fmt: skip
@@ -488,8 +514,7 @@ def test_crops(crops: dict[str, NDArray[np.uint8]], monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(photographs, "AS_IT_IS_SHARE", 1)
     monkeypatch.setattr(photographs, "ENLARGED_SHARE", 0)
     monkeypatch.setattr(photographs, "DRAWN_SHARE", 0)
-    assert 0.4 < changed() < 0.6  # developed
-    monkeypatch.setattr(photographs, "DEVELOPED_SHARE", 0)
+    assert 0.4 < changed(0.5) < 0.6
     assert changed() == 0
     for share in ("ENLARGED_SHARE", "DRAWN_SHARE"):
         with pytest.MonkeyPatch.context() as patch:
@@ -600,10 +625,9 @@ def test_grey_crops_teach_the_first_sub_pixel_only(config: train.TrainConfig) ->
 def test_larger_pictures_are_drawn_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
     small = np.zeros((40, 40, 3), np.uint8)
     large = np.full((80, 120, 3), 255, np.uint8)
-    monkeypatch.setattr(photographs, "DEVELOPED_SHARE", 0)
     monkeypatch.setattr(photographs, "DRAWN_SHARE", 0)
     both = [Photograph(small), Photograph(large)]
-    pixels, _ = Crops(Album(both, np.random.default_rng(0)), 32).draw(400)
+    pixels, _ = Crops(Album(both, np.random.default_rng(0), 0), 32).draw(400)
     assert np.mean(pixels[:, 0, 0, 0] > 128) == pytest.approx(6 / 7, abs=0.06)
     vast = np.broadcast_to(np.uint8(255), (2000, 2000, 3))
     less = np.zeros((400, 500, 3), np.uint8)

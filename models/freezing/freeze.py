@@ -235,7 +235,7 @@ def freeze_checkpoint(checkpoint: Path, output: Path, bits: int | None = None) -
     if isinstance(network, Photo):
         if bits == 16:
             raise NetworkFileError(f"{checkpoint}: {state['network_name']} is frozen to 8 bits")
-        tensors = network.freeze(images, state.get("calibration_labels"))
+        tensors = network.freeze(images, state.get("calibration_labels"), state.get("steps"))
         return write(output, tensors, network.config, trained)
     architecture = architectures.find(state["network_name"])
     config = architecture.config(**state["architecture"])

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pixelzip.models.frozen.architecture import PhotoConfig
-from pixelzip.models.networks.photo import Block, Photo, Watch, compand
+from pixelzip.models.networks.photo import Photo, compand
 
 EVERY = 7
 """One pixel of so many is enough to fit to."""
@@ -100,21 +100,15 @@ def _activations(network: Photo, crops: Tensor) -> dict[str, Tensor]:
         see("stem", companded)
         return companded
 
-    def watch(on: bool) -> None:
-        network.watch, network.contrast = (see, contrast) if on else (None, compand)
-        for i, block in enumerate(network.blocks):
-            assert isinstance(block, Block)
-            block.watch = partial(_of_block, see, i) if on else None
-
-    watch(True)
+    network.contrast = contrast
+    for name, rectifier in network.rectifiers().items():
+        rectifier.watch = partial(see, name)
     for some in torch.split(crops, 16):
         network(some)
-    watch(False)
+    network.contrast = compand
+    for rectifier in network.rectifiers().values():
+        rectifier.watch = None
     return {name: torch.cat(parts) for name, parts in found.items()}
-
-
-def _of_block(see: Watch, i: int, name: str, x: Tensor) -> None:
-    see(f"blocks.{i}.{name}", x)
 
 
 def _by_taps(weight: Tensor, inputs: int) -> Tensor:

@@ -36,7 +36,8 @@ integer network needs one multiplication per sum.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -62,12 +63,20 @@ from pixelzip.models.frozen.architecture import (
 )
 from pixelzip.models.frozen.file import FILTER_BITS, MEAN_BITS, PREDICTOR_BITS, check
 from pixelzip.models.networks.mixture import log_likelihood
-from pixelzip.models.networks.quantise import Ranges, Rounded, arrays
+from pixelzip.models.networks.quantise import (
+    LARGEST,
+    Ranges,
+    Rectifier,
+    Rounded,
+    arrays,
+    rounded_weight,
+)
 
 HATS = 23  # hat functions on the companded residual: -5.5 to 5.5 in steps of a half
 STREAM_UNIT = 2048  # the residual stream is in 1/2048
 CONTRAST_UNIT = 32  # the companding table has 32 entries for each unit of contrast
 CONTRAST_REACH = 512  # and ends there
+COMPANDED_STEP = math.log(1 + CONTRAST_REACH) / LARGEST  # what the first layer gives in integers
 CODE_UNIT = 16  # rows of the code for each unit of the companded residual
 MEAN_UNIT = 4.0  # pixel values that an output of 1 moves a component's mean
 
@@ -88,22 +97,17 @@ def compand(x: Tensor) -> Tensor:
     return torch.sign(x) * torch.log(1 + torch.abs(x))
 
 
+def compand_rounded(x: Tensor) -> Tensor:
+    """The same, rounded as the frozen network has it, with the gradient of what is not rounded."""
+    y = compand(x)
+    integers = torch.round(y / COMPANDED_STEP).clamp(-LARGEST, LARGEST)
+    return y + (integers * COMPANDED_STEP - y).detach()
+
+
 def hats(residual: Tensor) -> Tensor:
     """(P,) residuals in pixel values -> (P, HATS): which knots of a piecewise linear curve."""
     knots = torch.arange(HATS, dtype=torch.float32, device=residual.device) - HATS // 2
     return F.relu(1 - torch.abs(compand(residual).unsqueeze(-1) * 2 - knots))
-
-
-Watch = Callable[[str, Tensor], None]
-"""Is shown what each rectifier gives, by the name of the layer that it feeds."""
-
-
-def rectify(x: Tensor, name: str, watch: Watch | None) -> Tensor:
-    """max(x, 0), shown to ``watch`` if there is one."""
-    y = F.relu(x)
-    if watch is not None:
-        watch(name, y)
-    return y
 
 
 class Block(nn.Module):
@@ -120,19 +124,20 @@ class Block(nn.Module):
         self.a_bias = nn.Parameter(torch.zeros(channels))
         self.b = nn.Parameter(torch.zeros(channels, channels))
         self.b_bias = nn.Parameter(torch.zeros(channels))
-        self.watch: Watch | None = None
+        self.into_a, self.into_b = Rectifier(), Rectifier()
 
     def forward(self, h: Tensor) -> Tensor:  # (B, C, H, W)
         channels = len(self.a_bias)
-        x = rectify(h, "a", self.watch)
+        a, b = self.into_a.weight(self.a), self.into_b.weight(self.b)
+        x = self.into_a(h)
         if self.masked:
-            sixth = torch.zeros(channels, channels, dtype=self.a.dtype, device=h.device)
-            taps = torch.cat([self.a, sixth], 1).view(channels, 2, 3, channels)
+            sixth = torch.zeros(channels, channels, dtype=a.dtype, device=h.device)
+            taps = torch.cat([a, sixth], 1).view(channels, 2, 3, channels)
             x = F.conv2d(F.pad(x, (1, 1, 1, 0)), taps.permute(0, 3, 1, 2), self.a_bias)
         else:
-            x = F.conv2d(x, self.a[:, :, None, None], self.a_bias)
-        x = rectify(x, "b", self.watch)
-        return h + F.conv2d(x, self.b[:, :, None, None], self.b_bias)
+            x = F.conv2d(x, a[:, :, None, None], self.a_bias)
+        x = self.into_b(x)
+        return h + F.conv2d(x, b[:, :, None, None], self.b_bias)
 
     def freeze(self, made: Rounded, name: str) -> None:
         """Add its tensors in integers."""
@@ -150,7 +155,6 @@ class Photo(nn.Module):
         super().__init__()
         self.config = config
         self.contrast = compand
-        self.watch: Watch | None = None
         channels, n, s = config.channels, len(WINDOW), config.colours
         # Half of the left, half of the upper pixel: a far better start than nothing.
         predictor = torch.zeros(s, n, s)
@@ -177,6 +181,8 @@ class Photo(nn.Module):
         if s == 3:  # red's residual to green, red's to blue, green's to blue
             self.code = nn.Parameter(torch.randn(3, HATS, config.head) * 0.2)
         self.heads = nn.ModuleList(self._head(c) for c in range(s))
+        self.into_trunk = Rectifier()
+        self.into_heads = nn.ModuleList(Rectifier() for _ in range(s))
 
     def _head(self, c: int) -> nn.Linear:
         k = self.config.components
@@ -204,11 +210,14 @@ class Photo(nn.Module):
             seen = torch.cat([seen, look.flatten(1)], 1)
         contrast = self.contrast(F.linear(seen, self.first, self.first_bias))
         y = contrast.view(b, h, w, -1).permute(0, 3, 1, 2)
-        y = F.conv2d(y, self.stem[:, :, None, None], self.stem_bias)
+        stem: Tensor = self.stem
+        if self.into_trunk.step is not None:
+            stem = rounded_weight(stem, stem.new_full((len(stem),), COMPANDED_STEP))
+        y = F.conv2d(y, stem[:, :, None, None], self.stem_bias)
         for block in self.blocks:
             y = block(y)
-        y = rectify(y, "trunk", self.watch)
-        y = F.conv2d(y, self.trunk[:, :, None, None], self.trunk_bias)
+        trunk = self.into_trunk.weight(self.trunk)
+        y = F.conv2d(self.into_trunk(y), trunk[:, :, None, None], self.trunk_bias)
         z = y.permute(0, 2, 3, 1).reshape(b * h * w, s, -1)
         return self.likelihood(z, window, value.view(-1, s), look).view(b, h, w, s)
 
@@ -237,7 +246,10 @@ class Photo(nn.Module):
                 hidden = hidden + hats(residual).to(hidden.dtype) @ self.code[c + i - 1].to(
                     hidden.dtype
                 )
-            out = self.heads[c](rectify(hidden, f"heads.{c}", self.watch)).float()
+            head, into = self.heads[c], self.into_heads[c]
+            assert isinstance(head, nn.Linear)
+            assert isinstance(into, Rectifier)
+            out = F.linear(into(hidden), into.weight(head.weight), head.bias).float()
             weights = out[:, 3 * k : 3 * k + contrast.shape[1]]
             centre = predicted[:, c] + MIDDLE + (weights * contrast).sum(1)
             for i, residual in enumerate(residuals):
@@ -247,13 +259,49 @@ class Photo(nn.Module):
             residuals.append(value[:, c] - centre)
         return torch.stack(result, 1)
 
+    def rectifiers(self) -> dict[str, Rectifier]:
+        """By the name of the layer that each feeds."""
+        found = dict[str, Rectifier]()
+        for i, block in enumerate(self._blocks()):
+            found |= {f"blocks.{i}.a": block.into_a, f"blocks.{i}.b": block.into_b}
+        found["trunk"] = self.into_trunk
+        for c, into in enumerate(self.into_heads):
+            assert isinstance(into, Rectifier)
+            found[f"heads.{c}"] = into
+        return found
+
+    def round_at(self, steps: Mapping[str, Tensor]) -> None:
+        """From now on compute as the frozen network will: see `Rectifier`, and `steps`."""
+        for name, rectifier in self.rectifiers().items():
+            rectifier.step = steps[name].float()
+        self.contrast = compand_rounded
+
     @torch.no_grad()
-    def freeze(self, crops: Tensor, given: Tensor | None = None) -> dict[str, Tensor]:
+    def steps(self, crops: Tensor, given: Tensor | None = None) -> dict[str, Tensor]:
+        """(C,) what an integer of 1 means, of what feeds each layer, from (N, H, W, S) crops."""
+        ranges = Ranges()
+        for name, rectifier in self.rectifiers().items():
+            rectifier.watch = partial(ranges.see, name)
+        told = (crops,) if given is None else (crops, given)
+        for parts in zip(*(torch.split(tensor, 16) for tensor in told), strict=True):
+            self(*parts)
+        for rectifier in self.rectifiers().values():
+            rectifier.watch = None
+        return ranges.steps()
+
+    @torch.no_grad()
+    def freeze(
+        self,
+        crops: Tensor,
+        given: Tensor | None = None,
+        steps: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
         """The tensors of the frozen network, calibrated on (N, H, W, S) uint8 crops.
 
         ``given``: (N, H, W, ENTRY) int8, what a network that is given samples knows of each crop.
+        ``steps``: those that it was trained to be rounded at, in place of a calibration.
         """
-        made, s = Rounded(self._ranges(crops, given)), self.config.colours
+        made, s = Rounded(steps or self.steps(crops, given)), self.config.colours
         self._freeze_first(made)
         for i, block in enumerate(self._blocks()):
             block.freeze(made, f"blocks.{i}")
@@ -269,16 +317,6 @@ class Photo(nn.Module):
 
     def _blocks(self) -> list[Block]:
         return [block for block in self.blocks if isinstance(block, Block)]
-
-    def _ranges(self, crops: Tensor, given: Tensor | None) -> Ranges:
-        ranges = Ranges()
-        self.watch = ranges.see
-        for i, block in enumerate(self._blocks()):
-            block.watch = lambda name, x, i=i: ranges.see(f"blocks.{i}.{name}", x)
-        told = (crops,) if given is None else (crops, given)
-        for parts in zip(*(torch.split(tensor, 16) for tensor in told), strict=True):
-            self(*parts)
-        return ranges
 
     def _freeze_first(self, made: Rounded) -> None:
         """The first layer: contrasts at CONTRAST_UNIT, companded by a table to int8; the stem."""
@@ -299,10 +337,8 @@ class Photo(nn.Module):
         out["first.predictor_bias"] = torch.round(linear_bias).to(torch.int32)
         reach = CONTRAST_UNIT * CONTRAST_REACH
         contrast = torch.arange(-reach, reach + 1, dtype=torch.float64) / CONTRAST_UNIT
-        companded = compand(contrast)
-        step = companded[-1] / 127
-        out["first.table"] = torch.round(companded / step).to(torch.int8)
-        steps = step.expand(self.config.channels)
+        out["first.table"] = torch.round(compand(contrast) / COMPANDED_STEP).to(torch.int8)
+        steps = torch.full((self.config.channels,), COMPANDED_STEP, dtype=torch.float64)
         made.layer("stem", self.stem, self.stem_bias, steps, STREAM_UNIT)
 
     def _freeze_head(self, made: Rounded, i: int) -> None:

@@ -3,14 +3,63 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 RANGE_QUANTILE = 0.99997
 """An activation above this quantile of its channel is clipped."""
+LARGEST = 127
+"""Of activations and weights in integers."""
+
+Watch = Callable[[Tensor], None]
+
+
+class Rectifier(nn.Module):
+    """max(x, 0), which feeds a layer.
+
+    It shows what it gives to ``watch``, if there is one. With a ``step`` (C,), what an integer of
+    1 means, it rounds to what the frozen network will have, and so does `weight`: what is trained
+    so learns to live with the rounding, whose gradient is taken to be one ("straight through").
+    """
+
+    watch: Watch | None = None
+    step: Tensor | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rounded = rounded
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) or (P, C)
+        if self.step is not None:
+            step = self.step[:, None, None] if x.ndim == 4 else self.step
+            return self.rounded(x, step)
+        y = F.relu(x)
+        if self.watch is not None:
+            self.watch(y)
+        return y
+
+    def weight(self, weight: Tensor) -> Tensor:
+        """The matrix (outputs, taps * C) of the layer that it feeds."""
+        return weight if self.step is None else rounded_weight(weight, self.step)
+
+
+def rounded(x: Tensor, step: Tensor) -> Tensor:
+    """max(x, 0) as a multiple of the step, of its dtype."""
+    y = torch.minimum(F.relu(x), LARGEST * step)
+    return (y + (torch.round(y / step) * step - y).detach()).to(x.dtype)
+
+
+def rounded_weight(weight: Tensor, step: Tensor) -> Tensor:
+    """(outputs, taps * C) weights as `quantise` makes them, in floats again; ``step`` (C,)."""
+    steps = step.repeat(weight.shape[1] // len(step))
+    folded = weight.detach() * steps
+    scale = folded.abs().amax(1, keepdim=True).clamp(min=1e-9) / LARGEST
+    return weight + (torch.round(folded / scale) * scale / steps - weight.detach())
 
 
 class Ranges:
@@ -34,6 +83,11 @@ class Ranges:
         at = min(len(top) - 1, int(count * (1 - RANGE_QUANTILE)))
         return top[at].clamp(min=1e-3)
 
+    def steps(self) -> dict[str, Tensor]:
+        """(C,) what an integer of 1 means, of what feeds each layer."""
+        names = (name for name in self.samples if not name.endswith("/count"))
+        return {name: self.largest(name) / LARGEST for name in names}
+
     def top(self, name: str) -> Tensor:
         """(C,) the largest value, and never less than a little."""
         return torch.cat(self.samples[name]).amax(0).clamp(min=1e-3)
@@ -45,19 +99,20 @@ def quantise(weight: Tensor, input_scale: Tensor) -> tuple[Tensor, Tensor]:
     Returns int8 (inputs, outputs) and the float scale (outputs,) of their sums.
     """
     folded = weight.double() * input_scale.double()
-    scale = folded.abs().amax(1).clamp(min=1e-9) / 127
+    scale = folded.abs().amax(1).clamp(min=1e-9) / LARGEST
     return torch.round(folded / scale[:, None]).to(torch.int8).t().contiguous(), scale
 
 
 class Rounded:
-    """The tensors of ``photo``'s kind in the making, given how large activations get."""
+    """The tensors of ``photo``'s kind in the making, given the steps of activations: (C,) what an
+    integer of 1 means, of what feeds the layer of that name."""
 
-    def __init__(self, ranges: Ranges) -> None:
-        self.ranges, self.tensors = ranges, dict[str, Tensor]()
+    def __init__(self, steps: Mapping[str, Tensor]) -> None:
+        self.steps, self.tensors = steps, dict[str, Tensor]()
 
     def step(self, name: str) -> Tensor:
-        """(C,) what an integer of 1 means, of what feeds the layer of that name."""
-        return self.ranges.largest(name).double() / 127
+        """(C,) in double precision."""
+        return self.steps[name].double()
 
     def layer(
         self, name: str, weight: Tensor, bias: Tensor, input_scale: Tensor, unit: Tensor | float

@@ -27,7 +27,7 @@ import csv
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
@@ -73,6 +73,7 @@ class TrainConfig:
     steps: int = 20_000
     batch: int = 8  # crops or images a step and process
     side: int = 64  # of a crop, in pixels
+    rounded: bool = False  # compute as the frozen network will, so that its rounding costs less
     developed: float = photographs.DEVELOPED_SHARE  # of the crops: softened, with grain and so on
     rate: float = 2e-3  # Muon's learning rate; Adam's is half of it
     warmup: int = 200  # steps
@@ -194,9 +195,6 @@ def train(config: TrainConfig, report: Callable[[Progress], None] = lambda progr
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
     torch.manual_seed(config.seed)
     network = architectures.find(config.network).build(config.architecture).to(device)
-    if config.compile and isinstance(network, Photo):
-        network.likelihood = torch.compile(network.likelihood)  # type: ignore[method-assign]
-        network.contrast = torch.compile(network.contrast)
     optimizing = optimizers(network, config)
     checkpoint, log = config.output / "checkpoint.pt", config.output / "log.csv"
     rng = np.random.default_rng([config.seed, rank])
@@ -207,7 +205,7 @@ def train(config: TrainConfig, report: Callable[[Progress], None] = lambda progr
     average = Average(network)
 
     config.output.mkdir(parents=True, exist_ok=True)
-    step, seconds_before = 0, 0.0
+    step, seconds_before, state = 0, 0.0, dict[str, Any]()
     run = {"seed": config.seed, "batch": config.batch, "side": config.side, "processes": world}
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
@@ -224,6 +222,12 @@ def train(config: TrainConfig, report: Callable[[Progress], None] = lambda progr
         for optimizer, saved in zip(optimizing, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         rng.bit_generator.state = state["generators"][rank]
+    steps = None
+    if config.rounded:
+        steps = state.get("steps") or calibrated(average.network, calibration, known, world)
+    for one in (network, average.network):
+        if isinstance(one, Photo):
+            prepare(one, steps, compiled=config.compile)
     if rank == 0:
         cut(log, step)
 
@@ -241,6 +245,7 @@ def train(config: TrainConfig, report: Callable[[Progress], None] = lambda progr
                     "run": run,
                     "calibration": torch.from_numpy(calibration),
                     "calibration_labels": torch.from_numpy(known[0]) if known else None,
+                    "steps": steps,
                     "step": step,
                     "seconds": seconds_before + time.monotonic() - started,
                     "pixels": step * config.batch * world * data.pixels,
@@ -292,6 +297,38 @@ def train(config: TrainConfig, report: Callable[[Progress], None] = lambda progr
     if rank == 0:
         plot(log, config.output / "curve.png")
     return checkpoint
+
+
+def calibrated(
+    network: nn.Module, crops: NDArray[np.generic], known: Sequence[NDArray[np.generic]], world: int
+) -> dict[str, Tensor]:
+    """The steps that activations of ``photo``'s kind are rounded at, process 0's for all.
+
+    Raises TrainingError if it is not of that kind.
+    """
+    if not isinstance(network, Photo):
+        raise TrainingError("only networks like photo, luma and chroma learn to be rounded")
+    device = network.stem.device
+    told = [torch.from_numpy(array).to(device) for array in (crops, *known[:1])]
+    steps = network.steps(*told)
+    if world > 1:
+        for step in steps.values():
+            dist.broadcast(step, 0)
+    return steps
+
+
+def prepare(network: Photo, steps: Mapping[str, Tensor] | None, *, compiled: bool) -> None:
+    """Let it compute rounded, as it will when it is frozen, if there are steps, and faster.
+
+    What is compiled holds on to its network: each is prepared by itself, after it was copied.
+    """
+    if steps:
+        network.round_at(steps)
+    if compiled:
+        network.likelihood = torch.compile(network.likelihood)  # type: ignore[method-assign]
+        network.contrast = torch.compile(network.contrast)
+        for rectifier in network.rectifiers().values():
+            rectifier.rounded = torch.compile(rectifier.rounded)
 
 
 def begin(network: nn.Module, start: Path, config: TrainConfig, source: Source) -> None:

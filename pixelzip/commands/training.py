@@ -46,6 +46,10 @@ DATA = click.Path(path_type=Path)  # of a folder, of a file, or of some rows of 
     " that photo learns from, how many are softened, strewn with grain, sharpened and so on.",
 )  # fmt: skip
 @click.option(
+    "--rounded", is_flag=True, help="Let photo, luma or chroma compute as when it is frozen, so"
+    " that it learns to live with the rounding: for the last part of a run.",
+)  # fmt: skip
+@click.option(
     "--rate",
     type=click.FloatRange(0, 1, min_open=True),
     default=2e-3,
