@@ -75,11 +75,11 @@ def _family(pid: str) -> Iterator[str]:
     yield pid
     with suppress(OSError):
         for listed in (_PROCESSES / pid / "task").glob("*/children"):
-            for child in listed.read_text().split():
+            for child in listed.read_text("ascii").split():
                 yield from _family(child)
 
 
 def _rollup(pid: str) -> dict[str, int]:
     """The sums over all mappings of a process, in bytes."""
-    lines = (_PROCESSES / pid / "smaps_rollup").read_text().splitlines()[1:]
+    lines = (_PROCESSES / pid / "smaps_rollup").read_text("utf-8").splitlines()[1:]
     return {line.split(":")[0]: 1024 * int(line.split()[1]) for line in lines}

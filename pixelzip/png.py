@@ -354,7 +354,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 def _rows(samples: Samples, depth: int) -> NDArray[np.uint8]:
     """Samples as rows of bytes; of few bits, several to a byte, the first in the highest bits."""
     if depth == 16:
-        return samples.astype(">u2").view(np.uint8).reshape(len(samples), -1)
+        return samples.astype(">u2", order="C").view(np.uint8).reshape(len(samples), -1)
     rows = samples.astype(np.uint8, copy=False).reshape(len(samples), -1)
     if depth == 8:
         return rows

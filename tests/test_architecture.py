@@ -15,6 +15,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = {
@@ -251,6 +252,41 @@ def test_where_torch_is_imported(module: str) -> None:
     if any(name.split(".")[0] == "torch" for name in named):
         assert module.split(".")[1] == "models"
         assert module.split(".")[2] in WITH_TORCH
+
+
+TEXT = {"read_text": 0, "write_text": 1}
+"""Methods -> how many arguments come before the encoding."""
+
+
+def without_encoding(code: str) -> list[int]:
+    """The lines that read or write text as the system's settings say."""
+    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    return [
+        call.lineno
+        for call in calls
+        if isinstance(call.func, ast.Attribute) and call.func.attr in TEXT
+        if len(call.args) <= TEXT[call.func.attr]
+        and all(keyword.arg != "encoding" for keyword in call.keywords)
+    ]
+
+
+def test_text_is_the_same_in_every_locale() -> None:
+    """Windows takes text without an encoding for that of its language."""
+    assert without_encoding("Path(p).read_text()\np.write_text(t)\np.read_text('utf-8')") == [1, 2]
+    found = {name: without_encoding(path.read_text("utf-8")) for name, path in sources().items()}
+    assert not {name: lines for name, lines in found.items() if lines}
+
+
+def test_what_has_no_wheel_is_not_asked_for() -> None:
+    """constriction has none for Linux on ARM, where our reading of its coder takes its place."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    (found,) = (one for one in project["dependencies"] if one.startswith("constriction"))
+    marker = Requirement(found).marker
+    assert marker is not None
+    for system, machine, wanted in (
+        ("linux", "aarch64", False), ("linux", "x86_64", True), ("darwin", "arm64", True)
+    ):  # fmt: skip
+        assert marker.evaluate({"sys_platform": system, "platform_machine": machine}) is wanted
 
 
 def test_wheel_holds_everything_under_one_name(tmp_path: Path) -> None:

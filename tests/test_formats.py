@@ -16,7 +16,7 @@ import imagecodecs
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from fuzzing import SECONDS, damage
+from fuzzing import SECONDS, damage, same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -26,7 +26,11 @@ from PIL.PngImagePlugin import PngInfo
 import pixelzip
 from pixelzip import leftovers, netpbm, pictures
 from pixelzip.cli import cli
+from pixelzip.codec.decode import decode
+from pixelzip.codec.encode import encode
 from pixelzip.codec.errors import LimitError, PixelzipError, UnsupportedImageError
+from pixelzip.codec.picture import MODES, Picture
+from pixelzip.models import zoo
 
 DEEP = {1: "I;16", 2: "LA;16", 3: "RGB;16", 4: "RGBA;16"}
 
@@ -468,3 +472,25 @@ def test_arrays_are_written_as_numpy_does_and_leanly() -> None:
         tracemalloc.stop()
         assert (made, lost) == (expected.getvalue(), [])
     assert most < 2.5 * len(made)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("shape", [(5, 4), (3, 1), (1, 1)])
+def test_constant_pictures_are_written_in_every_format(mode: str, shape: tuple[int, int]) -> None:
+    """Their planes are one pixel that counts for all; so are some planes of other pictures."""
+    palette = b"\0\x09" + bytes(range(9)) if mode == "P" else b""
+    values, random = 2 if mode in ("1", "P") else 256, np.random.default_rng(1)
+    constant = [np.full((*shape, n), values - 1, np.uint8) for n in MODES[mode]]
+    for noisy in range(len(constant) + 1):
+        planes = constant.copy()
+        if noisy < len(planes):
+            planes[noisy] = random.integers(0, values, planes[noisy].shape, np.uint8)
+        data = encode(Picture(mode, tuple(planes), palette), {})
+        decoded, count = decode(data, zoo.find), 0
+        for suffix in (".png", ".tif", ".webp", ".bmp", ".ppm", ".pam", ".npy"):
+            with suppress(UnsupportedImageError):
+                again = pictures.read(pictures.write(decoded, suffix)[0])
+                count += same(again, Picture(mode, tuple(planes), again.metadata))
+        assert count > 0
+        with suppress(UnsupportedImageError):
+            pixelzip.decompress(data).load()

@@ -513,3 +513,20 @@ def test_a_large_simple_picture_comes_back(colours: int) -> None:
     assert np.array_equal(back, array)
     back[0, 0] = 7  # it is the caller's
     assert np.array_equal(np.asarray(pixelzip.decompress(data)), array)
+
+
+def peak_of_deep() -> tuple[int, float]:
+    """Of a file of 28 bytes with 12 megapixels, 96 MB of them."""
+    pixel = np.array([1, 2, 3, 65535], np.uint16)
+    data = pixelzip.compress(np.ascontiguousarray(np.broadcast_to(pixel, (3000, 4000, 4))))
+    assert len(data) == 28
+    pixelzip.decompress_array(pixelzip.compress(np.zeros((2, 2, 4), np.uint16)))
+    with room.Peak() as peak:
+        assert (pixelzip.decompress_array(data) == pixel).all(axis=2).all()
+    return peak.room, peak.seconds
+
+
+def test_a_few_bytes_of_one_deep_colour_take_room_for_the_pixels() -> None:
+    most, seconds = room.alone(peak_of_deep)
+    assert most < 260e6  # the array, its bytes, and what compares them
+    assert seconds < 5

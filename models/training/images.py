@@ -101,7 +101,7 @@ def _read_rows(source: Path) -> Images:
     beside = path.with_suffix(".txt")
     if beside.exists():
         try:
-            labels = np.array(beside.read_text().split(), np.int64)
+            labels = np.array(beside.read_text("utf-8").split(), np.int64)
         except ValueError as error:
             raise TrainingError(f"{beside} holds something that is not a number") from error
         if len(labels) != len(pixels):
