@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import pairwise
+from operator import attrgetter
 from threading import Condition, Thread, local
 from typing import Any, NamedTuple
 
@@ -76,11 +78,13 @@ class _Piece(NamedTuple):
 
 
 class _Crew:
-    """Threads that take pieces of work from a heap, the newest call's first.
+    """Threads that take pieces of work from a heap, which is in the order of the calls.
 
-    They start when there is something to share. Who waits for results does only pieces of that call
-    and of later ones meanwhile. As nothing waits for earlier ones than itself, there is always
-    somebody who gets on.
+    They start when there is something to share. Who waits for results does pieces of that call
+    meanwhile, and only if there are none left, of later ones. As nothing waits for earlier ones
+    than itself, there is always somebody who gets on. Who waits for nothing takes pieces of the
+    oldest call, which are the largest. So as long as there are pictures for all, each thread does
+    the pieces of its own one, one after the other, and waits for nobody.
     """
 
     def __init__(self, helpers: int) -> None:
@@ -133,7 +137,7 @@ class _Crew:
         while True:
             with self.news:
                 self.news.wait_for(lambda: self.heap)
-                piece = self.heap.pop()
+                piece = self._take(self.heap[0].number)
                 self.busy += 1
             piece.do()
             del piece  # whoever rests holds on to nothing
@@ -155,10 +159,16 @@ class _Crew:
                     return
                 if self.is_over:
                     raise OverError
-                piece = self.heap.pop()
+                piece = self._take(number)
             piece.do()
             with self.news:
                 self.news.notify_all()
+
+    def _take(self, number: int) -> _Piece:
+        """The next piece of that call; if there is none, of the newest one."""
+        end = bisect_right(self.heap, number, key=attrgetter("number"))
+        own = end and self.heap[end - 1].number == number
+        return self.heap.pop(end - 1 if own else -1)
 
 
 _SHARES = 16

@@ -51,6 +51,23 @@ def test_threads_without_work_take_part_in_what_others_ask_for() -> None:
         assert len(found[asks]) == 2
 
 
+def test_who_asks_does_it_as_long_as_all_have_something_to_do() -> None:
+    start, meet = Barrier(2, timeout=10), Barrier(2, timeout=10)
+
+    def within(piece: int) -> int:
+        if piece in (0, 9):
+            meet.wait()  # until both have begun theirs, and come to their end
+        return get_ident()
+
+    with side_by_side(2) as parallel:
+
+        def work(_: int) -> bool:
+            start.wait()
+            return set(parallel(within, range(10))) == {get_ident()}
+
+        assert all(parallel(work, [0, 1]))
+
+
 def count(parallel: Map, depth: int) -> int:
     """Leaves of a tree of calls."""
     return 1 if depth == 0 else sum(parallel(lambda _: count(parallel, depth - 1), range(3)))
