@@ -1,29 +1,49 @@
 """What a billion pictures would cost: hours of cores and money, from a batch that is really coded.
 
-    python -m pixelzip.bench.fleet FOLDER... [--core-hour 0.04] [--get 0.0004] [--put 0.005]
+    python -m pixelzip.bench.fleet DATA [--core-hour 0.04] [--get 0.0004] [--put 0.005]
+    python -m pixelzip.bench.fleet --folder FOLDER [--folder FOLDER...]
 
-Runs `pixelzip compress` and `decompress` on each folder of pictures as a run does on one core of a
+Runs `pixelzip compress` and `decompress` on each kind of pictures as a run does on one core of a
 cluster (one worker, one thread, checksums and manifest included), and takes the CPU time of all of
-it, so that what else runs on the machine matters little. Prints a table in Markdown. Prices are the
-caller's: dollars for an hour of a core, and for a thousand requests of an object store.
+it, so that what else runs on the machine matters little. Prints what docs/cluster.md shows, in
+Markdown. Prices are the caller's: dollars for an hour of a core, and for a thousand requests of an
+object store. ``DATA`` is that of `pixelzip.bench.page`; folders of one's own make no mixture.
 """
 
 from __future__ import annotations
 
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
+from PIL import Image
+
+from pixelzip.bench import halved
+from pixelzip.bench.datasets import DatasetError, Pixels
+from pixelzip.bench.tables import Table
 
 BILLION = 10**9
 CORES = 1000
+MONTH = 0.023
+"""Dollars for a gigabyte that is stored for a month."""
+MIXTURE = {"JPEG files of the web": 0.6, "the same decoded, as PNG": 0.1, "PNG of Kodak": 0.1,
+           "PNG of CIFAR-10": 0.2}  # fmt: skip
+"""Which part of all files each kind has in a mixed collection."""
+LARGE = "PNG, a mosaic of photographs without an origin"
+_COUNTS = 8, 6, 256
+"""Photographs of the web, images of Kodak, of CIFAR-10."""
+_MOST_BYTES = 200_000
+"""Of a photograph of the web."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +77,42 @@ def measure(folder: Path) -> Batch:
     )
 
 
+def kinds(data: Path, into: Path) -> list[Path]:
+    """Make a folder of each kind of the mixture, and one of a large picture."""
+    photographs, of_kodak, of_cifar = _COUNTS
+    folders = [into / name for name in (*MIXTURE, LARGE)]
+    for folder in folders:
+        folder.mkdir()
+    jpegs, decoded, kodak, cifar, large = folders
+    valid = sorted((data / "photos" / "valid").glob("*.jpg"))
+    for path in [path for path in valid if path.stat().st_size <= _MOST_BYTES][:photographs]:
+        shutil.copy(path, jpegs)
+        with Image.open(path) as image:
+            image.convert("RGB").save(decoded / f"{path.stem}.png")
+    for path in sorted((data / "kodak").glob("*.png"))[:of_kodak]:
+        shutil.copy(path, kodak)
+    with Image.open(data / "cifar10" / "batch_2.png") as sheet:  # an image in each row
+        for number, row in enumerate(np.asarray(sheet)[:of_cifar]):
+            Image.fromarray(row.reshape(32, 32, 3)).save(cifar / f"{number}.png")
+    _mosaic([item.load() for item in halved.dataset(data / "photos" / "valid").items]).save(
+        large / "mosaic.png"
+    )
+    return folders
+
+
+def _mosaic(pictures: Sequence[Pixels], width: int = 4096, height: int = 2700) -> Image.Image:
+    """Pictures beside and below each other, again and again, until they fill the whole."""
+    whole, left, top, row = Image.new("RGB", (width, height)), 0, 0, 0
+    for pixels in cycle(pictures):
+        whole.paste(Image.fromarray(pixels).convert("RGB"), (left, top))
+        left, row = left + pixels.shape[1], max(row, pixels.shape[0])
+        if left >= width:
+            left, top, row = 0, top + row, 0
+        if top >= height:
+            return whole
+    raise DatasetError("there are no photographs")
+
+
 def _run(command: str, source: str, folder: str, output: str) -> tuple[float, dict[str, Any]]:
     """CPU seconds of a command and of its workers, and what its manifest adds up to."""
     manifest = f"{folder}/{command}.jsonl"
@@ -78,33 +134,74 @@ def _cpu_seconds() -> float:
 
 def table(batches: Iterable[Batch], core_hour: float, get: float, put: float) -> str:
     """The measurements, and what they mean for a billion pictures, in Markdown."""
-    lines = [
-        "| | pixels | bytes before | after | core-seconds to compress | to bring back "
-        "| core-hours for a billion "
-        f"| days on {CORES:,} cores | dollars for cores | for requests |",
-        "|---|" + "---:|" * 9,
-    ]
+    columns = (
+        "", "pixels", "bytes before", "after", "core-seconds to compress", "for a megapixel",
+        "to bring back", "for a megapixel", "core-hours for a billion", f"days on {CORES:,} cores",
+        "dollars for cores", "for requests",
+    )  # fmt: skip
+    rows, requests = [], f"{_requests(get, put):,.0f}"
     for batch in batches:
-        hours = batch.compress * BILLION / 3600
-        # Each file is read once and written once, and looked for before.
-        requests = (2 * get + put) * BILLION / 1000
-        lines.append(
-            f"| {batch.name}, {batch.count} files | {batch.pixels:,.0f} | {batch.bytes_in:,.0f} "
-            f"| {batch.bytes_out:,.0f} | {batch.compress:.4f} | {batch.decompress:.4f} "
-            f"| {hours:,.0f} | {hours / 24 / CORES:,.1f} | {hours * core_hour:,.0f} "
-            f"| {requests:,.0f} |"
-        )
-    return "\n".join(lines)
+        hours, millions = batch.compress * BILLION / 3600, batch.pixels / 1e6
+        rows.append((
+            f"{batch.count} {batch.name}", f"{batch.pixels:,.0f}", f"{batch.bytes_in:,.0f}",
+            f"{batch.bytes_out:,.0f}", f"{batch.compress:.4f}", f"{batch.compress / millions:.2f}",
+            f"{batch.decompress:.4f}", f"{batch.decompress / millions:.2f}", f"{hours:,.0f}",
+            f"{hours / 24 / CORES:,.1f}", f"{hours * core_hour:,.0f}", requests,
+        ))  # fmt: skip
+    return Table("", columns, tuple(rows)).markdown()
+
+
+def mixture(batches: Iterable[Batch], core_hour: float, get: float, put: float) -> str:
+    """What a billion files of all kinds would take, as sums that can be done again."""
+    parts = [(part, batch) for batch in batches if (part := MIXTURE.get(batch.name))]
+    seconds, before, after = (
+        sum(part * getattr(batch, name) for part, batch in parts)
+        for name in ("compress", "bytes_in", "bytes_out")
+    )
+    hours, saved = seconds * BILLION / 3600, (before - after) * BILLION / 1e9  # gigabytes
+    cores, requests = hours * core_hour, _requests(get, put)
+    both, monthly = cores + requests, saved * MONTH
+    summed = " + ".join(f"{part:.1f} x {batch.compress:.4f}" for part, batch in parts)
+    (large,) = (batch for _, batch in parts[:1])
+    each = 12e6 / large.pixels * large.compress
+    return f"""\
+- *Time*: {summed} = {seconds:.4f} core-seconds for a file; for a billion, x 10^9 / 3,600 =
+  {hours:,.0f} core-hours, which are {hours / 24 / CORES:,.1f} days on {CORES:,} cores.
+- *Money*: {hours:,.0f} x {core_hour} = {cores:,.0f} dollars for cores and {requests:,.0f} for
+  requests, {both:,.0f} in all.
+- *Storage*: likewise {before:,.0f} bytes for a file before and {after:,.0f} after: of
+  {before / 1e3:,.0f} TB {saved / 1e3:,.0f} are saved, {monthly:,.0f} dollars a month, which pay for
+  the work in {both / monthly:,.1f} months.
+- *Larger files* take as many times longer as they have more pixels: JPEGs of 12 megapixels some
+  {each:.0f} core-seconds each, a billion of them {each * BILLION / 3.6e9:,.1f} million core-hours.
+"""
+
+
+def _requests(get: float, put: float) -> float:
+    """Dollars for a billion files: each is looked for, read once and written once."""
+    return (2 * get + put) * BILLION / 1000
 
 
 @click.command()
-@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.argument("data", required=False, type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--folder", "folders", multiple=True, type=click.Path(path_type=Path, exists=True),
+    help="Pictures of one's own, in place of DATA.",
+)  # fmt: skip
 @click.option("--core-hour", default=0.04, show_default=True, help="Dollars for an hour of a core.")
 @click.option("--get", default=0.0004, show_default=True, help="Dollars for 1,000 reads.")
 @click.option("--put", default=0.005, show_default=True, help="Dollars for 1,000 writes.")
-def main(folders: tuple[Path, ...], core_hour: float, get: float, put: float) -> None:
-    """Measure what a billion pictures like those in each of FOLDERS would take."""
-    click.echo(table(map(measure, folders), core_hour, get, put))
+def main(
+    data: Path | None, folders: tuple[Path, ...], core_hour: float, get: float, put: float
+) -> None:
+    """Measure what a billion pictures like those of DATA, or of each folder, would take."""
+    if (data is None) == (not folders):
+        raise click.UsageError("either DATA or --folder")
+    with tempfile.TemporaryDirectory() as made:
+        found = [measure(one) for one in (kinds(data, Path(made)) if data else folders)]
+    click.echo(table(found, core_hour, get, put))
+    if data:
+        click.echo(mixture(found, core_hour, get, put))
 
 
 if __name__ == "__main__":
