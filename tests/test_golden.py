@@ -2,8 +2,10 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import released
 from make_golden import GOLDEN, INDEX, digest
 
 import pixelzip
@@ -21,6 +23,30 @@ def test_every_golden_file_has_its_pixels_written_down() -> None:
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_a_golden_file_decodes_to_its_pixels(name: str) -> None:
     assert digest(pixelzip.decompress_array(GOLDEN / f"{name}.pxz")) == EXPECTED[name]
+
+
+def test_what_was_released_stays() -> None:
+    """Until the first release there is nothing on the list."""
+    lines, gone = released.listed(), f"0.9.0 {'0' * 64} tests/golden/gone.pxz"
+    assert not released.missing(lines)
+    assert released.missing([*lines, gone]) == [gone]
+
+
+def test_a_release_lists_what_it_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(released, "LIST", tmp_path / "released.txt")
+    released.main("1.0.0")
+    lines = released.listed()
+    assert {line.split()[2] for line in lines} >= {
+        "tests/golden/rgb-small.pxz", "tests/golden/jpeg/inner.pxz",
+        "models/zoo/photo.safetensors", "codec/jpeg/network.xz", "codec/jpeg/prior.xz",
+    }  # fmt: skip
+    released.main("1.1.0")
+    assert released.listed() == lines  # nothing is new
+    short = tmp_path / "released.txt"
+    short.write_text("".join(f"{line}\n" for line in lines[1:]), "ascii")
+    released.main("1.1.0")
+    assert released.listed()[:-1] == lines[1:]
+    assert released.listed()[-1] == lines[0].replace("1.0.0", "1.1.0")
 
 
 @pytest.mark.parametrize(
