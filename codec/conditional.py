@@ -19,12 +19,14 @@ in `pixelzip.codec.cdf`, which tells the kinds apart by their shapes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelzip.codec.coder import Decoder
 from pixelzip.codec.workers import Map
 
 Shape = tuple[int, int]
@@ -133,9 +135,28 @@ class WholeTiles(Protocol):
         """(height, width, channels), from a message of the coder. FormatError if it is damaged."""
 
 
+@dataclass(frozen=True)
+class Shift:
+    """What is added to the mixtures of a tile (`pixelzip.codec.offsets`).
+
+    ``mixtures`` (channels, 3, K) as they are; and to the means of channel c what its ``weights``,
+    row c of (channels, shared + channels), make of its factors, the first shared + c.
+    """
+
+    mixtures: NDArray[np.int32]
+    weights: NDArray[np.int32]
+
+
 @runtime_checkable
-class FittedTiles(WholeTiles, Protocol):
-    """What a conditional of mixtures may have besides: tiles with offsets, likewise."""
+class Factored(Protocol):
+    """What a conditional of mixtures may have besides: numbers that their means may move with.
+
+    These are the *factors* of a sub-pixel: so many that the sub-pixels of a pixel *share*, and one
+    for each earlier sub-pixel of the pixel. Its steppers have them, too (`FactoredStepper`).
+    """
+
+    def shared(self) -> int:
+        """How many are shared."""
 
     def parameters_of_tile(
         self,
@@ -143,21 +164,41 @@ class FittedTiles(WholeTiles, Protocol):
         given: Given | None = None,
         bands: int = 1,
         parallel: Map = map,
-    ) -> NDArray[np.int32]:
-        """(pixels, channels, 3, K): all of `Conditional.parallel`, in bands as `score_tile`."""
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """(pixels, channels, 3, K): all of `Conditional.parallel`, in bands as `score_tile`.
+
+        And (pixels, shared + channels) factors, of which channel c has the first shared + c.
+        """
+
+
+class FactoredStepper(Stepper, Protocol):
+    """A stepper of a `Factored`."""
+
+    def factors(self, channel: int) -> NDArray[np.int32]:
+        """(n, shared + channel), after `parameters` and before `reveal`."""
+
+
+@runtime_checkable
+class FittedTiles(WholeTiles, Factored, Protocol):
+    """What a conditional of mixtures may have besides: tiles that mixtures were fitted to."""
 
     def decode_fitted(
         self,
-        payload: bytes,
+        decoder: Decoder,
         shape: Shape,
         channels: int,
-        shift: NDArray[np.int32],
+        shift: Shift,
         given: Given | None = None,
     ) -> NDArray[np.uint8]:
-        """As `WholeTiles.decode_tile`; ``shift`` (channels, 3, K) is added to all mixtures.
+        """As `WholeTiles.decode_tile`, of what is left to decode; all is shifted.
 
-        FormatError also if K is of another network.
+        FormatError also if the shift is of another network.
         """
+
+
+def factored(conditional: Conditional) -> Factored | None:
+    """The conditional, if it has that."""
+    return cast(Factored, conditional) if _does(type(conditional), Factored) else None
 
 
 def fitted_tiles(conditional: Conditional) -> FittedTiles | None:

@@ -92,25 +92,26 @@ def _scores(
     sizes = [sum(canvas.size(number) for canvas, number in jobs) for jobs in groups]
     done = 0
     for jobs, size in zip(groups, sizes, strict=True):
-        from pixelzip.codec import tiles  # slow to load, and not every file needs it
+        from pixelzip.codec import offsets, tiles  # slow to load, and not every file needs it
 
         conditional = network_of(jobs, find_network)
         payloads = [canvas.plane.tiles[number].payload for canvas, number in jobs]
         method = method_of(jobs)
-        found = tiles.offsets_of(jobs[0][0].plane.layout.channels, payloads, method)
+        channels = jobs[0][0].plane.layout.channels
+        fits = tiles.fits_of(conditional, channels, payloads, method)
         scores = tiles.score_tiles(
             conditional,
             [np.ascontiguousarray(c.samples[area(c.grid[number])]) for c, number in jobs],
             given=told(conditional, jobs),
             colours=allowed(jobs),
             labels=[tiles.label_of(conditional, payload) for payload in payloads],
-            found=found,
+            fits=fits,
             adaptive=method == Method.ADAPTIVE,
             threads=threads,
             progress=share(progress, done / sum(sizes), size / sum(sizes)),
         )
-        for i, own in enumerate(found or ()):
-            scores[i] += 8 * (1 + own.size) / scores[i].size  # its offsets, spread evenly
+        for score, fit in zip(scores, fits or (), strict=False):
+            score += offsets.taken(fit) / score.size  # its numbers, spread evenly
         for (canvas, number), score in zip(jobs, scores, strict=True):
             maps[id(canvas)][area(canvas.grid[number])] = score
         done += size

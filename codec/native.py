@@ -102,6 +102,9 @@ def coding() -> ctypes.CDLL | None:
         ("decoder_start", None, [message, size, states]),
         ("decoder_decode", number, [message, size, states, floats, size, number, integers]),
         ("encode", size, [floats, size, octets, states]),
+        ("offsets_add", None, [
+            integers, size, number, number, integers, number, integers, integers,
+        ]),
         ("bits_tables", None, [indices] * 2),
         ("flags_code", number, [*bits, octets, size]),
         ("corrections_code", number, [*bits, octets, octets, size, size, number]),

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from threading import Lock
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,13 @@ from pixelzip.codec import cdf, coder, offsets
 from pixelzip.codec.colours import Colours, Several
 from pixelzip.codec.conditional import (
     Conditional,
+    FactoredStepper,
     Given,
     Order,
     Shape,
+    Shift,
+    Stepper,
+    factored,
     fitted_tiles,
     front_order,
     trails_by_two,
@@ -37,7 +41,7 @@ from pixelzip.codec.conditional import (
 )
 from pixelzip.codec.errors import FormatError
 from pixelzip.codec.methods import Method, Tile
-from pixelzip.codec.offsets import Offsets
+from pixelzip.codec.offsets import Fit
 from pixelzip.codec.progress import Progress
 from pixelzip.codec.workers import Map, side_by_side
 
@@ -49,8 +53,8 @@ _BAND_ROWS, _BAND_PIXELS = 12, 256
 some rows above once more, and to start the thread takes as long as a hundred pixels."""
 _MANY = 4
 """Of more tiles for each thread than that it does not matter which thread is done first."""
-_LEAST_FITTED, _MOST_FITTED = 1 << 12, 1 << 20
-"""Pixels of a tile: what its offsets take has to be saved, and its parameters take 0.2 kB each."""
+_LEAST_FITTED, _MOST_FITTED = 1 << 12, 1 << 19
+"""Pixels of a tile: what its offsets take has to be saved, and its integers take 0.4 kB each."""
 _ORDERS = 16
 """The orders of so many shapes are remembered; the tiles of a picture have at most four shapes."""
 
@@ -130,7 +134,7 @@ def _encode(
         message = coder.encode(whole.score_tile(tile, label, given, bands, parallel))
         tally.add(tile.shape[0] * tile.shape[1])
     else:
-        scored = _score_bands(conditional, tile, label, given, colours, None, tally)
+        scored = _score_bands(conditional, tile, label, given, colours, tally)
         message = coder.encode(in_order(scored, order_of((tile.shape[0], tile.shape[1]))))
     return bytes([label]) + message if conditional.classes else message
 
@@ -178,27 +182,59 @@ def _encode_fitted(
     tally: _Tally,
 ) -> Tile | None:
     """The same of a tile; None if the network gives no mixtures, or of too many components."""
-    parameters = _parameters(conditional, tile, given, bands, parallel)
-    if parameters is None or parameters.shape[3] > offsets.MOST_COMPONENTS:
+    found = _parameters(conditional, tile, given, bands, parallel)
+    if found is None or found[0].shape[3] > offsets.MOST_COMPONENTS:
         return None
+    parameters, factors = found
     values = tile.reshape(-1, tile.shape[2])
-    some = slice(None, None, len(values) // offsets.SAMPLES | 1)
-    found = offsets.fit(parameters[some], values[some], parallel)
-    saved = offsets.gain(parameters[some], values[some], found) * len(values) / len(values[some])
-    start, shift = offsets.to_bytes(found), offsets.shifts(found)
-    pays = saved > 8 * len(start)
+    fit = _fit(conditional, parameters, values, factors, parallel)
+    shift = None if fit is None else fit.shift(factors.shape[1] - tile.shape[2])
 
-    def score(known: NDArray[np.int32], own: NDArray[np.uint8]) -> NDArray[np.float32]:
-        if pays:
-            known += shift  # nobody else wants them
+    def score(
+        known: NDArray[np.int32], own: NDArray[np.uint8], seen: NDArray[np.int32]
+    ) -> NDArray[np.float32]:
+        if shift is not None:
+            offsets.add(known, seen, shift)  # nobody else wants them
         flat = known.reshape(-1, *known.shape[2:])
         return cdf.intervals(flat, own.reshape(-1)).reshape(*own.shape, 2, 3)
 
-    parts = np.array_split(parameters, bands), np.array_split(values, bands)
+    parts = [np.array_split(each, bands) for each in (parameters, values, factors)]
     scored = np.concatenate(list(parallel(score, *parts)))
-    message = coder.encode(in_order(scored, order_of((tile.shape[0], tile.shape[1]))))
+    ordered = in_order(scored, order_of((tile.shape[0], tile.shape[1])))
     tally.add(len(values))
-    return Tile(Method.FITTED, start + message) if pays else Tile(Method.NETWORK, message)
+    if fit is None:
+        return Tile(Method.NETWORK, coder.encode(ordered))
+    message = coder.encode(np.concatenate([offsets.intervals(fit), ordered]))
+    return Tile(Method.FITTED, offsets.start(fit) + message)
+
+
+def _fit(
+    conditional: Conditional,
+    parameters: NDArray[np.int32],
+    values: NDArray[np.uint8],
+    factors: NDArray[np.int32],
+    parallel: Map,
+) -> Fit | None:
+    """What pays best: offsets with weights, offsets alone, or nothing."""
+    step = len(values) // offsets.SAMPLES | 1
+    some, few = slice(None, None, step), slice(None, None, 2 * step)
+    channels = values.shape[1]
+    best, most = None, 0.0
+    for weighed in (True, False):
+        if weighed and (factored(conditional) is None or factors.shape[1] > offsets.MOST_FACTORS):
+            continue
+        fit = offsets.fit(
+            parameters[some], values[some], factors[some], step, weighed=weighed, parallel=parallel
+        )
+        shift = fit.shift(factors.shape[1] - channels)
+        saved = 2 * offsets.gain(parameters[few], values[few], factors[few], shift)
+        taken = offsets.taken(fit)
+        left = step * (saved - offsets.luck(fit)) - taken
+        if left > most:
+            best, most = fit, left
+        if left > taken:
+            break  # clearly
+    return best
 
 
 def _parameters(
@@ -207,21 +243,32 @@ def _parameters(
     given: Given | None,
     bands: int,
     parallel: Map,
-) -> NDArray[np.int32] | None:
-    """(pixels, channels, 3, K) mixtures of a tile; None if there are none."""
-    whole = fitted_tiles(conditional)
+) -> tuple[NDArray[np.int32], NDArray[np.int32]] | None:
+    """(pixels, channels, 3, K) mixtures of a tile, and factors; None if there are none."""
+    whole = factored(conditional)
     if whole is not None:
         return whole.parameters_of_tile(tile, given, bands, parallel)
     found = conditional.parallel(tile, 0, given)
     first = next(found)
-    return np.concatenate([first, *found]) if first.ndim == 4 else None
+    if first.ndim < 4:
+        return None
+    parameters = np.concatenate([first, *found])
+    return parameters, np.zeros(parameters.shape[:2], np.int32)
 
 
-def offsets_of(channels: int, payloads: Sequence[bytes], method: Method) -> list[Offsets] | None:
+def fits_of(
+    conditional: Conditional, channels: int, payloads: Sequence[bytes], method: Method
+) -> list[Fit] | None:
     """What the method adds to each tile's mixtures; None if nothing. FormatError if damaged."""
     if method != Method.FITTED:
         return None
-    return [offsets.from_bytes(payload, channels)[0] for payload in payloads]
+    return [offsets.read(payload, channels, _shared(conditional))[0] for payload in payloads]
+
+
+def _shared(conditional: Conditional) -> int | None:
+    """How many factors the sub-pixels of a pixel share; None without factors."""
+    found = factored(conditional)
+    return None if found is None else found.shared()
 
 
 def encode_adaptively(
@@ -277,7 +324,7 @@ def score_tiles(
     given: Sequence[Given] | None = None,
     colours: Sequence[Colours | None] | None = None,
     labels: Sequence[int] | None = None,
-    found: Sequence[Offsets] | None = None,
+    fits: Sequence[Fit] | None = None,
     adaptive: bool = False,
     threads: int = 1,
     progress: Progress | None = None,
@@ -286,10 +333,10 @@ def score_tiles(
 
     Tiles are (height, width, channels), of channels that the network codes, ``given`` and
     ``colours`` are as in `encode_tiles`, and ``labels`` are the tiles' classes; if the network has
-    classes and there are no labels, each tile has the one that makes it the cheapest. ``found`` are
-    the tiles' offsets. This is what `encode_tiles` codes (`encode_fitted` with offsets,
-    `encode_adaptively` if ``adaptive``), without the coder: the sum over a tile is its payload's
-    length but for the class or offsets and the coder's own few bits.
+    classes and there are no labels, each tile has the one that makes it the cheapest. ``fits`` are
+    the tiles'. This is what `encode_tiles` codes (`encode_fitted` with fits, `encode_adaptively`
+    if ``adaptive``), without the coder: the sum over a tile is its payload's length but for the
+    class or fit and the coder's own few bits.
     """
 
     @lru_cache(_ORDERS)
@@ -305,9 +352,9 @@ def score_tiles(
         if adaptive:
             return _score_adaptively(conditional, tile, told, tally)
         own = None if colours is None else colours[number]
-        shift = None if found is None else offsets.shifts(found[number])
+        fit = None if fits is None else fits[number]
         maps = [
-            _score(conditional, tile, label, told, own, shift, nibbles_of, tally) for label in tried
+            _score(conditional, tile, label, told, own, fit, nibbles_of, tally) for label in tried
         ]
         return min(maps, key=lambda bits: float(bits.sum(dtype=np.float64)))
 
@@ -322,19 +369,22 @@ def _score(
     label: int,
     given: Given | None,
     colours: Colours | None,
-    shift: NDArray[np.int32] | None,
+    fit: Fit | None,
     nibbles_of: Callable[[tuple[int, int, int]], NDArray[np.intp]],
     tally: _Tally,
 ) -> NDArray[np.float32]:
     height, width, channels = tile.shape
     whole = whole_tiles(conditional)
-    if whole is not None and colours is None and shift is None:
+    if fit is not None:
+        bits = cdf.symbol_bits(_score_fitted(conditional, tile, given, fit))
+        tally.add(height * width)
+    elif whole is not None and colours is None:
         bits = np.empty((height * width, channels, 2))
         intervals = whole.score_tile(tile, label, given)
         bits.reshape(-1)[nibbles_of((height, width, channels))] = cdf.symbol_bits(intervals)
         tally.add(height * width)
     else:
-        scored = _score_bands(conditional, tile, label, given, colours, shift, tally)
+        scored = _score_bands(conditional, tile, label, given, colours, tally)
         bits = cdf.symbol_bits(scored)
     summed: NDArray[np.float32] = bits.sum(axis=(1, 2)).astype(np.float32)
     return summed.reshape(height, width)
@@ -358,13 +408,24 @@ def _score_adaptively(
     return summed.reshape(height, width)
 
 
+def _score_fitted(
+    conditional: Conditional, tile: NDArray[np.uint8], given: Given | None, fit: Fit
+) -> NDArray[np.float32]:
+    """As `_score_bands`, of a fitted tile."""
+    found = _parameters(conditional, tile, given, 1, map)
+    assert found is not None, "it has been decoded in this way"
+    parameters, factors = found
+    offsets.add(parameters, factors, fit.shift(factors.shape[1] - tile.shape[2]))
+    flat = parameters.reshape(-1, *parameters.shape[2:])
+    return cdf.intervals(flat, tile.reshape(-1)).reshape(-1, tile.shape[2], 2, 3)
+
+
 def _score_bands(
     conditional: Conditional,
     tile: NDArray[np.uint8],
     label: int,
     given: Given | None,
     colours: Colours | None,
-    shift: NDArray[np.int32] | None,
     tally: _Tally,
 ) -> NDArray[np.float32]:
     """The intervals of a tile's values, (pixels, channels, 2 nibbles, 3), in raster order."""
@@ -373,21 +434,12 @@ def _score_bands(
     values, done = tile.reshape(-1, channels), 0
     for band in conditional.parallel(tile, label, given):
         end = done + len(band)
-        if shift is not None:
-            band = _shifted(band, shift)
         for c in range(channels):
             allowed = None if colours is None else colours.allowed(values[done:end, :c])
             scored[done:end, c] = cdf.intervals(band[:, c], values[done:end, c], allowed)
         tally.add(end - done)
         done = end
     return scored
-
-
-def _shifted(parameters: NDArray[np.int32], shift: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Parameters with what is added to them, of shapes that go together or damage is the reason."""
-    if parameters.shape[-2:] != shift.shape[-2:]:
-        raise FormatError("the file is damaged: its network does not go with its method")
-    return parameters + shift
 
 
 def _all_labels(conditional: Conditional) -> range:
@@ -432,31 +484,33 @@ def decode_tiles(
             return pixels
 
         return _in_parallel(adapt, conditional, shapes, 1, threads, progress)
-    shifts: list[NDArray[np.int32]] | None = None
+    shifts: list[Shift] | None = None
+    decoders: list[coder.Decoder] = []
     labels = [0] * len(payloads)
     if method == Method.FITTED:
         if not all(trails_by_two(conditional, shape) for shape in set(shapes)):
             raise FormatError("the file is damaged: its network does not go with its method")
-        parts = [offsets.from_bytes(payload, channels) for payload in payloads]
-        shifts, messages = (
-            [offsets.shifts(found) for found, _ in parts],
-            [rest for _, rest in parts],
-        )
+        shared = _shared(conditional)
+        shifts = []
+        for payload in payloads:
+            fit, decoder = offsets.read(payload, channels, shared)
+            shifts.append(fit.shift(shared or 0))
+            decoders.append(decoder)
     else:
         labels = [label_of(conditional, payload) for payload in payloads]
         messages = [payload[1 if conditional.classes else 0 :] for payload in payloads]
     whole, fitted = whole_tiles(conditional), fitted_tiles(conditional)
 
     def decode(number: int, tally: _Tally) -> NDArray[np.uint8]:
-        message, shape = messages[number], shapes[number]
-        coder.check_end(message)
+        shape = shapes[number]
         told = None if given is None else given[number]
         if shifts is None:
             assert whole is not None
-            pixels = whole.decode_tile(message, shape, channels, labels[number], told)
+            coder.check_end(messages[number])
+            pixels = whole.decode_tile(messages[number], shape, channels, labels[number], told)
         else:
             assert fitted is not None
-            pixels = fitted.decode_fitted(message, shape, channels, shifts[number], told)
+            pixels = fitted.decode_fitted(decoders[number], shape, channels, shifts[number], told)
         tally.add(shape[0] * shape[1])
         return pixels
 
@@ -464,7 +518,7 @@ def decode_tiles(
         return _in_parallel(decode, conditional, shapes, 1, threads, progress)
 
     def source(number: int) -> Source:
-        return coder.Decoder(messages[number])
+        return coder.Decoder(messages[number]) if shifts is None else decoders[number]
 
     return _find_out(
         conditional,
@@ -515,7 +569,7 @@ def _find_out(
     labels: Sequence[int],
     given: Sequence[Given] | None,
     colours: Sequence[Colours | None] | None,
-    shifts: Sequence[NDArray[np.int32]] | None,
+    shifts: Sequence[Shift] | None,
     source: Callable[[int], Source],
     known: Sequence[Known] | None,
     threads: int,
@@ -612,7 +666,7 @@ def _step(
     labels: Sequence[int],
     given: Sequence[Given] | None,
     colours: Sequence[Colours | None] | None,
-    shifts: Sequence[NDArray[np.int32]] | None,
+    shifts: Sequence[Shift] | None,
     sources: Sequence[Source],
     known: Sequence[Known] | None,
     tally: _Tally,
@@ -640,8 +694,8 @@ def _step(
         for channel in range(channels):
             parameters = stepper.parameters(channel)[asked]
             if shifts is not None:
-                own = np.stack([shift[channel] for shift in shifts])
-                parameters = _shifted(parameters, own[members[asked]])
+                assert is_known is None, "what is fitted is not sampled"
+                parameters = _shifted(parameters, stepper, channel, shifts, members)
             allowed = None
             if several is not None:
                 allowed = several.allowed(members[asked], pixels[here[asked], :channel])
@@ -654,6 +708,26 @@ def _step(
         source.finish()
     parts = np.split(pixels, starts[1:])
     return [part.reshape(*shape, channels) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def _shifted(
+    parameters: NDArray[np.int32],
+    stepper: Stepper,
+    channel: int,
+    shifts: Sequence[Shift],
+    members: NDArray[np.intp],
+) -> NDArray[np.int32]:
+    """(n, 3, K) mixtures of a channel, of pixels in these tiles, with their tiles' shifts."""
+    mixtures = np.stack([shift.mixtures[channel] for shift in shifts])
+    if parameters.shape[-2:] != mixtures.shape[-2:]:
+        raise FormatError("the file is damaged: its network does not go with its method")
+    parameters = parameters + mixtures[members]
+    weights = np.stack([shift.weights[channel] for shift in shifts])
+    if weights.any():
+        factors = cast(FactoredStepper, stepper).factors(channel)
+        own = weights[members, : factors.shape[1]]
+        parameters[:, 1] += offsets.moved(factors, own)[:, None]
+    return parameters
 
 
 def _read(

@@ -50,7 +50,11 @@ def pictures() -> Iterator[tuple[str, object, int, str | None]]:
     yield "rgb-tiled", photo, 48, "photo"
     # By its path, or else a network of planes codes what is grey.
     yield "grey", photo.convert("L"), 512, str(ZOO / "photo.safetensors")
-    yield "fitted", photo.point(lambda value: value // 2), 512, "photo"  # darker than it knows
+    # "fitted" is kept from when there were no weights: darker than the network knows. Nor does it
+    # know of noise that is the opposite in green, so that weights pay.
+    noise = np.random.default_rng(1).normal(0, 9, (64, 96, 1)) * (1, -1, 1)
+    strange = np.clip(np.asarray(photo) + noise, 0, 255).astype(np.uint8)
+    yield "weighed", Image.fromarray(strange), 512, "photo"
     with_alpha = photo.copy()
     with_alpha.putalpha(Image.fromarray(ramp))
     yield "rgba", with_alpha, 512, "photo"

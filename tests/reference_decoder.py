@@ -26,6 +26,8 @@ from numpy.typing import NDArray
 Mixture = tuple[list[int], list[int], list[int]]
 """Logits, means, log-scales."""
 Array = NDArray[Any]
+Fit = list[tuple[Array, list[int]]]
+"""Of each channel what is added to logits, means and log-scales, and weights if there are any."""
 
 WINDOW = [
     (-above, column)
@@ -347,12 +349,23 @@ class Pixel:
         o = rescale(net.layer(f"heads.{q}", x), t[f"heads.{q}.scale"])
         near = np.stack([self.tile.inputs[self.near(offset)][:-1] for offset in net.neighbours])
         contrast = (256 * near - self.predicted).ravel()
-        factors = [*contrast.tolist(), *self.look_contrasts(), *self.residual]
-        total = sum(a * b for a, b in zip(o[3 * k :].tolist(), factors, strict=True))
+        self.factors = [*contrast.tolist(), *self.look_contrasts(), *self.residual]
+        total = sum(a * b for a, b in zip(o[3 * k :].tolist(), self.factors, strict=True))
         centre = int(self.predicted[q]) + 128 * 256 + ((total + 2048) >> 12)
         self.centre = clamp(centre, -(2**26), 2**26)
         logits, shifts, log_scales = o[: 3 * k].reshape(3, k).tolist()
         return logits, [self.centre + shift for shift in shifts], log_scales
+
+    def fitted_mixture(self, fit: Fit) -> Mixture:
+        """The same with what is fitted to the tile."""
+        logits, means, log_scales = self.mixture()
+        offsets, weights = fit[len(self.residual)]
+        assert len(offsets) == 3 * self.tile.network.components
+        total = sum(a * b for a, b in zip(weights, self.factors, strict=bool(weights)))
+        moved = clamp((total + 2048) >> 12, -(2**26), 2**26)
+        means = [mean + moved for mean in means]
+        found = (np.array([*logits, *means, *log_scales]) + offsets).reshape(3, -1).tolist()
+        return found[0], found[1], found[2]
 
     def look_contrasts(self) -> list[int]:
         """Of each look neighbour, that of the luma and that of the first chroma plane."""
@@ -384,24 +397,22 @@ def decode_tile(
     channels: int,
     told: Array | None = None,
     colours: set[sparse.Pixel] | None = None,
-    shifts: Array | None = None,
+    fitted: bool = False,
 ) -> NDArray[np.uint8]:
-    """(height, width, channels) pixels of a network payload.
+    """(height, width, channels) pixels of a network payload, or one that is ``fitted``.
 
-    The tile is given what is ``told``, (height, width, 4 or 5), and has these ``colours`` only;
-    ``shifts`` (channels, 3, K) are added to its mixtures.
+    The tile is given what is ``told``, (height, width, 4 or 5), and has these ``colours`` only.
     """
-    coder = RangeDecoder(payload)
+    coder, fit = read_fit(network, payload, channels) if fitted else (RangeDecoder(payload), None)
     tile = Tile(network, height, width, channels, told)
     out = np.zeros((height, width, channels), np.uint8)
     for t in range(width + 2 * (height - 1)):
         places = [(row, t - 2 * row) for row in range(height) if 0 <= t - 2 * row < width]
         front = [Pixel(tile, row, column) for row, column in places]
         for channel in range(channels):
-            mixtures = [pixel.mixture() for pixel in front]
-            if shifts is not None:
-                assert shifts.shape[2] == network.components
-                mixtures = [(np.array(own) + shifts[channel]).tolist() for own in mixtures]
+            mixtures = [
+                pixel.mixture() if fit is None else pixel.fitted_mixture(fit) for pixel in front
+            ]
             allowed: list[set[int] | None] = [None] * len(front)
             if colours is not None:
                 earlier = [tuple(out[place][:channel].tolist()) for place in places]
@@ -419,14 +430,39 @@ def decode_tile(
     return out
 
 
-def fitted(payload: bytes, channels: int) -> tuple[bytes, Array]:
-    """The message of a fitted payload, and what is added to each channel's mixtures."""
-    k = payload[0]
-    end = 1 + 3 * k * channels
+def read_fit(network: Network, payload: bytes, channels: int) -> tuple[RangeDecoder, Fit]:
+    """What is fitted to each channel of a tile, and the decoder of what follows."""
+    k = payload[0] % 128
     assert k > 0
+    units = np.repeat([16, 16, 1], k)
+    if payload[0] < 128:
+        end = 1 + 3 * k * channels
+        assert len(payload) >= end
+        offsets = np.frombuffer(payload[1:end], np.int8).reshape(channels, 3 * k).astype(int)
+        return RangeDecoder(payload[end:]), [(own * units, []) for own in offsets]
+    end = 1 + 3 * channels
     assert len(payload) >= end
-    offsets = np.frombuffer(payload[1:end], np.int8).reshape(channels, 3, k).astype(int)
-    return payload[end:], offsets * np.array([16, 16, 1])[:, None]
+    heads = np.frombuffer(payload[1:end], np.int8).reshape(channels, 3).tolist()
+    shared = len(network.neighbours) * network.colours + (16 if network.given else 0)
+    mixtures: list[Mixture] = []
+    counts = []
+    for channel, (step, of_offsets, of_weights) in enumerate(heads):
+        assert step == -1 or 0 <= step <= 12
+        counts.append(0 if step == -1 else shared + channel)
+        sizes = [of_offsets] * 3 * k + [of_weights] * counts[-1]
+        mixtures += [([0], [128 * 256], [size]) for size in sizes]
+    coder = RangeDecoder(payload[end:])
+    highs = [coder.nibble(frequencies(mixture)) for mixture in mixtures]
+    numbers = [
+        16 * high + coder.nibble(frequencies(mixture, high)) - 128
+        for mixture, high in zip(mixtures, highs, strict=True)
+    ]
+    fit: Fit = []
+    for (step, *_), count in zip(heads, counts, strict=True):
+        offsets, weights = np.array(numbers[: 3 * k]), numbers[3 * k : 3 * k + count]
+        fit.append((offsets * units, [number << step for number in weights]))
+        del numbers[: 3 * k + count]
+    return coder, fit
 
 
 # The file.
@@ -642,7 +678,7 @@ def read_plane(
         shape = rows, columns, plane.channels
         more: dict[str, Any] = {}
         if method == FITTED:
-            payload, more["shifts"] = fitted(payload, plane.channels)
+            more["fitted"] = True
         if method == RAW:
             tile = np.frombuffer(payload, np.uint8).reshape(shape)
         elif method == ALL_EQUAL:

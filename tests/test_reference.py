@@ -275,18 +275,21 @@ def test_golden_files(path: Path) -> None:
 
 
 def test_golden_files_show_what_is_particular() -> None:
-    kinds, corrections, colours = set(), 0, 0
+    kinds, corrections, colours, fitted = set(), 0, 0, set()
     for path in GOLDEN.glob("*.pxz"):
         for component in unpack(path.read_bytes()).components:
             corrections += bool(component.corrections)
             for plane in component.planes:
                 colours += bool(plane.colours)
                 kinds |= {(plane.layout.kind, tile.method) for tile in plane.tiles}
+                fitted |= {t.payload[:2] for t in plane.tiles if t.method == Method.FITTED}
     assert corrections
     assert colours
     assert {(kind, Method.NETWORK) for kind in ("colour", "luma", "chroma")} <= kinds
     assert ("colour", Method.ADAPTIVE) in kinds
     assert ("colour", Method.FITTED) in kinds
+    assert {components >= 128 for components, _ in fitted} == {False, True}
+    assert any(components >= 128 and step <= 12 for components, step in fitted)  # with weights
     assert {(kind, Method.BLOCKS) for kind in ("luma", "chroma")} <= kinds
 
 

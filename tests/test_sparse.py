@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import pixelzip
-from pixelzip.codec import candidates, colours, offsets, origins, tiles
+from pixelzip.codec import candidates, colours, origins, tiles
 from pixelzip.codec import encode as encoder
 from pixelzip.codec.colours import Colours
 from pixelzip.codec.container import (
@@ -88,10 +88,7 @@ def fast(network: Any, payload: bytes, *rest: Any, **more: Any) -> Any:
     allowed = None
     if "colours" in more:
         allowed = [Colours.of(np.array(sorted(more["colours"]), np.uint8))]
-    method = Method.NETWORK
-    if "shifts" in more:
-        method, units = Method.FITTED, np.array([16, 16, 1])[:, None]
-        payload = offsets.to_bytes((more["shifts"] // units).astype(np.int8)) + payload
+    method = Method.FITTED if "fitted" in more else Method.NETWORK
     (tile,) = tiles.decode_tiles(
         network, [payload], [(height, width)], channels, colours=allowed, method=method
     )

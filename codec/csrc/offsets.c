@@ -1,7 +1,7 @@
 /* What a tile's sub-pixels would like added to their mixtures: see pixelzip.codec.offsets.
  *
- * Every machine shall find the same, so sums are of doubles, one after the other in the order that
- * stands here, and every operation is rounded once. */
+ * Every machine shall find the same, so sums are added up in the order that stands here, however
+ * long the vectors are, and every operation is rounded once. */
 
 #include "coding.h"
 #include "export.h"
@@ -9,30 +9,84 @@
 #include <fenv.h>
 #include <float.h>
 
-/* Where floats are not rounded after each operation, Python does the work. */
+enum {
+    MOVED_BITS = 12,        /* weights are in 1/4096 */
+    MOST_MOVED = 1 << 26,
+};
+
+/* What a sub-pixel's means move by: n factors, weighed. */
+static inline int32_t moved(const int32_t *factors, const int32_t *weights, int n)
+{
+    int64_t total = 1 << (MOVED_BITS - 1);
+    for (int j = 0; j < n; j++)
+        total += (int64_t)weights[j] * factors[j];
+    return (int32_t)clamped(total >> MOVED_BITS, -MOST_MOVED, MOST_MOVED);
+}
+
+/* Add to mixtures (n, channels, 3, k) what was fitted: `shifts` (channels, 3, k), and to the means
+ * what `weights` (channels, shared + channels) make of the factors (n, shared + channels). */
+EXPORT void offsets_add(int32_t *parameters, int64_t n, int channels, int k, const int32_t *factors,
+    int shared, const int32_t *shifts, const int32_t *weights)
+{
+    int each = shared + channels;
+    for (int64_t i = 0; i < n; i++, factors += each)
+        for (int c = 0; c < channels; c++, parameters += 3 * k) {
+            int32_t mean = moved(factors, weights + (ptrdiff_t)c * each, shared + c);
+            for (int j = 0; j < 3 * k; j++)
+                parameters[j] += shifts[(ptrdiff_t)c * 3 * k + j] + (j / k == 1 ? mean : 0);
+        }
+}
+
+/* Where floats are not rounded after each operation, Python does the rest. */
 #if FLT_EVAL_METHOD == 0
 
-enum { MOST = 16, UNKNOWNS = 3 * MOST, ROUNDS = 4, USUAL = 5 /* components */ };
+/* The same loops for longer vectors, where the compiler can choose when the program is loaded. */
+#if !defined(NO_CLONES) && defined(__GLIBC__) && defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define VECTORS __attribute__((target_clones("avx2", "default")))
+#define INLINE static inline __attribute__((always_inline))
+#else
+#define VECTORS
+#define INLINE static inline
+#endif
+
+enum {
+    MOST = 16, /* components */
+    MOST_FACTORS = 80,
+    UNKNOWNS = 3 * MOST + MOST_FACTORS,
+    ROUNDS = 4,
+    WEIGHED = 2, /* rounds that fit weights, too; in the last of these they become whole */
+    BLOCK = 32,  /* sub-pixels whose products are added up in floats */
+    SIDE = 4, LANES = 8, /* of a part of the matrix of products */
+    MOST_STEP = 12,
+};
 
 typedef double Matrix[UNKNOWNS][UNKNOWNS];
+typedef float Rows[BLOCK][UNKNOWNS];
 
 /* Of logits, means and log-scales: an offset's unit in those of parameters, how many of them a nat or
- * a value is, and the prior's precision. */
+ * a value is, and the prior's precision; and that of a weight. */
 static const int32_t unit[3] = {16, 16, 1};
-static const double per_one[3] = {16, 16, 32}, doubt[3] = {11, 4, 11};
+static const double per_one[3] = {16, 16, 32}, doubt[3] = {11, 4, 11}, weight_doubt = 700;
+
+struct fit {
+    int k, offsets, unknowns; /* offsets are the first unknowns, and weights the others */
+    double found[UNKNOWNS];   /* in nats, values, and ones */
+    int8_t whole[UNKNOWNS];   /* offsets, and at the end the weights */
+    int32_t weights[MOST_FACTORS];
+};
 
 EXPORT void offsets_tables(const int64_t *exp, const int64_t *inverse, const int64_t *sigmoids)
 {
     fill_tables(exp, inverse, sigmoids);
 }
 
-static int8_t rounded(double offset)
+static int8_t rounded(double number)
 {
-    offset = offset > 127 ? 127 : offset < -127 ? -127 : offset;
-    return (int8_t)((int)(offset + 127.5) - 127);
+    number = number > 127 ? 127 : number < -127 ? -127 : number;
+    return (int8_t)((int)(number + 127.5) - 127);
 }
 
-static double logistic(const struct component *one, int edge)
+INLINE double logistic(const struct component *one, int edge)
 {
     int64_t z = (int64_t)(256 * edge - one->mean) * one->inverse >> 14;
     z = clamped(z, -(1 << 18), 1 << 18) + (1 << 18);
@@ -40,7 +94,7 @@ static double logistic(const struct component *one, int edge)
 }
 
 /* The gradient (3 k) of ln p of a value, with respect to its mixture's parameters. */
-static inline void find_gradient(const struct component *mixture, int k, int value, double *gradient)
+INLINE void find_gradient(const struct component *mixture, int k, int value, double *gradient)
 {
     double between[MOST], total = 0;
     for (int i = 0; i < k; i++) {
@@ -64,8 +118,76 @@ static inline void find_gradient(const struct component *mixture, int k, int val
     }
 }
 
-/* Solve the symmetric a w = b, of which the upper triangle counts, by elimination; w takes b's place. */
-static void solve(int n, Matrix a, double *b)
+/* A row of the gradients of a sub-pixel's unknowns, the first `n` of them. */
+INLINE void fill_row(const struct fit *fit, int k, int n, const int32_t *parameters, int value,
+    const int32_t *factors, float *row)
+{
+    struct component own[MOST];
+    int32_t shifted[3 * MOST];
+    double gradient[3 * MOST], mean = 0;
+    int32_t more = moved(factors, fit->weights, fit->unknowns - 3 * k);
+    for (int i = 0; i < 3 * k; i++)
+        shifted[i] = parameters[i] + unit[i / k] * fit->whole[i] + (i / k == 1 ? more : 0);
+    mixture(shifted, k, own);
+    find_gradient(own, k, value, gradient);
+    for (int i = 0; i < 3 * k; i++)
+        row[i] = (float)gradient[i];
+    for (int i = 0; i < k; i++)
+        mean += gradient[k + i];
+    float each = (float)(mean / 256);
+    for (int i = 3 * k; i < n; i++)
+        row[i] = each * (float)factors[i - 3 * k];
+}
+
+/* Add the products of n rows' first m entries: the upper triangle, and more. */
+INLINE void add_products(int n, int m, const Rows rows, Matrix information)
+{
+    for (int i = 0; i < m; i += SIDE)
+        for (int j = i / LANES * LANES; j < m; j += LANES) {
+            float sums[SIDE][LANES] = {{0}};
+            for (int s = 0; s < n; s++)
+                for (int a = 0; a < SIDE; a++)
+                    for (int c = 0; c < LANES; c++)
+                        sums[a][c] += rows[s][i + a] * rows[s][j + c];
+            for (int a = 0; a < SIDE; a++)
+                for (int c = 0; c < LANES; c++)
+                    information[i + a][j + c] += sums[a][c];
+        }
+}
+
+/* The information on the first m unknowns and the slope there, of mixtures (n, 3, k) of values (n)
+ * with their factors, (n) with so many in all. */
+INLINE void look(const struct fit *fit, int k, int m, const int32_t *parameters, int64_t n,
+    const uint8_t *values, const int32_t *factors, Matrix information, double *slope)
+{
+    Rows rows = {{0}};
+    int each = fit->unknowns - 3 * k;
+    for (int64_t start = 0; start < n; start += BLOCK) {
+        int some = (int)(n - start < BLOCK ? n - start : BLOCK);
+        for (int s = 0; s < some; s++, parameters += 3 * k, factors += each) {
+            fill_row(fit, k, m, parameters, values[start + s], factors, rows[s]);
+            for (int i = 0; i < m; i++)
+                slope[i] += rows[s][i];
+        }
+        add_products(some, m, rows, information);
+    }
+}
+
+VECTORS static void look_usual(const struct fit *fit, int m, const int32_t *parameters, int64_t n,
+    const uint8_t *values, const int32_t *factors, Matrix information, double *slope)
+{
+    enum { USUAL = 5 }; /* loops of a length that the compiler knows take less */
+    look(fit, USUAL, m, parameters, n, values, factors, information, slope);
+}
+
+VECTORS static void look_any(const struct fit *fit, int m, const int32_t *parameters, int64_t n,
+    const uint8_t *values, const int32_t *factors, Matrix information, double *slope)
+{
+    look(fit, fit->k, m, parameters, n, values, factors, information, slope);
+}
+
+/* Eliminate the unknowns of a symmetric a w = b one by one; the upper triangle of a counts. */
+VECTORS static void eliminate(int n, Matrix a, double *b)
 {
     for (int j = 0; j < n; j++)
         for (int i = j + 1; i < n; i++) {
@@ -74,60 +196,77 @@ static void solve(int n, Matrix a, double *b)
                 a[i][m] -= f * a[j][m];
             b[i] -= f * b[j];
         }
-    for (int i = n - 1; i >= 0; i--) {
-        for (int m = i + 1; m < n; m++)
-            b[i] -= a[i][m] * b[m];
-        b[i] = b[i] / a[i][i];
-    }
 }
 
-/* A round: mixtures (n, 3, k) of values (n) improve the offsets (3 k), in nats and values. */
-static inline void improve(const int32_t *parameters, int64_t n, int k, const uint8_t *values,
-    const int8_t *found, double *offsets)
+/* The largest step, as a power of two in 1/4096, whose rounding errors take less than finer numbers
+ * would, of weights with this information on each. */
+static int step_for(double information)
 {
-    struct component own[MOST] = {{0}};
-    Matrix information = {{0}};
-    double slope[UNKNOWNS] = {0}, gradient[UNKNOWNS];
-    int32_t shifted[UNKNOWNS];
-    int unknowns = 3 * k;
-    for (int64_t s = 0; s < n; s++, parameters += unknowns) {
-        for (int i = 0; i < unknowns; i++)
-            shifted[i] = parameters[i] + unit[i / k] * found[i];
-        mixture(shifted, k, own);
-        find_gradient(own, k, values[s], gradient);
-        for (int i = 0; i < unknowns; i++) {
-            slope[i] += gradient[i];
-            for (int j = i; j < unknowns; j++)
-                information[i][j] += gradient[i] * gradient[j];
+    int step = 0;
+    for (double next = 4.0 / (1 << 24); step < MOST_STEP && information * next <= 24; next *= 4)
+        step++;
+    return step;
+}
+
+/* A round: improve the first m unknowns, by what is left of their equations. Weights become whole
+ * multiples of a step if there is one: the last one first, and each makes up for those before. */
+static void improve(struct fit *fit, int m, Matrix a, double *b, int step)
+{
+    double each = step < 0 ? 0 : (double)(1 << step) / (1 << MOVED_BITS);
+    for (int i = m - 1; i >= 0; i--) {
+        for (int j = i + 1; j < m; j++)
+            b[i] -= a[i][j] * b[j];
+        b[i] = b[i] / a[i][i];
+        if (step >= 0 && i >= fit->offsets) {
+            fit->whole[i] = rounded((fit->found[i] + b[i]) / each);
+            b[i] = fit->whole[i] * each - fit->found[i];
+        } else {
+            b[i] = b[i] > 0.5 ? 0.5 : b[i] < -0.5 ? -0.5 : b[i];
         }
     }
-    for (int i = 0; i < unknowns; i++) {
-        information[i][i] += doubt[i / k];
-        slope[i] -= doubt[i / k] * offsets[i];
+    for (int i = 0; i < m; i++) {
+        fit->found[i] += b[i];
+        if (i < fit->offsets)
+            fit->whole[i] = rounded(fit->found[i] * per_one[i / fit->k]);
+        else
+            fit->weights[i - fit->offsets]
+                = (int32_t)(fit->found[i] * (1 << MOVED_BITS) + (1 << 24) + 0.5) - (1 << 24);
     }
-    solve(unknowns, information, slope);
-    for (int i = 0; i < unknowns; i++)
-        offsets[i] += slope[i] > 0.5 ? 0.5 : slope[i] < -0.5 ? -0.5 : slope[i];
 }
 
-/* Offsets (3, k), k <= 16, that make values (n) with mixtures (n, 3, k) likelier. */
-EXPORT void offsets_fit(
-    const int32_t *parameters, int64_t n, int k, const uint8_t *values, int8_t *found)
+/* What makes values (n) of mixtures (n, 3, k), k <= 16, likelier: offsets (3, k), and weights of
+ * `count` <= 80 factors (n, count). The sub-pixels stand for `times` as many. Returns the weights'
+ * step. */
+EXPORT int offsets_fit(const int32_t *parameters, int64_t n, int k, const uint8_t *values,
+    const int32_t *factors, int count, double times, int8_t *offsets, int8_t *weights)
 {
-    double offsets[UNKNOWNS] = {0};
+    struct fit fit = {.k = k, .offsets = 3 * k, .unknowns = 3 * k + count};
+    int step = -1;
     fenv_t before;
     fegetenv(&before);
     fesetenv(FE_DFL_ENV); /* whatever the program around us may have asked for */
-    memset(found, 0, 3 * (size_t)k);
     for (int round = 0; round < ROUNDS; round++) {
-        if (k == USUAL) /* loops of a length that the compiler knows take less */
-            improve(parameters, n, USUAL, values, found, offsets);
-        else
-            improve(parameters, n, k, values, found, offsets);
-        for (int i = 0; i < 3 * k; i++)
-            found[i] = rounded(offsets[i] * per_one[i / k]);
+        Matrix information = {{0}};
+        double slope[UNKNOWNS] = {0}, known = 0;
+        int m = round < WEIGHED ? fit.unknowns : fit.offsets;
+        (k == 5 ? look_usual : look_any)(
+            &fit, m, parameters, n, values, factors, information, slope);
+        for (int i = 0; i < m; i++) {
+            double own = i < fit.offsets ? doubt[i / k] : weight_doubt;
+            information[i][i] += own;
+            slope[i] -= own * fit.found[i];
+        }
+        eliminate(m, information, slope);
+        for (int i = fit.offsets; i < m; i++)
+            known += information[i][i];
+        if (round == WEIGHED - 1 && count > 0)
+            step = step_for(known / count * times);
+        improve(&fit, m, information, slope, round == WEIGHED - 1 ? step : -1);
     }
     fesetenv(&before);
+    memcpy(offsets, fit.whole, 3 * (size_t)k);
+    memcpy(weights, fit.whole + 3 * k, (size_t)count);
+    return step;
 }
 
 #endif

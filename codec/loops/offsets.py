@@ -15,8 +15,9 @@ from pixelzip.codec.tables import (
     SIGMOID_BITS,
 )
 
-ROUNDS = 4
 _WEIGHT_BITS = 14
+_MOVED_BITS = 12
+_BLOCK = 32
 
 
 @part
@@ -52,7 +53,68 @@ def _find_gradient(mixture, weight, value, gradient, between):  # type: ignore[n
 
 
 @part
-def _solve(a, b):  # type: ignore[no-untyped-def]
+def _round(number):  # type: ignore[no-untyped-def]
+    return np.int64(min(max(number, -127.0), 127.0) + 127.5) - 127
+
+
+@kernel
+def look(  # type: ignore[no-untyped-def]
+    parameters,
+    values,
+    factors,
+    shift,
+    weights_found,
+    information,
+    slope,
+):  # fmt: skip
+    """The information on the first unknowns (m, m) and the slope (m) there, added to zeros.
+
+    Of (n, 3, K) mixtures of (n) values with their (n, count) factors; ``shift`` (3, K) is what is
+    added to mixtures by now, and ``weights_found`` (count) what factors are weighed with.
+    """
+    n, components, count = values.shape[0], parameters.shape[2], factors.shape[1]
+    offsets, unknowns = 3 * components, slope.shape[0]
+    mixture = np.zeros((3, components), np.int32)
+    weight, gradient = np.zeros(components, np.int64), np.zeros(offsets)
+    between = np.zeros(components)
+    rows = np.zeros((_BLOCK, unknowns), np.float32)
+    sums = np.zeros(unknowns, np.float32)
+    for start in range(0, n, _BLOCK):
+        some = min(_BLOCK, n - start)
+        for s in range(some):
+            total = np.int64(1 << (_MOVED_BITS - 1))
+            for j in range(count):
+                total += np.int64(weights_found[j]) * factors[start + s, j]
+            more = clamp(total >> _MOVED_BITS, -(1 << 26), 1 << 26)
+            for i in range(3):
+                for k in range(components):
+                    mixture[i, k] = parameters[start + s, i, k] + shift[i, k]
+                    if i == 1:
+                        mixture[i, k] += np.int32(more)
+            weights(mixture[0], weight)
+            _find_gradient(mixture, weight, np.int64(values[start + s]), gradient, between)
+            mean = 0.0
+            for i in range(offsets):
+                rows[s, i] = gradient[i]
+            for k in range(components):
+                mean += gradient[components + k]
+            each = np.float32(mean / 256)
+            for i in range(offsets, unknowns):
+                rows[s, i] = each * np.float32(factors[start + s, i - offsets])
+            for i in range(unknowns):
+                slope[i] += rows[s, i]
+        for i in range(unknowns):
+            sums[:] = 0
+            for s in range(some):
+                for j in range(i, unknowns):
+                    sums[j] += rows[s, i] * rows[s, j]
+            for j in range(i, unknowns):
+                information[i, j] += sums[j]
+
+
+@kernel
+def eliminate(a, b):  # type: ignore[no-untyped-def]
+    """Eliminate the unknowns of a symmetric a w = b one by one; the upper triangle of a counts."""
     n = b.shape[0]
     for j in range(n):
         for i in range(j + 1, n):
@@ -60,46 +122,31 @@ def _solve(a, b):  # type: ignore[no-untyped-def]
             for m in range(i, n):
                 a[i, m] -= f * a[j, m]
             b[i] -= f * b[j]
-    for i in range(n - 1, -1, -1):
-        for m in range(i + 1, n):
-            b[i] -= a[i, m] * b[m]
-        b[i] = b[i] / a[i, i]
 
 
 @kernel
-def improve(  # type: ignore[no-untyped-def]
-    parameters,
-    values,
-    shift,
-    doubt,
-    offsets,
-    information,
-    slope,
-    mixture,
-    weight,
-    gradient,
-    between,
-):  # fmt: skip
-    """A round: (n, 3, K) mixtures of (n) values improve the offsets (3 K), in nats and values.
+def improve(a, b, step, per_one, found, whole, weights_found):  # type: ignore[no-untyped-def]
+    """Improve the first unknowns ``found``, by what is left of their equations.
 
-    ``shift`` (3, K) is what is added to mixtures by now, and ``doubt`` (3 K) what it takes to
-    believe in an offset; ``information`` (3 K, 3 K) and ``slope`` (3 K) are zeros.
+    ``per_one``: how many units of an offset a nat or value is, of as many unknowns as are offsets.
+    The others are weights, ``weights_found`` in 1/4096. These become ``whole`` multiples of a
+    ``step`` unless that is below 0.
     """
-    components = weight.shape[0]
-    unknowns = 3 * components
-    for s in range(values.shape[0]):
-        for i in range(3):
-            for k in range(components):
-                mixture[i, k] = parameters[s, i, k] + shift[i, k]
-        weights(mixture[0], weight)
-        _find_gradient(mixture, weight, np.int64(values[s]), gradient, between)
-        for i in range(unknowns):
-            slope[i] += gradient[i]
-            for j in range(i, unknowns):
-                information[i, j] += gradient[i] * gradient[j]
-    for i in range(unknowns):
-        information[i, i] += doubt[i]
-        slope[i] -= doubt[i] * offsets[i]
-    _solve(information, slope)
-    for i in range(unknowns):
-        offsets[i] += min(max(slope[i], -0.5), 0.5)
+    m, offsets = b.shape[0], per_one.shape[0]
+    each = 0.0 if step < 0 else float(1 << max(step, 0)) / (1 << _MOVED_BITS)
+    for i in range(m - 1, -1, -1):
+        for j in range(i + 1, m):
+            b[i] -= a[i, j] * b[j]
+        b[i] = b[i] / a[i, i]
+        if step >= 0 and i >= offsets:
+            whole[i] = _round((found[i] + b[i]) / each)
+            b[i] = whole[i] * each - found[i]
+        else:
+            b[i] = min(max(b[i], -0.5), 0.5)
+    for i in range(m):
+        found[i] += b[i]
+        if i < offsets:
+            whole[i] = _round(found[i] * per_one[i])
+        else:
+            scaled = found[i] * (1 << _MOVED_BITS) + float(1 << 24) + 0.5
+            weights_found[i - offsets] = np.int64(scaled) - (1 << 24)

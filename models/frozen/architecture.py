@@ -71,3 +71,8 @@ def head_sizes(config: PhotoConfig, c: int) -> tuple[int, int, int, int]:
     """Outputs of sub-pixel ``c``'s head: mixture, weights of pixels, given samples, residuals."""
     looked = 2 * len(LOOK_NEAR) if config.given else 0
     return 3 * config.components, config.near * config.colours, looked, c
+
+
+def shared_factors(config: PhotoConfig) -> int:
+    """How many factors the sub-pixels of a pixel share: the contrasts that heads weigh."""
+    return sum(head_sizes(config, 0)[1:])

@@ -18,11 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelzip.codec import coder, native
-from pixelzip.codec.conditional import Given, Shape
+from pixelzip.codec.conditional import Given, Shape, Shift
 from pixelzip.codec.errors import FormatError, PixelzipError
 from pixelzip.codec.workers import Map
 from pixelzip.models.frozen import network
-from pixelzip.models.frozen.architecture import NEIGHBOURS, WINDOW, PhotoConfig
+from pixelzip.models.frozen.architecture import (
+    NEIGHBOURS,
+    WINDOW,
+    PhotoConfig,
+    shared_factors,
+)
 from pixelzip.models.frozen.network import Frozen
 from pixelzip.models.frozen.shell import Tensors
 
@@ -79,10 +84,22 @@ def library() -> ctypes.CDLL | None:
         ("engine_product", None, [ctypes.POINTER(_Layer), number, number, octets, integers]),
         ("engine_open", pointer, [network, *[number] * 4, octets, number, octets, number]),
         ("engine_close", None, [pointer]),
-        ("engine_score", number, [pointer, number, integers, native.array(np.float32)]),
-        ("engine_decode", number, [pointer, integers, ctypes.c_char_p, size, octets, states]),
+        ("engine_score", number, [pointer, number, *[integers] * 2, native.array(np.float32)]),
+        (
+            "engine_decode",
+            number,
+            [
+                pointer,
+                *[integers] * 2,
+                ctypes.c_char_p,
+                size,
+                octets,
+                states,
+            ],
+        ),
         ("engine_select", number, [pointer]),
         ("engine_parameters", None, [pointer, number, integers]),
+        ("engine_factors", None, [pointer, number, integers]),
         ("engine_reveal", None, [pointer, number, octets]),
     ):
         function = getattr(found, name)
@@ -293,7 +310,7 @@ class Native(Frozen):
         for top in range(0, height, rows):
             some = min(rows, height - top)
             out = np.empty((some * width, channels, 3, self.config.components), np.int32)
-            evaluation.score(some, out, None)
+            evaluation.score(some, out, None, None)
             yield out
 
     def score_tile(
@@ -307,8 +324,12 @@ class Native(Frozen):
         """See `pixelzip.codec.conditional.WholeTiles.score_tile`."""
         height, width, channels = pixels.shape
         intervals = np.empty((height * width * channels * 2, 3), np.float32)
-        self._score_bands(pixels, given, bands, parallel, None, intervals)
+        self._score_bands(pixels, given, bands, parallel, None, None, intervals)
         return intervals
+
+    def shared(self) -> int:
+        """See `pixelzip.codec.conditional.Factored.shared`."""
+        return shared_factors(self.config)
 
     def parameters_of_tile(
         self,
@@ -316,12 +337,13 @@ class Native(Frozen):
         given: Given | None = None,
         bands: int = 1,
         parallel: Map = map,
-    ) -> NDArray[np.int32]:
-        """See `pixelzip.codec.conditional.FittedTiles.parameters_of_tile`."""
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """See `pixelzip.codec.conditional.Factored.parameters_of_tile`."""
         height, width, channels = pixels.shape
         out = np.empty((height, width, channels, 3, self.config.components), np.int32)
-        self._score_bands(pixels, given, bands, parallel, out, None)
-        return out.reshape(-1, *out.shape[2:])
+        factors = np.empty((height, width, self.shared() + channels), np.int32)
+        self._score_bands(pixels, given, bands, parallel, out, factors, None)
+        return out.reshape(-1, *out.shape[2:]), factors.reshape(height * width, -1)
 
     def _score_bands(
         self,
@@ -330,15 +352,18 @@ class Native(Frozen):
         bands: int,
         parallel: Map,
         parameters: NDArray[np.int32] | None,
+        factors: NDArray[np.int32] | None,
         intervals: NDArray[np.float32] | None,
     ) -> None:
-        """Fill in one of the two, of a whole tile: ``parameters`` by row, or ``intervals``."""
+        """Of a whole tile fill in ``parameters`` and ``factors`` by row, or ``intervals``."""
         height, width, channels = pixels.shape
 
         def score(first: int, end: int) -> None:
             evaluation = Evaluation(self, (height, width), channels, given, pixels, first)
-            own = None if parameters is None else parameters[first:end]
-            evaluation.score(end - first, own, intervals)
+            own, seen = (
+                None if some is None else some[first:end] for some in (parameters, factors)
+            )
+            evaluation.score(end - first, own, seen, intervals)
 
         cuts = [height * band // bands for band in range(bands + 1)]
         list(parallel(score, cuts[:-1], cuts[1:]))
@@ -352,34 +377,41 @@ class Native(Frozen):
         given: Given | None = None,
     ) -> NDArray[np.uint8]:
         """See `pixelzip.codec.conditional.WholeTiles.decode_tile`."""
-        return self._decode(payload, shape, channels, None, given)
+        return self._decode(payload, coder.start(payload), shape, channels, None, given)
 
     def decode_fitted(
         self,
-        payload: bytes,
+        decoder: coder.Decoder,
         shape: Shape,
         channels: int,
-        shift: NDArray[np.int32],
+        shift: Shift,
         given: Given | None = None,
     ) -> NDArray[np.uint8]:
         """See `pixelzip.codec.conditional.FittedTiles.decode_fitted`."""
-        if shift.shape != (channels, 3, self.config.components):
+        mixtures, weights = shift.mixtures.shape, shift.weights.shape
+        if mixtures != (channels, 3, self.config.components) or weights != (
+            channels,
+            self.shared() + channels,
+        ):
             raise FormatError("the file is damaged: its network does not go with its method")
-        return self._decode(payload, shape, channels, np.ascontiguousarray(shift), given)
+        return self._decode(decoder.payload, decoder.state, shape, channels, shift, given)
 
     def _decode(
         self,
         payload: bytes,
+        state: NDArray[np.uint64],
         shape: Shape,
         channels: int,
-        shift: NDArray[np.int32] | None,
+        shift: Shift | None,
         given: Given | None,
     ) -> NDArray[np.uint8]:
-        pixels, state = np.empty((*shape, channels), np.uint8), np.empty(3, np.uint64)
+        """All pixels, from a payload that has been decoded up to a ``state`` of the coder."""
+        pixels = np.empty((*shape, channels), np.uint8)
+        mixtures = None if shift is None else np.ascontiguousarray(shift.mixtures)
+        weights = None if shift is None else np.ascontiguousarray(shift.weights)
         evaluation = Evaluation(self, shape, channels, given)
-        size = len(payload)
-        address = evaluation.address
-        _raise(self.engine.engine_decode(address, shift, payload, size, pixels, state))
+        address, size = evaluation.address, len(payload)
+        _raise(self.engine.engine_decode(address, mixtures, weights, payload, size, pixels, state))
         coder.check_finished(payload, state)
         return pixels
 
@@ -429,10 +461,11 @@ class Evaluation:
         self,
         rows: int,
         parameters: NDArray[np.int32] | None,
+        factors: NDArray[np.int32] | None,
         intervals: NDArray[np.float32] | None,
     ) -> None:
-        """Fill in one of the two, of the next rows."""
-        _raise(self.engine.engine_score(self.address, rows, parameters, intervals))
+        """Fill in ``parameters``, and ``factors`` if wanted, or ``intervals``, of the next rows."""
+        _raise(self.engine.engine_score(self.address, rows, parameters, factors, intervals))
 
     def __del__(self) -> None:
         if getattr(self, "address", None):
@@ -477,6 +510,13 @@ class Steps:
         out = np.empty((self.ends[-1], 3, self.owner.config.components), np.int32)
         for address, part in zip(self.here, np.split(out, self.ends[:-1]), strict=True):
             self.engine.engine_parameters(address, channel, part)
+        return out
+
+    def factors(self, channel: int) -> NDArray[np.int32]:
+        """See `pixelzip.codec.conditional.FactoredStepper.factors`."""
+        out = np.empty((self.ends[-1], self.owner.shared() + channel), np.int32)
+        for address, part in zip(self.here, np.split(out, self.ends[:-1]), strict=True):
+            self.engine.engine_factors(address, channel, part)
         return out
 
     def reveal(self, channel: int, values: NDArray[np.uint8]) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelzip.codec.conditional import Given, Shape
+from pixelzip.codec.workers import Map
 from pixelzip.models.frozen import network
 from pixelzip.models.frozen.architecture import (
     ENTRY,
@@ -32,6 +33,7 @@ from pixelzip.models.frozen.architecture import (
     NEIGHBOURS,
     WINDOW,
     PhotoConfig,
+    shared_factors,
 )
 from pixelzip.models.frozen.file import FILTER_BITS, MEAN_BITS, PREDICTOR_BITS
 from pixelzip.models.frozen.shell import Tensors
@@ -132,6 +134,24 @@ class Walked(network.Frozen):
         self.check_given(pixels.shape[:2], given)
         return Bands(self, pixels, given).run()
 
+    def shared(self) -> int:
+        """See `pixelzip.codec.conditional.Factored.shared`."""
+        return shared_factors(self.config)
+
+    def parameters_of_tile(
+        self,
+        pixels: NDArray[np.uint8],
+        given: Given | None = None,
+        bands: int = 1,
+        parallel: Map = map,
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """See `pixelzip.codec.conditional.Factored.parameters_of_tile`."""
+        self.check_given(pixels.shape[:2], given)
+        evaluation = Bands(self, pixels, given)
+        found = [(band, evaluation.factors(pixels.shape[2])) for band in evaluation.run()]
+        parameters, factors = zip(*found, strict=True)
+        return np.concatenate(parameters), np.concatenate(factors)
+
     def stepwise(
         self,
         shapes: Sequence[Shape],
@@ -218,6 +238,11 @@ class _Walk:
             self.residuals[:, :channel],
         )  # fmt: skip
         return do.numbers(out)
+
+    def factors(self, channel: int) -> NDArray[np.int32]:
+        """(n, shared + channel): contrasts, and residuals of the earlier sub-pixels."""
+        earlier = self.residuals[:, :channel]
+        return self.functions.numbers(self.functions.side_by_side(self.contrast, earlier))
 
     def learn(self, values: NDArray[np.uint8]) -> None:
         """Take in the values (n,) of the sub-pixel whose parameters were asked for last."""

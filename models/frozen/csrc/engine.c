@@ -408,15 +408,42 @@ static int32_t *parameters_of(struct evaluation *ev)
     return memory((size_t)ev->most * 3 * ev->network->components * sizeof(int32_t));
 }
 
-/* `shift` (3, components) is added to all parameters, if there is one. */
-static void find_mixtures(
-    struct evaluation *ev, int colour, const int32_t *shift, int32_t *parameters)
+/* The factors of a pixel's colour: contrasts and earlier residuals. */
+static void copy_factors(const struct evaluation *ev, int i, int colour, int32_t *out)
+{
+    int size = contrasts(ev->network);
+    memcpy(out, ev->contrasts + (size_t)i * size, size * sizeof *out);
+    memcpy(out + size, ev->residual + i * ev->network->colours, colour * sizeof *out);
+}
+
+/* What the means of a pixel's colour move by, as its factors are weighed. */
+static int32_t moved(const struct evaluation *ev, int i, int colour, const int32_t *weights)
+{
+    int size = contrasts(ev->network);
+    const int32_t *contrast = ev->contrasts + (size_t)i * size;
+    const int32_t *residual = ev->residual + i * ev->network->colours;
+    int64_t total = 2048;
+    for (int j = 0; j < size; j++)
+        total += (int64_t)weights[j] * contrast[j];
+    for (int e = 0; e < colour; e++)
+        total += (int64_t)weights[size + e] * residual[e];
+    return (int32_t)clamped(total >> 12, -LIMIT, LIMIT);
+}
+
+/* `shift` (3, components) is added to all parameters, if there is one, and to the means what
+ * `weights` (contrasts and colours) move them by. */
+static void find_mixtures(struct evaluation *ev, int colour, const int32_t *shift,
+    const int32_t *weights, int32_t *parameters)
 {
     int k = ev->network->components;
     ev->backend->head(ev, colour, parameters);
-    for (int i = 0; i < ev->n && shift != NULL; i++)
+    for (int i = 0; i < ev->n && shift != NULL; i++) {
+        int32_t *own = parameters + (size_t)i * 3 * k, mean = moved(ev, i, colour, weights);
         for (int j = 0; j < 3 * k; j++)
-            parameters[(size_t)i * 3 * k + j] += shift[j];
+            own[j] += shift[j];
+        for (int j = k; j < 2 * k; j++)
+            own[j] += mean;
+    }
     for (int i = 0; i < ev->n; i++)
         ev->likely[i] = mixture(parameters + (size_t)i * 3 * k, k, ev->components + (size_t)i * k);
 }
@@ -435,9 +462,11 @@ static int64_t before_front(int64_t height, int64_t width, int64_t front)
 }
 
 /* Score the next `rows` rows of a tile whose pixels are known. Either `parameters`, (pixels,
- * channels, 3, components) of these rows; or `intervals`, (nibbles, 3) of the whole tile in the
- * order of decoding, are filled in. Returns 0, or 2 if there is no memory. */
-EXPORT int engine_score(struct evaluation *ev, int rows, int32_t *parameters, float *intervals)
+ * channels, 3, components) of these rows, and `factors` (pixels, contrasts + channels) unless it is
+ * NULL; or `intervals`, (nibbles, 3) of the whole tile in the order of decoding, are filled in.
+ * Returns 0, or 2 if there is no memory. */
+EXPORT int engine_score(
+    struct evaluation *ev, int rows, int32_t *parameters, int32_t *factors, float *intervals)
 {
     const struct network *net = ev->network;
     int channels = ev->channels, k = net->components;
@@ -475,6 +504,8 @@ EXPORT int engine_score(struct evaluation *ev, int rows, int32_t *parameters, fl
                 if (parameters != NULL) {
                     size_t at = (size_t)(row - first_row) * ev->width + column;
                     memcpy(parameters + (at * channels + colour) * 3 * k, own, 3 * k * sizeof *own);
+                    if (factors != NULL && colour == channels - 1)
+                        copy_factors(ev, i, channels, factors + at * (contrasts(net) + channels));
                 } else {
                     mixture(own, k, ev->components);
                     float *high = intervals + 3 * (rank[i] + 2 * colour * stride[i]);
@@ -488,24 +519,27 @@ EXPORT int engine_score(struct evaluation *ev, int rows, int32_t *parameters, fl
     return 0;
 }
 
-/* Decode a payload into `pixels` (height, width, channels), and leave the decoder's state: offset,
- * range, bytes asked for. `shifts` (channels, 3, components) or NULL are added to the network's
- * parameters. Returns 0, 1 if the payload is damaged, or 2 if there is no memory. */
-EXPORT int engine_decode(struct evaluation *ev, const int32_t *shifts, const uint8_t *payload,
-    size_t length, uint8_t *pixels, uint64_t *state)
+/* Decode a payload into `pixels` (height, width, channels), from the decoder's `state` on: offset,
+ * range, bytes asked for. If there are `shifts` (channels, 3, components), they are added to the
+ * network's parameters, and to the means what `weights` (channels, contrasts + channels) move them
+ * by. Returns 0, 1 if the payload is damaged, or 2 if there is no memory. */
+EXPORT int engine_decode(struct evaluation *ev, const int32_t *shifts, const int32_t *weights,
+    const uint8_t *payload, size_t length, uint8_t *pixels, uint64_t *state)
 {
     int k = ev->network->components, channels = ev->channels, result = 0;
     int32_t *parameters = parameters_of(ev);
-    struct decoder decoder;
+    int factors = contrasts(ev->network) + channels;
+    size_t read = state[2] < length ? (size_t)state[2] : length;
+    struct decoder decoder = {state[0], state[1], payload + read, payload + length, state[2]};
     fenv_t before;
     if (parameters == NULL)
         return 2;
-    start(&decoder, payload, length);
     enter(ev, &before);
     while (next_front(ev) && result == 0) {
         ev->backend->visit(ev);
         for (int colour = 0; colour < channels && result == 0; colour++) {
-            find_mixtures(ev, colour, shifts ? shifts + 3 * k * colour : NULL, parameters);
+            find_mixtures(ev, colour, shifts ? shifts + 3 * k * colour : NULL,
+                shifts ? weights + factors * colour : NULL, parameters);
             for (int i = 0; i < ev->n && result == 0; i++)
                 result = !decode_high(
                     &decoder, ev->components + (size_t)i * k, k, ev->likely[i], &ev->spans[i]);
@@ -551,6 +585,13 @@ EXPORT void engine_parameters(struct evaluation *ev, int colour, int32_t *parame
     enter(ev, &before);
     ev->backend->head(ev, colour, parameters);
     leave(ev, &before);
+}
+
+/* (n, contrasts + colour) factors of that colour. */
+EXPORT void engine_factors(struct evaluation *ev, int colour, int32_t *factors)
+{
+    for (int i = 0; i < ev->n; i++)
+        copy_factors(ev, i, colour, factors + (size_t)i * (contrasts(ev->network) + colour));
 }
 
 /* The values (n) of that colour. */
