@@ -161,9 +161,10 @@ def _groups(pictures: Sequence[Picture], networks: Networks, threads: int) -> li
     want as many as there are.
     """
     everything = list(range(len(pictures)))
-    every = [network for some in networks.values() for network in some]
-    if len(pictures) < 2 or not all(map(whole_tiles, every)):
+    if len(pictures) < 2:
         return [everything] if pictures else []
+    if not all(whole_tiles(network) for some in networks.values() for network in some):
+        return [everything]
     small = [number for number in everything if _is_small(pictures[number])]
     size = len(small) if threads == 1 else max(1, min(_GROUP, len(small) // (2 * threads)))
     groups = [small[start : start + size] for start in range(0, len(small), max(1, size))]

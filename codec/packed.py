@@ -92,6 +92,9 @@ _TINY = 2**14
 _FINALISTS = 3
 _MORE = 0.9
 """About the least part of what the first of them comes to that remains after all of them."""
+_DETAILED, _NEARLY = 2.5, 0.96
+"""Of a tiny area of more bits/dim than these, all forms come to no less than this fraction of what
+the likeliest one does. To try them takes longer than a network does."""
 _LARGE = 2**19
 """From so many bytes on, there are two finalists and one choice of properties: time matters."""
 _HUGE = 2**22
@@ -113,6 +116,12 @@ def pack_pixels(pixels: Bytes, rival: float = np.inf) -> bytes:
     Where it will hardly be less than ``rival`` bytes, it may be longer than need be.
     """
     palette = _palette(pixels)
+    if pixels.size <= _TINY and np.isfinite(rival):
+        likely = _usual(pixels, palette)
+        form, _ = _likeliest(likely)
+        payload = _compress(form, likely[form], _PROPERTIES[0], True)
+        if len(payload) * _NEARLY > rival and len(payload) * 8 > _DETAILED * pixels.size:
+            return payload
     sample = _sample(pixels, _SAMPLE)
     hasty = {
         form: raw_lzma.hasty_length(_serialise(sample, form, palette))
@@ -167,8 +176,19 @@ def estimate(pixels: Bytes) -> float:
     """A quick guess at ``len(pack_pixels(pixels))``, mostly too high."""
     # More of a large picture, whose fallback takes long: a wrong guess costs more there.
     sample = _sample(pixels, max(_QUICK_SAMPLE, pixels.size // 64))
-    palette = _palette(sample)
-    colours = Colours.DIFFERENCE if sample.shape[2] >= 3 else Colours.DIRECT
+    serials = _usual(sample, _palette(sample))
+    best, length = _likeliest(serials)
+    if sample.size > _TINY:
+        length = raw_lzma.hasty_length(serials[best])
+    guess = min(length, *map(len, serials.values())) * pixels.size / sample.size
+    if sample is pixels or best.colours == Colours.PALETTE or _repetition(pixels) < _REPEATED:
+        return guess
+    return min(guess, raw_lzma.hasty_length(_serialise(pixels, best, None)))
+
+
+def _usual(pixels: Bytes, palette: Bytes | None) -> dict[Form, bytes]:
+    """Pixels in the few forms of which mostly one comes near the best."""
+    colours = Colours.DIFFERENCE if pixels.shape[2] >= 3 else Colours.DIRECT
     tries = [
         Form(Colours.DIRECT, Layout.PIXELS, Filter.NONE),
         Form(colours, Layout.PLANES, Filter.SUB),
@@ -177,14 +197,14 @@ def estimate(pixels: Bytes) -> float:
     if palette is not None:
         layout = Layout.BITS if len(palette) <= 16 else Layout.PIXELS
         tries.append(Form(Colours.PALETTE, layout, Filter.NONE))
-    serials = {form: _serialise(sample, form, palette) for form in tries}
-    zipped = {form: len(zlib.compress(serials[form], 1)) for form in tries}
-    best = min(tries, key=lambda form: zipped[form])
-    length = raw_lzma.hasty_length(serials[best]) if sample.size > _TINY else zipped[best]
-    guess = min(length, *map(len, serials.values())) * pixels.size / sample.size
-    if sample is pixels or best.colours == Colours.PALETTE or _repetition(pixels) < _REPEATED:
-        return guess
-    return min(guess, raw_lzma.hasty_length(_serialise(pixels, best, None)))
+    return {form: _serialise(pixels, form, palette) for form in tries}
+
+
+def _likeliest(serials: dict[Form, bytes]) -> tuple[Form, int]:
+    """The form that zlib makes the smallest, and how small."""
+    zipped = {form: len(zlib.compress(serial, 1)) for form, serial in serials.items()}
+    best = min(zipped, key=lambda form: zipped[form])
+    return best, zipped[best]
 
 
 def _repetition(pixels: Bytes) -> float:
