@@ -18,9 +18,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +35,14 @@ BILLION = 10**9
 CORES = 1000
 MONTH = 0.023
 """Dollars for a gigabyte that is stored for a month."""
-MIXTURE = {"JPEG files of the web": 0.6, "the same decoded, as PNG": 0.1, "PNG of Kodak": 0.1,
-           "PNG of CIFAR-10": 0.2}  # fmt: skip
+WEB, DECODED, WHOLE = (
+    "JPEG files of the web", "the same decoded, as PNG", "PNG, photographs without an origin in one"
+)  # fmt: skip
+KODAK, CIFAR = "PNG of Kodak, whose origin is found", "PNG of CIFAR-10"
+MIXTURE = {WEB: 0.6, DECODED: 0.1, WHOLE: 0.1, CIFAR: 0.2}
 """Which part of all files each kind has in a mixed collection."""
-LARGE = "PNG, a mosaic of photographs without an origin"
+SQUARE = 160
+"""Pixels of each side of a photograph in ``WHOLE``."""
 _COUNTS = 8, 6, 256
 """Photographs of the web, images of Kodak, of CIFAR-10."""
 _MOST_BYTES = 200_000
@@ -78,12 +81,12 @@ def measure(folder: Path) -> Batch:
 
 
 def kinds(data: Path, into: Path) -> list[Path]:
-    """Make a folder of each kind of the mixture, and one of a large picture."""
+    """Make a folder of each kind."""
     photographs, of_kodak, of_cifar = _COUNTS
-    folders = [into / name for name in (*MIXTURE, LARGE)]
+    folders = [into / name for name in (WEB, DECODED, WHOLE, KODAK, CIFAR)]
     for folder in folders:
         folder.mkdir()
-    jpegs, decoded, kodak, cifar, large = folders
+    jpegs, decoded, whole, kodak, cifar = folders
     valid = sorted((data / "photos" / "valid").glob("*.jpg"))
     for path in [path for path in valid if path.stat().st_size <= _MOST_BYTES][:photographs]:
         shutil.copy(path, jpegs)
@@ -94,23 +97,18 @@ def kinds(data: Path, into: Path) -> list[Path]:
     with Image.open(data / "cifar10" / "batch_2.png") as sheet:  # an image in each row
         for number, row in enumerate(np.asarray(sheet)[:of_cifar]):
             Image.fromarray(row.reshape(32, 32, 3)).save(cifar / f"{number}.png")
-    _mosaic([item.load() for item in halved.dataset(data / "photos" / "valid").items]).save(
-        large / "mosaic.png"
-    )
+    items = halved.dataset(data / "photos" / "valid").items
+    _mosaic(item.load() for item in items).save(whole / "mosaic.png")
     return folders
 
 
-def _mosaic(pictures: Sequence[Pixels], width: int = 4096, height: int = 2700) -> Image.Image:
-    """Pictures beside and below each other, again and again, until they fill the whole."""
-    whole, left, top, row = Image.new("RGB", (width, height)), 0, 0, 0
-    for pixels in cycle(pictures):
-        whole.paste(Image.fromarray(pixels).convert("RGB"), (left, top))
-        left, row = left + pixels.shape[1], max(row, pixels.shape[0])
-        if left >= width:
-            left, top, row = 0, top + row, 0
-        if top >= height:
-            return whole
-    raise DatasetError("there are no photographs")
+def _mosaic(pictures: Iterable[Pixels]) -> Image.Image:
+    """Squares of pictures side by side, in rows of ten; smaller pictures are left out."""
+    squares = [one[:SQUARE, :SQUARE] for one in pictures if min(one.shape[:2]) >= SQUARE]
+    rows = [np.concatenate(squares[i : i + 10], axis=1) for i in range(0, len(squares) - 9, 10)]
+    if not rows:
+        raise DatasetError("there are too few photographs")
+    return Image.fromarray(np.concatenate(rows))
 
 
 def _run(command: str, source: str, folder: str, output: str) -> tuple[float, dict[str, Any]]:
@@ -162,19 +160,18 @@ def mixture(batches: Iterable[Batch], core_hour: float, get: float, put: float) 
     cores, requests = hours * core_hour, _requests(get, put)
     both, monthly = cores + requests, saved * MONTH
     summed = " + ".join(f"{part:.1f} x {batch.compress:.4f}" for part, batch in parts)
-    (large,) = (batch for _, batch in parts[:1])
-    each = 12e6 / large.pixels * large.compress
+    of_jpegs = parts[0][1]
+    each = 12e6 / of_jpegs.pixels * of_jpegs.compress
     return f"""\
-- *Time*: {summed} = {seconds:.4f} core-seconds for a file; for a billion, x 10^9 / 3,600 =
-  {hours:,.0f} core-hours, which are {hours / 24 / CORES:,.1f} days on {CORES:,} cores.
-- *Money*: {hours:,.0f} x {core_hour} = {cores:,.0f} dollars for cores and {requests:,.0f} for
-  requests, {both:,.0f} in all.
-- *Storage*: likewise {before:,.0f} bytes for a file before and {after:,.0f} after: of
-  {before / 1e3:,.0f} TB {saved / 1e3:,.0f} are saved, {monthly:,.0f} dollars a month, which pay for
-  the work in {both / monthly:,.1f} months.
-- *Larger files* take as many times longer as they have more pixels: JPEGs of 12 megapixels some
-  {each:.0f} core-seconds each, a billion of them {each * BILLION / 3.6e9:,.1f} million core-hours.
-"""
+- *Time*: {summed} = {seconds:.4f} core-seconds
+  for a file; for a billion, x 10^9 / 3,600 = {hours:,.0f} core-hours, which are
+  {hours / 24 / CORES:,.1f} days on {CORES:,} cores.
+- *Money*: {hours:,.0f} x {core_hour} = {cores:,.0f} dollars for cores and {requests:,.0f} for requests, {both:,.0f} in all.
+- *Storage*: likewise {before:,.0f} bytes for a file before and {after:,.0f} after: of {before / 1e3:,.0f} TB {saved / 1e3:,.0f} are
+  saved, {monthly:,.0f} dollars a month, which pay for the work in {both / monthly:,.1f} months.
+- *Larger files* take as many times longer as they have more pixels: JPEGs of 12 megapixels some {each:.0f} core-seconds
+  each, a billion of them {each * BILLION / 3.6e9:,.1f} million core-hours.
+"""  # noqa: E501
 
 
 def _requests(get: float, put: float) -> float:

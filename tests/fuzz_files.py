@@ -25,6 +25,7 @@ from pixelzip import api, leftovers, pictures
 from pixelzip.codec import document
 from pixelzip.codec.container import SEAL, seal
 from pixelzip.codec.errors import PixelzipError
+from pixelzip.coding import decode_many
 
 GOLDEN = Path(__file__).parent / "golden"
 PNG = b"\x89PNG"
@@ -38,6 +39,14 @@ FORMATS = {
 MOVING = ("GIF", "PNG", "TIFF", "WEBP", "AVIF")
 PAGES = ((7, np.uint8), (8, np.uint16))
 DEEP = {".tif": (2, 3, 4), ".png": (2, 4), ".ppm": (3,), ".pam": (2,), ".npy": (1,)}
+
+WRITTEN = (".png", ".tif", ".webp", ".bmp", ".ppm", ".pam", ".npy")
+
+
+def constant() -> list[bytes]:
+    """Files of pictures of one pixel, repeated, with 8 and 16 bits."""
+    kinds = [np.full((9, 7, n), 77, kind) for n in range(1, 5) for kind in (np.uint8, np.uint16)]
+    return [api.compress(array) for array in kinds]
 
 
 def images() -> list[bytes]:
@@ -79,7 +88,7 @@ def attack_image(data: bytes, donor: bytes, random: Random) -> str:
 
 
 def attack_file(data: bytes, donor: bytes, random: Random, decodes: bool) -> str:
-    """What became of a damaged .pxz file: as `info` sees it, or decoded."""
+    """What became of a damaged .pxz file: as `info` sees it, or decoded and written."""
     which = random.random()
     if which < 0.5 and not api.holds_jpeg(data):
         data = damage_field(data, donor, random)
@@ -96,7 +105,8 @@ def attack_file(data: bytes, donor: bytes, random: Random, decodes: bool) -> str
             with api.decompress(data, threads=1, max_pixels=MOST_PIXELS) as image:
                 image.load()
         elif decodes:
-            api.decompress_array(data, threads=1, max_pixels=MOST_PIXELS)
+            (picture,) = decode_many([data], (), 1, "cpu", None, MOST_PIXELS)
+            pictures.write(picture, random.choice(WRITTEN))
 
     return _outcome(look, "decoded" if decodes else "info")
 
@@ -113,7 +123,7 @@ def _outcome(do: Callable[[], None], what: str) -> str:
 
 
 def main() -> None:
-    golden = [path.read_bytes() for path in sorted(GOLDEN.rglob("*.pxz"))]
+    golden = [path.read_bytes() for path in sorted(GOLDEN.rglob("*.pxz"))] + constant()
     originals = images()
 
     def one(number: int, random: Random) -> str:

@@ -9,7 +9,7 @@ import released
 from make_golden import GOLDEN, INDEX, digest
 
 import pixelzip
-from pixelzip.codec.container import pack, unpack
+from pixelzip.codec.container import SEAL, pack, seal, unpack
 from pixelzip.codec.methods import Method, Tile
 
 EXPECTED = json.loads(INDEX.read_text())
@@ -60,12 +60,14 @@ def test_golden_pictures_are_coded_by_their_networks(name: str, network: str) ->
     assert pixelzip.info(GOLDEN / f"{name}.pxz").networks == (network,)
 
 
-@pytest.mark.parametrize("name", ["rgb-small", "digit", "rgba", "palette", "flat"])
+@pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_nothing_can_be_added_to_a_golden_file(name: str) -> None:
+    """Behind its seal or before a new one."""
     data = (GOLDEN / f"{name}.pxz").read_bytes()
     for more in (b"\0", b"\1", b"more" * 100):
-        with pytest.raises(pixelzip.FormatError):
-            pixelzip.decompress_array(data + more)
+        for longer in (data + more, seal(data[:-SEAL] + more)):
+            with pytest.raises(pixelzip.FormatError):
+                pixelzip.decompress_array(longer)
 
 
 def test_info_says_what_is_corrected() -> None:
