@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from math import isqrt
 from operator import call
 from typing import Any
 
@@ -54,12 +55,11 @@ _SMALL = 64 * 64
 
 _PATCH, _PATCHES = 64, 5
 """So many patches are a sample of a larger picture, of so many pixels a side."""
-_PROBE, _FEWEST_PROBES, _MOST_PROBES = 16, 4, 16
-"""A network is chosen by so many probes of so many pixels a side: at least, and at most ..."""
-_PER_PROBE = 1 << 14
-"""... and one for so many pixels of the picture in between."""
-_NEAR = 1.01
-"""Networks that take more than this times the least in the first probes are in no others."""
+_PROBE, _APART, _FEWEST_PROBES = 16, 48, 2
+"""A network is chosen by probes of so many pixels a side: one for so many of a square picture's
+side, so that they grow more slowly than the picture, and at least so many."""
+_FIRST_PROBES, _NEAR = 4, 1.01
+"""Networks that take more than so many times the least in the first probes are in no others."""
 _STEP = 0.7548776662466927, 0.5698402909980532
 """Down and across, in heights and widths: the powers of the x of x^3 = x + 1, turned upside down,
 whose multiples, without their integers, are spread evenly however many they are."""
@@ -351,18 +351,16 @@ def choose_networks(planes: Sequence[CodedPlane], parallel: Map) -> None:
 def _choose_network(plane: CodedPlane, parallel: Map) -> None:
     assert plane.network is not None
     height, width, _ = plane.layout.shape
-    count = min(max(_FEWEST_PROBES, height * width // _PER_PROBE), _MOST_PROBES)
+    count = max(_FEWEST_PROBES, isqrt(height * width) // _APART)
     probes = [_probe(height, width, number) for number in range(count)]
     tried = [plane.with_network(network) for network in (plane.network, *plane.rivals)]
     totals = np.zeros(len(tried))
-    for boxes in probes[:_FEWEST_PROBES], probes[_FEWEST_PROBES:]:
-        pairs = [(one, box) for one in tried for box in boxes]
-        rates = list(parallel(lambda pair: _bytes_in(pair[0], [pair[1]]), pairs))
-        totals += np.reshape(rates, (len(tried), len(boxes))).sum(axis=1)
-        near = totals <= _NEAR * totals.min()
-        tried, totals = [tried[number] for number in np.flatnonzero(near)], totals[near]
-        if len(tried) == 1:
-            break
+    for boxes in probes[:_FIRST_PROBES], probes[_FIRST_PROBES:]:
+        if boxes and len(tried) > 1:
+            rates = parallel(partial(_bytes_in, places=boxes), tried)
+            totals += len(boxes) * np.array(list(rates))
+            near = np.flatnonzero(totals <= _NEAR * totals.min())
+            tried, totals = [tried[number] for number in near], totals[near]
     best = tried[int(totals.argmin())].network
     assert best is not None
     plane.take([best])

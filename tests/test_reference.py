@@ -34,7 +34,7 @@ from pixelzip.models.programs.program import Part
 ROOT = Path(__file__).resolve().parent.parent
 FORMAT = (ROOT / "docs" / "format.md").read_text()
 ZOO = ROOT / "models" / "zoo"
-ZOO_NAMES = ["photo", "fast", "tiny", "luma", "chroma", "mnist"]
+ZOO_NAMES = ["photo", "clean", "fast", "tiny", "luma", "chroma", "mnist"]
 PHOTO = ZOO / "photo.safetensors"
 
 Crops = dict[str, NDArray[np.uint8]]
