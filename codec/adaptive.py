@@ -3,8 +3,9 @@
 A network is the same for all pictures. The stage goes through one tile in the order of decoding and
 keeps solving least squares over what it has passed. It codes a sub-pixel as a few decisions: on
 which side of a prediction it lies, how far away, and where exactly. For each it has the opinions of
-several *experts*: the network's own mixture; logistics about the predictions of the filters; and
-the network's mixture moved to where they all point. These are mixed in the logistic domain, with
+several *experts*: the network's own mixture; logistics about the predictions of the filters; the
+network's mixture moved to where they all point; and *memories* of which values came in the same
+surroundings. These are mixed in the logistic domain, with
 weights that learn from decision to decision. docs/format.md has all of it to the last rounding
 ("Adaptive payloads").
 

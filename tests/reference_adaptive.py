@@ -29,9 +29,11 @@ F = np.float32
 LN = rounded([2**16 * (1 + Decimal(i) / 1024).ln() for i in range(1025)])
 LAST = {8: 7, 7: 7, 6: 7, 5: 7, 4: 7, 3: 5, 2: 3, 1: 1, 0: -1}
 KEEP = [F(0.998), F(0.9998)]
-BEGIN = [713032, 136315, 136315, 136315, 0, 0, 136315, 0]
+BEGIN = [1050000, 100000, 100000, 100000, 0, 0, 100000, 60000, 60000, 60000, 60000, 0]
 Cdf = list[tuple[int, int, int]]
 """Of each component its weight, its m and its inverse scale."""
+Memory = tuple[int, list[int]]
+"""The value that it expects, and its counts."""
 
 
 def ln(a: int) -> int:
@@ -116,6 +118,7 @@ class Stage:
         counts = [21] if channels == 1 else [25, 26, 27]
         self.filters = [[Recursive(count, keep) for keep in KEEP] for count in counts]
         self.weights: dict[tuple[int, int, int], list[int]] = {}
+        self.counts: dict[tuple[int, int], list[int]] = {}
 
     def sample(self, r: int, c: int, k: int) -> int:
         if r < 0:
@@ -189,14 +192,55 @@ class Stage:
         experts.append([(w, m + away, i) for w, m, i in own])
         centre = clamp((together + 128) >> 8, 1, 255)
         size = next((e for e in range(7) if 185 * 2**e >= spread), 7)
+        memories = self.remember(r, c, k)
         choices = [*self.choices(r, c, k, mean, spread, predicted[2]), size]
-        value = self.decisions(k, experts, centre, choices, coder)
+        value = self.decisions(k, experts, memories, centre, choices, coder)
+        for expected, counts in memories:
+            counts[clamp(value - expected + 7, 0, 15)] += 32
+            if sum(counts) > 2**14:
+                counts[:] = [count - (count >> 1) for count in counts]
         self.samples[r, c, k] = value
         errors = [abs(256 * value - p) for p in predicted]
         self.notes[r, c, k] = [*errors, abs(256 * value - mean), spread]
         for filter in self.filters[k]:
             filter.learn(y, F(value) - base)
         return value
+
+    def remember(self, r: int, c: int, k: int) -> list[Memory]:
+        """What each memory expects, and its counts."""
+
+        def s(i: int, j: int, channel: int = k) -> int:
+            return self.sample(r + i, c + j, channel) if channel >= 0 else 0
+
+        def d(i: int, j: int) -> int:
+            return s(i, j) - s(i, j, k - 1)
+
+        def u(i: int, j: int) -> int:
+            return s(i, j, k - 1) - s(i, j, k - 2)
+
+        if k == 0:
+            left, above, corner = s(0, -1), s(-1, 0), s(-1, -1)
+            found = [
+                (above - s(-2, 0), left - corner, 0, above),
+                (left - s(0, -2), above - corner, 0, left),
+                (left - corner, above - corner, 0, left + above - corner),
+                (above - corner, s(-1, 1) - above, 0, above),
+            ]
+        else:
+            last, left, above, right = s(0, 0, k - 1), d(0, -1), d(-1, 0), d(-1, 1)
+            found = [
+                (above, u(0, 0) - u(-1, 0), u(-1, 0) if k > 1 else 0, last + above),
+                (left, u(0, 0) - u(0, -1), u(0, -1) if k > 1 else 0, last + left),
+                (left, above, 0, last + ((left + above) >> 1)),
+                (above, right, 0, last + ((above + right) >> 1)),
+            ]
+        memories = []
+        for i, (one, other, third, expected) in enumerate(found):
+            number = 2**20 * (one + 512) + 2**10 * (other + 512) + third + 512
+            context = number * 0x9E3779B1 % 2**32 >> 18
+            counts = self.counts.setdefault((4 * k + i, context), [0] * 16)
+            memories.append((expected, counts))
+        return memories
 
     def choices(self, r: int, c: int, k: int, mean: int, spread: int, local: int) -> list[int]:
         near = [(r, c - 1, k, 2), (r - 1, c, k, 2), (r - 1, c - 1, k, 1), (r - 1, c + 1, k, 1)]
@@ -214,7 +258,13 @@ class Stage:
         return [story, 3 * wide + far, dispute + 10 * (apart < 0)]
 
     def decisions(
-        self, k: int, experts: list[Cdf], centre: int, choices: list[int], coder: RangeDecoder
+        self,
+        k: int,
+        experts: list[Cdf],
+        memories: list[Memory],
+        centre: int,
+        choices: list[int],
+        coder: RangeDecoder,
     ) -> int:
         low, high = 0, 256
         size = choices[-1]
@@ -222,7 +272,8 @@ class Stage:
         def decide(edge: int, node: int, place: int) -> int:
             nonlocal low, high
             bounds = low, edge, high
-            above = self.decision(k, experts, bounds, 8 * node + size, place, choices, coder)
+            tree = 8 * node + size
+            above = self.decision(k, experts, memories, bounds, tree, place, choices, coder)
             low, high = (edge, high) if above else (low, edge)
             return above
 
@@ -244,6 +295,7 @@ class Stage:
         self,
         k: int,
         experts: list[Cdf],
+        memories: list[Memory],
         bounds: tuple[int, int, int],
         tree: int,
         place: int,
@@ -257,6 +309,10 @@ class Stage:
             below, at, above = (cumulative(edge, expert) for edge in bounds)
             up, down = ln(above - at + doubt), ln(at - below + doubt)
             t.append(clamp(up - down, -12 * 2**16, 12 * 2**16))
+        t[1:] = [other - t[0] for other in t[1:]]
+        for expected, counts in memories:
+            least, at, most = (sum(counts[: max(edge - expected + 7, 0)]) for edge in bounds)
+            t.append(ln(most - at + 48) - ln(at - least + 48))
         certainty = clamp((t[0] + 2**19) >> 15, 0, 31)
         t.append(19661)
         numbers = [
@@ -273,8 +329,8 @@ class Stage:
         above = coder.nibble([1, 2**24 - 3 - 4 * chance, 4 * chance + 1, 1])
         for row, own in zip(rows, z, strict=True):
             error = above * 2**22 - squash(own)
-            for i in range(8):
-                step = (((error * t[i]) >> 14) * 600 + 2**19) >> 20
+            for i in range(12):
+                step = (((error * t[i]) >> 14) * 400 + 2**19) >> 20
                 row[i] = clamp(row[i] + step, -(2**25), 2**25)
         return above
 

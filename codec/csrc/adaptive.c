@@ -34,7 +34,8 @@ enum {
     NEAREST = 12, NEAREST_ALONE = 10,
     FILTERS = RECURSIVE + LOCAL,
     EXPERTS = FILTERS + 2, /* the network first, and the network moved last */
-    INPUTS = EXPERTS + 1,  /* with a constant */
+    MEMORIES = 4,    /* experts that have counted */
+    INPUTS = EXPERTS + MEMORIES + 1, /* with a constant */
     SOLVE_EVERY = 4, /* sub-pixels of a channel */
     NOTED = 8,       /* columns of each row whose errors are kept */
     LN_STEPS = 1024,
@@ -44,13 +45,20 @@ enum {
     SIZES = 8, PLACES = 8, JUMPS = 1, HALVINGS = 17, NODES = 49, /* of the decisions' tree */
     STORIES = 12, CERTAINTIES = 32, WIDTHS = 36, DISPUTES = 20,
     SET_ROWS = PLACES * (STORIES + CERTAINTIES + WIDTHS + DISPUTES) + NODES * SIZES, /* of a channel */
-    OWN_WEIGHT = 713032, /* 0.68, of what the network says; a weight is in units of 2^-20 */
-    OTHER_WEIGHT = 136315, /* 0.13, of what others do */
+    OWN_WEIGHT = 1050000,  /* of what the network says; a weight is in units of 2^-20 */
+    OTHER_WEIGHT = 100000, /* of how far away from that the others are */
+    MEMORY_WEIGHT = 60000,
     MOST_WEIGHT = 1 << 25,
-    RATE = 600,
+    RATE = 400,
     STRETCH_LIMIT = 12 << 16,
     CHANCES = 1 << 22, /* what a squashed probability is out of */
     LEAST_CHANCE = 8,
+    REACH = 16,           /* values that a memory tells apart ... */
+    BELOW = 7,            /* ... and how many are less than what it expects */
+    CONTEXT_BITS = 14,
+    COUNT = 32,           /* what a value adds */
+    MOST_COUNTED = 1 << 14,
+    DOUBT = 48,           /* counts on either side of an edge of which nothing is known */
 };
 
 /* 2^16 ln(1 + i / 1024); whoever loads this code fills it in. */
@@ -83,6 +91,9 @@ struct recursive {
     int32_t since; /* it was solved */
 };
 
+/* How often which values came in a context, relative to what was expected there. */
+typedef uint16_t Counts[REACH];
+
 /* What stays known of a sub-pixel for a while. */
 struct note {
     int32_t error[FILTERS], missed, spread; /* in 1/256 of a value */
@@ -95,6 +106,7 @@ struct adaptive {
     struct note *notes; /* (height, NOTED, channels) */
     struct recursive recursive[3][RECURSIVE];
     int32_t *weights;   /* (channels, SET_ROWS, INPUTS) */
+    Counts *counts;     /* (channels, MEMORIES, 2^CONTEXT_BITS) */
 };
 
 /* One sub-pixel under way. */
@@ -109,6 +121,9 @@ struct site {
     const struct component *mixture;
     int components;
     int story, width, dispute, centre, size;
+    uint16_t *counts[MEMORIES];
+    int lowest[MEMORIES]; /* the value of the first of these */
+    int32_t below[MEMORIES][REACH + 1]; /* their sums */
 };
 
 /* --- Samples ---------------------------------------------------------------------------------- */
@@ -428,6 +443,66 @@ static void look_around(const struct adaptive *ad, struct site *site)
     site->dispute = (dispute < 9 ? dispute : 9) + (apart < 0 ? DISPUTES / 2 : 0);
 }
 
+/* --- Memories --------------------------------------------------------------------------------- */
+
+/* The counts of the context of three numbers from -512 to 511, of values about `expected`. */
+static void remember(const struct adaptive *ad, struct site *site, int i, int a, int b, int c, int expected)
+{
+    uint32_t all = (uint32_t)(a + 512) << 20 | (uint32_t)(b + 512) << 10 | (uint32_t)(c + 512);
+    size_t context = (size_t)(all * 0x9E3779B1u >> (32 - CONTEXT_BITS));
+    Counts *own = ad->counts + ((size_t)(MEMORIES * site->channel + i) << CONTEXT_BITS);
+    site->counts[i] = own[context];
+    site->lowest[i] = expected - BELOW;
+    int32_t total = 0;
+    for (int q = 0; q < REACH; q++) {
+        site->below[i][q] = total;
+        total += site->counts[i][q];
+    }
+    site->below[i][REACH] = total;
+}
+
+/* The contexts are differences, exactly: of channels, where there are earlier ones. Where these have
+ * little detail of their own they repeat, and what comes then is known better than by any filter. */
+static void remember_all(const struct adaptive *ad, struct site *site)
+{
+    ptrdiff_t up = -ad->pitch;
+    int channel = site->channel;
+    const uint8_t *own = sample(ad, site->row, site->column, channel);
+    if (channel == 0) {
+        int left = own[-1], above = own[up], corner = own[up - 1];
+        remember(ad, site, 0, above - own[2 * up], left - corner, 0, above);
+        remember(ad, site, 1, left - own[-2], above - corner, 0, left);
+        remember(ad, site, 2, left - corner, above - corner, 0, left + above - corner);
+        remember(ad, site, 3, above - corner, own[up + 1] - above, 0, above);
+        return;
+    }
+    const uint8_t *last = sample(ad, site->row, site->column, channel - 1);
+    int left = own[-1] - last[-1], above = own[up] - last[up], right = own[up + 1] - last[up + 1];
+    int here = last[0], at_left = last[-1], at_above = last[up];
+    if (channel > 1) { /* relative to one more channel */
+        const uint8_t *first = sample(ad, site->row, site->column, channel - 2);
+        here -= first[0], at_left -= first[-1], at_above -= first[up];
+    }
+    int alone = channel == 1;
+    remember(ad, site, 0, above, here - at_above, alone ? 0 : at_above, last[0] + above);
+    remember(ad, site, 1, left, here - at_left, alone ? 0 : at_left, last[0] + left);
+    remember(ad, site, 2, left, above, 0, last[0] + ((left + above) >> 1));
+    remember(ad, site, 3, above, right, 0, last[0] + ((above + right) >> 1));
+}
+
+static void learn_counts(const struct site *site, int value)
+{
+    for (int i = 0; i < MEMORIES; i++) {
+        uint16_t *counts = site->counts[i];
+        counts[clamped(value - site->lowest[i], 0, REACH - 1)] += COUNT;
+        if (site->below[i][REACH] + COUNT > MOST_COUNTED)
+            for (int q = 0; q < REACH; q++)
+                counts[q] -= counts[q] >> 1;
+    }
+}
+
+/* --- Sub-pixels ------------------------------------------------------------------------------- */
+
 /* What the network says of a sub-pixel, and its features. */
 static void begin_site(const struct adaptive *ad, struct site *site, const int32_t *parameters, int k,
     struct component *own)
@@ -473,6 +548,7 @@ static void end_site(const struct adaptive *ad, struct site *site)
         site->filters[i] = (struct component){1 << WEIGHT_BITS, site->predicted[i] + 128,
             (1 << 28) / scale_of(ad, site, i)};
     look_around(ad, site);
+    remember_all(ad, site);
 }
 
 /* --- Decisions -------------------------------------------------------------------------------- */
@@ -537,6 +613,16 @@ static inline int64_t opinion(const struct site *site, int expert, int edge)
     return cdf_at(site->filters + expert - 1, 1, 256 * edge);
 }
 
+/* A memory's opinion of a decision, stretched. */
+static inline int32_t remembered(const struct site *site, int i, const struct decisions *now)
+{
+    const int32_t *below = site->below[i];
+    int32_t least = below[clamped(now->low - site->lowest[i], 0, REACH)];
+    int32_t edge = below[clamped(now->edge - site->lowest[i], 0, REACH)];
+    int32_t most = below[clamped(now->high - site->lowest[i], 0, REACH)];
+    return ln_of(most - edge + DOUBT) - ln_of(edge - least + DOUBT);
+}
+
 /* How likely, out of CHANCES, the value is at least the edge. */
 static int64_t chance(const struct site *site, struct decisions *now)
 {
@@ -547,7 +633,10 @@ static int64_t chance(const struct site *site, struct decisions *now)
         int32_t up = ln_of(now->top[i] - middle + doubt), down = ln_of(middle - now->bottom[i] + doubt);
         now->middle[i] = middle;
         now->inputs[i] = (int32_t)clamped(up - down, -STRETCH_LIMIT, STRETCH_LIMIT);
+        now->inputs[i] -= i > 0 ? now->inputs[0] : 0;
     }
+    for (int i = 0; i < MEMORIES; i++)
+        now->inputs[EXPERTS + i] = remembered(site, i, now);
     int certainty = (int)clamped((now->inputs[0] + (8 << 16)) >> 15, 0, CERTAINTIES - 1);
     int32_t *row = now->sets;
     const int chosen[SETS] = {now->place * STORIES + site->story,
@@ -600,6 +689,7 @@ static void learn_value(struct adaptive *ad, const struct site *site, uint8_t va
     found->spread = site->spread;
     for (int i = 0; i < RECURSIVE; i++)
         learn_recursive(&ad->recursive[channel][i], site->count, site->centred, value - site->base, keep[i]);
+    learn_counts(site, value);
     put(ad, row, column, channel, value);
 }
 
@@ -622,7 +712,7 @@ EXPORT void adaptive_close(struct adaptive *ad)
 {
     if (ad == NULL)
         return;
-    free(ad->samples), free(ad->notes), free(ad->weights);
+    free(ad->samples), free(ad->notes), free(ad->weights), free(ad->counts);
     free(ad);
 }
 
@@ -641,14 +731,16 @@ EXPORT struct adaptive *adaptive_open(int height, int width, int channels)
     ad->samples = malloc(samples);
     ad->notes = calloc(rows * NOTED, sizeof *ad->notes);
     ad->weights = malloc(weights * sizeof *ad->weights);
-    if (!ad->samples || !ad->notes || !ad->weights) {
+    ad->counts = calloc((size_t)channels * MEMORIES << CONTEXT_BITS, sizeof *ad->counts);
+    if (!ad->samples || !ad->notes || !ad->weights || !ad->counts) {
         adaptive_close(ad);
         return NULL;
     }
     memset(ad->samples, 128, samples);
     for (size_t i = 0; i < weights; i++) {
         static const int32_t first[INPUTS] = {
-            OWN_WEIGHT, OTHER_WEIGHT, OTHER_WEIGHT, OTHER_WEIGHT, 0, 0, OTHER_WEIGHT, 0};
+            OWN_WEIGHT, OTHER_WEIGHT, OTHER_WEIGHT, OTHER_WEIGHT, 0, 0, OTHER_WEIGHT,
+            MEMORY_WEIGHT, MEMORY_WEIGHT, MEMORY_WEIGHT, MEMORY_WEIGHT, 0};
         ad->weights[i] = first[i % INPUTS];
     }
     for (int channel = 0; channel < channels; channel++)

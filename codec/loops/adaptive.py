@@ -23,7 +23,7 @@ from pixelzip.codec.tables import (
 _FEATURES, _OWN, _OWN_ALONE, _OTHER = 32, 12, 20, 6
 _ABOVE, _BESIDE, _RADIUS, _ALIKE = 3, 5, 8, 6
 _NEAREST, _NEAREST_ALONE = 12, 10
-_RECURSIVE, _FILTERS, _EXPERTS, _INPUTS = 2, 5, 7, 8
+_RECURSIVE, _FILTERS, _EXPERTS, _MEMORIES, _INPUTS = 2, 5, 7, 4, 12
 _SOLVE_EVERY, _NOTED = 4, 8
 _LN_2 = 45426
 _SIZES, _JUMPS, _HALVINGS, _NODES = 8, 1, 17, 49
@@ -31,8 +31,10 @@ _SETS, _STORIES, _CERTAINTIES, _WIDTHS, _DISPUTES = 5, 12, 32, 36, 20
 _STARTS = np.cumsum(
     [0, 8 * _STORIES, 8 * _CERTAINTIES, _NODES * _SIZES, 8 * _WIDTHS, 8 * _DISPUTES]
 )
-_WEIGHTS = np.array([713032, 136315, 136315, 136315, 0, 0, 136315, 0], np.int32)
-_MOST_WEIGHT, _RATE = 1 << 25, 600
+_WEIGHTS = np.array([1050000, *[100000] * 3, 0, 0, 100000, *[60000] * 4, 0], np.int32)
+_MOST_WEIGHT, _RATE = 1 << 25, 400
+_REACH, _BELOW, _CONTEXT_BITS = 16, 7, 14
+_COUNT, _MOST_COUNTED, _DOUBT = 32, 1 << 14, 48
 _STRETCH_LIMIT, _Z_LIMIT = 12 << 16, 1 << 18
 _CHANCES, _LEAST_CHANCE = 1 << 22, 8
 _UNIT = 1 << UNIT_BITS
@@ -50,6 +52,7 @@ _NEAR = np.array([
 
 # Rows of the room for a sub-pixel's integers, ...
 _PREDICTED, _SCALES, _BOTTOM, _MIDDLE, _TOP, _INPUT, _CHOSEN, _CHANCE, _CONTEXTS = range(9)
+_MEMORY, _LOWEST, _BELOWS = 9, 10, 11  # the last one of a memory; those of the others follow
 # ... of that for its floats, after a matrix, ...
 _VECTOR, _SOLVED, _HERE, _X, _THERE = range(_FEATURES, _FEATURES + 5)
 # ... of a recursive filter, likewise, ...
@@ -67,6 +70,8 @@ class State(NamedTuple):
     """(channels, filters, matrix and two rows, features)"""
     since: NDArray[np.int64]
     weights: NDArray[np.int32]
+    counts: NDArray[np.uint16]
+    """(channels, memories, contexts, values)"""
     products: NDArray[np.int64]
     """(features and one row, features)"""
     integers: NDArray[np.int64]
@@ -82,11 +87,12 @@ def fresh(height: int, width: int, channels: int) -> State:
         recursive=np.zeros((*both, _FEATURES + 2, _FEATURES), np.float32),
         since=np.zeros(both, np.int64),
         weights=np.tile(_WEIGHTS, (channels, _STARTS[-1], 1)),
+        counts=np.zeros((channels, _MEMORIES, 1 << _CONTEXT_BITS, _REACH), np.uint16),
         products=np.zeros((_FEATURES + 1, _FEATURES), np.int64),
-        integers=np.zeros((9, _INPUTS), np.int64),
+        integers=np.zeros((_BELOWS + _MEMORIES, _REACH + 1), np.int64),
         floats=np.zeros((_FEATURES + 5, _FEATURES), np.float32),
     )
-    state.integers[_INPUT, -1] = 19661
+    state.integers[_INPUT, _INPUTS - 1] = 19661
     for channel in range(channels):
         own = _OWN_ALONE if channels == 1 else _OWN + 2 * _OTHER + channel
         state.recursive[channel, :, _FILTER, own] = 1
@@ -300,6 +306,69 @@ def _look_around(notes, width, r, c, k, mean, spread, ln, integers):  # type: ig
 
 
 @part
+def _remember(counts, i, a, b, c, expected, integers):  # type: ignore[no-untyped-def]
+    """The counts of the context of three numbers, of values about the expected one."""
+    every = ((a + 512) << 20) | ((b + 512) << 10) | (c + 512)
+    context = ((every * 0x9E3779B1) & 0xFFFFFFFF) >> (32 - _CONTEXT_BITS)
+    integers[_MEMORY, i] = context
+    integers[_LOWEST, i] = expected - _BELOW
+    total = np.int64(0)
+    for q in range(_REACH):
+        integers[_BELOWS + i, q] = total
+        total += counts[i, context, q]
+    integers[_BELOWS + i, _REACH] = total
+
+
+@part
+def _remember_all(samples, row, column, k, counts, integers):  # type: ignore[no-untyped-def]
+    r, c = row + _ABOVE, column + _BESIDE
+    left, above = np.int64(samples[r, c - 1, k]), np.int64(samples[r - 1, c, k])
+    corner, right = np.int64(samples[r - 1, c - 1, k]), np.int64(samples[r - 1, c + 1, k])
+    if k == 0:
+        further, higher = np.int64(samples[r, c - 2, k]), np.int64(samples[r - 2, c, k])
+        _remember(counts, 0, above - higher, left - corner, 0, above, integers)
+        _remember(counts, 1, left - further, above - corner, 0, left, integers)
+        _remember(counts, 2, left - corner, above - corner, 0, left + above - corner, integers)
+        _remember(counts, 3, above - corner, right - above, 0, above, integers)
+        return
+    last = here = np.int64(samples[r, c, k - 1])
+    at_left, at_above = np.int64(samples[r, c - 1, k - 1]), np.int64(samples[r - 1, c, k - 1])
+    left, above = left - at_left, above - at_above
+    right -= np.int64(samples[r - 1, c + 1, k - 1])
+    alone = 1
+    if k > 1:
+        here -= np.int64(samples[r, c, k - 2])
+        at_left -= np.int64(samples[r, c - 1, k - 2])
+        at_above -= np.int64(samples[r - 1, c, k - 2])
+        alone = 0
+    first, other = (0, 0) if alone else (at_above, at_left)
+    _remember(counts, 0, above, here - at_above, first, last + above, integers)
+    _remember(counts, 1, left, here - at_left, other, last + left, integers)
+    _remember(counts, 2, left, above, 0, last + ((left + above) >> 1), integers)
+    _remember(counts, 3, above, right, 0, last + ((above + right) >> 1), integers)
+
+
+@part
+def _remembered(i, low, edge, high, integers, ln):  # type: ignore[no-untyped-def]
+    """A memory's opinion of a decision, stretched."""
+    lowest, row = integers[_LOWEST, i], _BELOWS + i
+    least = integers[row, clamp(low - lowest, 0, _REACH)]
+    middle = integers[row, clamp(edge - lowest, 0, _REACH)]
+    most = integers[row, clamp(high - lowest, 0, _REACH)]
+    return _ln(most - middle + _DOUBT, ln) - _ln(middle - least + _DOUBT, ln)
+
+
+@part
+def _learn_counts(counts, value, integers):  # type: ignore[no-untyped-def]
+    for i in range(_MEMORIES):
+        context = integers[_MEMORY, i]
+        counts[i, context, clamp(value - integers[_LOWEST, i], 0, _REACH - 1)] += _COUNT
+        if integers[_BELOWS + i, _REACH] + _COUNT > _MOST_COUNTED:
+            for q in range(_REACH):
+                counts[i, context, q] -= counts[i, context, q] >> 1
+
+
+@part
 def _cdf(edge, mixture, mean):  # type: ignore[no-untyped-def]
     """C of a mixture, with its means in that row, at an edge from 1 to 255."""
     total = np.int64(0)
@@ -311,7 +380,7 @@ def _cdf(edge, mixture, mean):  # type: ignore[no-untyped-def]
 
 
 @part
-def _ask(edge, mixture, integers, ln):  # type: ignore[no-untyped-def]
+def _ask(low, edge, high, mixture, integers, ln):  # type: ignore[no-untyped-def]
     """What each expert says of a decision: C at the edge, and the stretched probability."""
     for i in range(_EXPERTS):
         if i == 0:
@@ -326,6 +395,10 @@ def _ask(edge, mixture, integers, ln):  # type: ignore[no-untyped-def]
         down = _ln(middle - integers[_BOTTOM, i] + doubt, ln)
         integers[_MIDDLE, i] = middle
         integers[_INPUT, i] = clamp(up - down, -_STRETCH_LIMIT, _STRETCH_LIMIT)
+        if i > 0:
+            integers[_INPUT, i] -= integers[_INPUT, 0]
+    for i in range(_MEMORIES):
+        integers[_INPUT, _EXPERTS + i] = _remembered(i, low, edge, high, integers, ln)
 
 
 @part
@@ -390,6 +463,7 @@ def code(  # type: ignore[no-untyped-def]
     """
     integers, floats, notes, filled = state.integers, state.floats, state.notes, 0
     samples, recursive, sets = state.samples, state.recursive, state.weights[channel]
+    counted = state.counts[channel]
     starts, width, components = _STARTS, samples.shape[1] - 2 * _BESIDE, mixture.shape[1]
     for number in range(len(rows)):
         row, column = np.int64(rows[number]), np.int64(columns[number])
@@ -428,6 +502,7 @@ def code(  # type: ignore[no-untyped-def]
         for k in range(components):
             mixture[_MOVED, k] = mixture[_MEAN, k] + together - centre
         _look_around(notes, width, row, column, channel, centre, spread, ln, integers)
+        _remember_all(samples, row, column, channel, counted, integers)
         for i in range(_EXPERTS):
             integers[_BOTTOM, i] = 0
             integers[_TOP, i] = _UNIT
@@ -450,7 +525,7 @@ def code(  # type: ignore[no-untyped-def]
                 level = 3 if wide > 8 else 2 if wide > 4 else 1 if wide > 2 else 0
                 edge, place = (low + high) >> 1, 4 + level
                 node = _HALVINGS + 4 * (4 * side + far) + level
-            _ask(edge, mixture, integers, ln)
+            _ask(low, edge, high, mixture, integers, ln)
             zero = _SPREAD - 4 * _mix(sets, starts, place, node * _SIZES + size, integers)
             if len(intervals):
                 above = 1 if values[number] >= edge else 0
@@ -489,5 +564,6 @@ def code(  # type: ignore[no-untyped-def]
             state.since[channel, i] = since
             target = np.float32(value) - base
             _learn_recursive(recursive[channel, i], _KEEP[i], since == 0, n, floats, target)
+        _learn_counts(counted, value, integers)
         _put(samples, row, column, channel, value)
     return 0
