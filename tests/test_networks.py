@@ -29,6 +29,7 @@ from pixelzip.models.frozen.architecture import LAG, NEIGHBOURS, WINDOW, PhotoCo
 from pixelzip.models.frozen.network import Frozen
 from pixelzip.models.networks import photo
 from pixelzip.models.networks.photo import Photo
+from pixelzip.models.networks.quantise import LARGEST, Moments, compensated, quantise
 from pixelzip.models.programs import file as of_programs
 from pixelzip.models.training import train
 from pixelzip.models.training.photographs import Album, Crops, Photograph
@@ -235,6 +236,28 @@ def test_frozen_files_are_as_small_as_the_float_network_says(
         likelihood = rounded(torch.from_numpy(pixels.copy())[None]).double().sum()
     assert bits / 8 == pytest.approx(-float(likelihood) / np.log(2) / 8, rel=5e-4)
     assert len(payload) < 0.75 * pixels.size  # and it has learnt something
+
+
+def test_rounding_is_made_up_for() -> None:
+    """Of inputs that resemble each other, one weight makes up for another, and the bias for all."""
+    torch.manual_seed(0)
+    shared = torch.randn(4000, 12, dtype=torch.float64)
+    inputs = torch.relu(shared @ torch.randn(12, 40, dtype=torch.float64) + 0.3)
+    weight, bias = torch.randn(8, 40, dtype=torch.float64), torch.randn(8, dtype=torch.float64)
+    weight[3] = 0  # has nothing to round
+    scale = 0.5 + torch.rand(40, dtype=torch.float64)
+    moments = Moments()
+    moments.see("layer", inputs)
+
+    def harm(integers: torch.Tensor, unit: torch.Tensor, bias: torch.Tensor) -> float:
+        sums = (inputs / scale) @ integers.double() * unit + bias
+        return float((sums - exact).square().mean())
+
+    exact = inputs @ weight.t() + bias
+    *made, changed = compensated(weight, bias, scale, moments.of("layer"))
+    assert made[0].abs().amax() <= LARGEST
+    assert harm(*made, changed) < 0.3 * harm(*quantise(weight, scale), bias)
+    assert harm(*made, changed) < harm(*made, bias)
 
 
 @pytest.mark.parametrize("bias", [1e12, -1e12, float("inf")])

@@ -101,13 +101,8 @@ def _activations(network: Photo, crops: Tensor) -> dict[str, Tensor]:
         return companded
 
     network.contrast = contrast
-    for name, rectifier in network.rectifiers().items():
-        rectifier.watch = partial(see, name)
-    for some in torch.split(crops, 16):
-        network(some)
+    network.watched({name: partial(see, name) for name in network.rectifiers()}, crops)
     network.contrast = compand
-    for rectifier in network.rectifiers().values():
-        rectifier.watch = None
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 

@@ -65,9 +65,11 @@ from pixelzip.models.frozen.file import FILTER_BITS, MEAN_BITS, PREDICTOR_BITS, 
 from pixelzip.models.networks.mixture import log_likelihood
 from pixelzip.models.networks.quantise import (
     LARGEST,
+    Moments,
     Ranges,
     Rectifier,
     Rounded,
+    Watch,
     arrays,
     rounded_weight,
 )
@@ -78,6 +80,7 @@ CONTRAST_UNIT = 32  # the companding table has 32 entries for each unit of contr
 CONTRAST_REACH = 512  # and ends there
 COMPANDED_STEP = math.log(1 + CONTRAST_REACH) / LARGEST  # what the first layer gives in integers
 CODE_UNIT = 16  # rows of the code for each unit of the companded residual
+MOMENTS_CROPS = 96  # on which weights are rounded with as little harm as may be
 MEAN_UNIT = 4.0  # pixel values that an output of 1 moves a component's mean
 
 
@@ -138,6 +141,14 @@ class Block(nn.Module):
             x = F.conv2d(x, a[:, :, None, None], self.a_bias)
         x = self.into_b(x)
         return h + F.conv2d(x, b[:, :, None, None], self.b_bias)
+
+    def read(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, inputs of ``a``, H, W): what ``a`` reads, tap by tap."""
+        if not self.masked:
+            return x
+        padded, (h, w) = F.pad(x, (1, 1, 1, 0)), x.shape[2:]
+        taps = [padded[:, :, :h, i : i + w] for i in range(3)]
+        return torch.cat([*taps, padded[:, :, 1:, :w], x], 1)
 
     def freeze(self, made: Rounded, name: str) -> None:
         """Add its tensors in integers."""
@@ -280,14 +291,40 @@ class Photo(nn.Module):
     def steps(self, crops: Tensor, given: Tensor | None = None) -> dict[str, Tensor]:
         """(C,) what an integer of 1 means, of what feeds each layer, from (N, H, W, S) crops."""
         ranges = Ranges()
+        watches = {name: partial(ranges.see, name) for name in self.rectifiers()}
+        self.watched(watches, crops, given)
+        return ranges.steps()
+
+    def watched(
+        self, watches: Mapping[str, Watch], crops: Tensor, given: Tensor | None = None
+    ) -> None:
+        """Look at the crops, and show what each rectifier gives by the way: see `rectifiers`."""
         for name, rectifier in self.rectifiers().items():
-            rectifier.watch = partial(ranges.see, name)
+            rectifier.watch = watches[name]
         told = (crops,) if given is None else (crops, given)
         for parts in zip(*(torch.split(tensor, 16) for tensor in told), strict=True):
             self(*parts)
         for rectifier in self.rectifiers().values():
             rectifier.watch = None
-        return ranges.steps()
+
+    def _moments(self, crops: Tensor, given: Tensor | None) -> Moments:
+        moments = Moments()
+        watches = dict[str, Watch]()
+        for name in self.rectifiers():
+            watches[name] = partial(moments.see, name)
+        for i, block in enumerate(self._blocks()):
+            watches[f"blocks.{i}.a"] = partial(_see_taps, moments, f"blocks.{i}.a", block)
+
+        def contrast(x: Tensor) -> Tensor:
+            companded = compand(x)
+            moments.see("stem", companded)
+            return companded
+
+        self.contrast = contrast
+        some = slice(MOMENTS_CROPS)
+        self.watched(watches, crops[some], None if given is None else given[some])
+        self.contrast = compand
+        return moments
 
     @torch.no_grad()
     def freeze(
@@ -299,9 +336,14 @@ class Photo(nn.Module):
         """The tensors of the frozen network, calibrated on (N, H, W, S) uint8 crops.
 
         ``given``: (N, H, W, ENTRY) int8, what a network that is given samples knows of each crop.
-        ``steps``: those that it was trained to be rounded at, in place of a calibration.
+        ``steps``: those that it was trained to be rounded at, in place of a calibration; its
+        weights are then rounded as they were in training.
         """
-        made, s = Rounded(steps or self.steps(crops, given)), self.config.colours
+        if steps:
+            made = Rounded(steps, None)
+        else:
+            made = Rounded(self.steps(crops, given), self._moments(crops, given))
+        s = self.config.colours
         self._freeze_first(made)
         for i, block in enumerate(self._blocks()):
             block.freeze(made, f"blocks.{i}")
@@ -350,6 +392,10 @@ class Photo(nn.Module):
         unit[k : 2 * k] = cdf.MEAN_UNIT * MEAN_UNIT
         unit[2 * k : 3 * k] = cdf.SCALE_UNIT
         made.layer(f"heads.{i}", head.weight, head.bias, into, unit)
+
+
+def _see_taps(moments: Moments, name: str, block: Block, x: Tensor) -> None:
+    moments.see(name, block.read(x))
 
 
 def _code(code: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,10 @@ RANGE_QUANTILE = 0.99997
 """An activation above this quantile of its channel is clipped."""
 LARGEST = 127
 """Of activations and weights in integers."""
+MOMENTS_EVERY = 8
+"""Of so many pixels one counts in a layer's moments ..."""
+DAMPING = 0.01
+"""... to whose squares this part is added, so that what was seldom seen weighs little."""
 
 Watch = Callable[[Tensor], None]
 
@@ -93,6 +97,25 @@ class Ranges:
         return torch.cat(self.samples[name]).amax(0).clamp(min=1e-3)
 
 
+class Moments:
+    """Collects, for each layer, the mean products of any two of its inputs and 1."""
+
+    def __init__(self) -> None:
+        self.sums, self.counts = dict[str, Tensor](), dict[str, int]()
+
+    def see(self, name: str, x: Tensor) -> None:
+        """``x`` (P, inputs) or (B, inputs, H, W): some of its pixels."""
+        if x.ndim == 4:
+            x = x.permute(0, 2, 3, 1).flatten(0, 2)
+        x = F.pad(x[::MOMENTS_EVERY].double(), (0, 1), value=1.0)
+        self.sums[name] = self.sums.get(name, 0) + x.t() @ x
+        self.counts[name] = self.counts.get(name, 0) + len(x)
+
+    def of(self, name: str) -> Tensor:
+        """(inputs + 1, inputs + 1)."""
+        return self.sums[name] / self.counts[name]
+
+
 def quantise(weight: Tensor, input_scale: Tensor) -> tuple[Tensor, Tensor]:
     """(outputs, inputs) weights of inputs in units of ``input_scale`` (inputs,).
 
@@ -103,12 +126,39 @@ def quantise(weight: Tensor, input_scale: Tensor) -> tuple[Tensor, Tensor]:
     return torch.round(folded / scale[:, None]).to(torch.int8).t().contiguous(), scale
 
 
-class Rounded:
-    """The tensors of ``photo``'s kind in the making, given the steps of activations: (C,) what an
-    integer of 1 means, of what feeds the layer of that name."""
+def compensated(
+    weight: Tensor, bias: Tensor, input_scale: Tensor, moments: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same with less harm to the sums, and the biases (outputs,) that go with it.
 
-    def __init__(self, steps: Mapping[str, Tensor]) -> None:
-        self.steps, self.tensors = steps, dict[str, Tensor]()
+    One input after the other, the weights that read it are rounded, and the inputs to come and the
+    bias make up for what that changes, by least squares: Frantar et al., "GPTQ" (2022), section 3.
+    ``moments``: those of the layer, see `Moments`.
+    """
+    units = F.pad(input_scale.double(), (0, 1), value=1.0)
+    folded = torch.cat([weight.double(), bias.double()[:, None]], 1) * units
+    scale = folded[:, :-1].abs().amax(1).clamp(min=1e-9) / LARGEST
+    moments = moments / units / units[:, None]
+    least = moments.diag().median()
+    moments = moments + torch.diag(DAMPING * (moments.diag() + DAMPING * least) + 1e-12)
+    remaining = torch.linalg.cholesky(torch.linalg.inv(moments), upper=True)
+    integers = torch.zeros(weight.shape[1], len(weight), dtype=torch.int8)
+    for i, row in enumerate(remaining[:-1]):
+        rounded = torch.round(folded[:, i] / scale).clamp(-LARGEST, LARGEST)
+        integers[i] = rounded.to(torch.int8)
+        folded[:, i:] -= ((folded[:, i] - rounded * scale) / row[i])[:, None] * row[i:]
+    return integers, scale, folded[:, -1]
+
+
+class Rounded:
+    """The tensors of ``photo``'s kind in the making.
+
+    ``steps`` of activations: (C,) what an integer of 1 means, of what feeds the layer of that name.
+    With ``moments`` its weights are `compensated`.
+    """
+
+    def __init__(self, steps: Mapping[str, Tensor], moments: Moments | None) -> None:
+        self.steps, self.moments, self.tensors = steps, moments, dict[str, Tensor]()
 
     def step(self, name: str) -> Tensor:
         """(C,) in double precision."""
@@ -118,7 +168,12 @@ class Rounded:
         self, name: str, weight: Tensor, bias: Tensor, input_scale: Tensor, unit: Tensor | float
     ) -> None:
         """``unit``: how many integers a float output of 1 becomes."""
-        self.tensors[f"{name}.weight"], scale = quantise(weight, input_scale)
+        moments = None if self.moments is None else self.moments.of(name)
+        if moments is not None and moments.isfinite().all():
+            integers, scale, bias = compensated(weight, bias, input_scale, moments)
+        else:  # trained rounded, or for `check` to refuse
+            integers, scale = quantise(weight, input_scale)
+        self.tensors[f"{name}.weight"] = integers
         self.tensors[f"{name}.bias"] = torch.round(bias.double() / scale).to(torch.int32)
         self.tensors[f"{name}.scale"] = (scale * unit).float()
 
