@@ -253,9 +253,15 @@ def _in_turn(
 ) -> list[Point]:
     """With each number of threads, the better of two measurements of so many runs each.
 
-    Turn by turn, so that whatever else the machine does falls on all of them.
+    Turn by turn, so that whatever else the machine does falls on all of them; and all cores are
+    the threads', so nobody looks at the memory.
     """
-    runs = [[_point(network, paths, some, repeat) for some in threads] for _ in range(2)]
+
+    def point(some: int) -> Point:
+        encode, decode, pixels = memory.alone(_code, network, paths, some, repeat)
+        return Point(len(paths), pixels, encode, decode, None)
+
+    runs = [[point(some) for some in threads] for _ in range(2)]
     return [
         replace(
             points[0],

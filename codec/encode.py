@@ -61,7 +61,7 @@ DEFAULT_TILE = 256
 
 _SMALL = DEFAULT_TILE**2
 """The pixels of the largest small picture: no more than a tile has."""
-_GROUP = 4
+_GROUP = 8
 """So many small pictures, at most, does a thread take at once."""
 
 _UNADAPTED = 0.15

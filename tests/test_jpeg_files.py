@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from decimal import Decimal
 from pathlib import Path
 from random import Random
 
@@ -93,6 +94,13 @@ def test_costs_add_up(jpeg: bytes) -> None:
     payload = 8 * sum(file.describe(coded).coefficients)
     assert bits.sum(dtype=np.float64) == pytest.approx(payload, rel=0.01)
     assert bits[:8, :8].min() == bits[:8, :8].max()  # of one block
+
+
+def test_prices_are_rounded_logarithms() -> None:
+    """And none is so near a half that a machine's logarithm could round the other way."""
+    exact = [1024 * (13 - Decimal(2 * i + 1).ln() / Decimal(2).ln()) for i in range(4096)]
+    assert model._tables()[2].tolist() == [int(one.to_integral_value()) for one in exact]
+    assert min(abs(one % 1 - Decimal("0.5")) for one in exact) > 2**-15
 
 
 def test_what_has_no_model_is_kept() -> None:
