@@ -706,6 +706,8 @@ def write(picture: Picture, suffix: str) -> tuple[bytes, list[str]]:
         options: dict[str, Any] = {}
         if kept and "dpi" in info:
             options["dpi"] = metadata.dots_per_inch(*info["dpi"])
+        elif format_ == "BMP":
+            options["dpi"] = (0, 0)  # none; Pillow would make up 96
         if format_ == "TIFF":
             options |= {"exif": _tiff_tags(info), "icc_profile": info.get("icc_profile")}
         if format_ == "WEBP":

@@ -275,6 +275,16 @@ def test_jpeg_without_resolution_gets_none(photo: Image.Image) -> None:
     assert names == ["EXIF"]
 
 
+@pytest.mark.parametrize("suffix", [".tif", ".bmp", ".png"])
+def test_what_is_written_without_a_resolution_has_none(photo: Image.Image, suffix: str) -> None:
+    written, lost = pictures.write(pictures.from_pillow(photo), suffix)
+    assert (pictures.read(written).metadata, lost) == (b"", [])
+    photo.info["dpi"] = (300, 300)
+    written, _ = pictures.write(pictures.from_pillow(photo), suffix)
+    with Image.open(io.BytesIO(written)) as image:
+        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.001)
+
+
 def test_tiff_metadata_goes_in_and_out(photo: Image.Image) -> None:
     exif = Image.Exif()
     exif.load(EXIF.tobytes())
