@@ -48,13 +48,16 @@ fewer bytes."""
 class Area:
     """Pixels (height, width, channels) to code as one tile, and the smallest tile found so far."""
 
-    def __init__(self, pixels: Bytes) -> None:
+    def __init__(self, pixels: Bytes, is_settled: bool = False) -> None:
+        """If it ``is_settled`` that it is stored in another way, nothing is looked for."""
         self.pixels = pixels
         self.best: Tile | None = None
         self.estimate = 0.0
         self.is_left = False
         """Whether it is left to the fallback, since no network comes near that."""
         self._packed: list[tuple[float, bytes]] = []  # shared with copies
+        if is_settled:
+            return
         if is_constant(pixels):
             self.best = methods.encode(Method.CONSTANT, pixels)
         else:
@@ -131,7 +134,7 @@ class CodedPlane:
         self.layout = plane.layout
         self.earlier = [(other.layout, other.samples) for other in earlier]
         self.blocks, self.earlier_blocks = blocks, earlier_blocks
-        self.whole = Area(plane.samples)
+        self.whole = Area(plane.samples, is_settled=blocks is not None)
         self.network: Conditional | None = None
         """The one that shall try it."""
         self.rivals: list[Conditional] = []

@@ -68,7 +68,9 @@ _SPOT, _HOPE = 32, 0.6
 takes by it is more than the fallback takes by its estimate, the network has no hope there."""
 _CLEAR = 0.9
 """A larger picture is not coded in a way of which the sample takes more bytes, so that another one
-takes less than this fraction of them."""
+takes less than this fraction of them ..."""
+_HOPELESS = 0.7
+"""... or than this one, by patches of half the side."""
 
 
 def survey(
@@ -256,24 +258,65 @@ def _is_tiny(picture: Picture) -> bool:
 def narrow_down(pictures: Sequence[Picture], drafts: Sequence[list[Choice]], parallel: Map) -> None:
     """Code all coefficients, and drop the ways that they or a sample show to be out."""
     coded = [plane for draft in drafts for plane in planes_of(draft) if plane.blocks is not None]
+    unclear = [
+        (picture, choice)
+        for picture, draft in zip(pictures, drafts, strict=True)
+        for choice in draft
+        if len(choice) > 1 and not _is_small(picture)
+    ]
+    # Coefficients mostly win by far, which less than a sample shows.
+    likely = [one for one in unclear if _has_coefficients(one[1])]
+    others = [one for one in unclear if not _has_coefficients(one[1])]
+    rates: dict[int, float] = {}
     jobs: list[Callable[[], Any]] = [partial(plane.code_blocks, parallel) for plane in coded]
-    sampled: list[CodedPlane] = []
-    for picture, draft in zip(pictures, drafts, strict=True):
-        boxes = _patches(picture.height, picture.width)
-        unclear = [choice for choice in draft if len(choice) > 1 and not _is_small(picture)]
-        some = [p for p in planes_of(unclear) if p.network is not None and p.whole.best is None]
-        jobs += [partial(_rate, plane, boxes) for plane in some]
-        sampled += some
+    jobs += _samples(likely, _PATCH // 2, rates) + _samples(others, _PATCH, rates)
     done = list(parallel(call, jobs))
     fits = {id(plane): fit for plane, fit in zip(coded, done[: len(coded)], strict=True)}
-    rates = {id(plane): rate for plane, rate in zip(sampled, done[len(coded) :], strict=True)}
-    for picture, draft in zip(pictures, drafts, strict=True):
+    for draft in drafts:
         for choice in draft:
             choice[:] = [
                 way for way in choice if all(fits.get(id(p), True) for p in planes_of([[way]]))
             ]
-            if not _is_small(picture):
-                _drop_losers(choice, rates)
+    for _, choice in likely:
+        _drop_hopeless(choice, rates)
+    list(parallel(call, _samples([one for one in likely if len(one[1]) > 1], _PATCH, rates)))
+    for _, choice in unclear:
+        _drop_losers(choice, rates)
+
+
+def _has_coefficients(choice: Choice) -> bool:
+    return any(plane.blocks is not None for plane in planes_of([choice]))
+
+
+def _samples(
+    unclear: Sequence[tuple[Picture, Choice]], side: int, rates: dict[int, float]
+) -> list[Callable[[], Any]]:
+    """What puts the rates of planes, by their ids, into a mapping: by patches of that side."""
+
+    def rate(plane: CodedPlane, boxes: Sequence[Box]) -> None:
+        rates[id(plane)] = _rate(plane, boxes)
+
+    return [
+        partial(rate, plane, _patches(picture.height, picture.width, side))
+        for picture, choice in unclear
+        for plane in planes_of([choice])
+        if plane.network is not None and plane.whole.best is None
+    ]
+
+
+def _drop_hopeless(choice: Choice, rates: Mapping[int, float]) -> None:
+    """Drop the ways that are far from one that is settled, by rates that are not sure."""
+    sizes = [[_expect(one, rates) for one in way] for way in choice]
+    settled = [
+        sum(most for _, most in size)
+        for way, size in zip(choice, sizes, strict=True)
+        if all(plane.whole.best for plane in planes_of([[way]]))
+    ]
+    choice[:] = [
+        way
+        for way, size in zip(choice, sizes, strict=True)
+        if sum(least for least, _ in size) * _HOPELESS <= min(settled, default=np.inf)
+    ]
 
 
 def _drop_losers(choice: Choice, rates: Mapping[int, float]) -> None:
@@ -297,9 +340,9 @@ def _forms(way: Way) -> tuple[Form, ...]:
     return tuple(candidate.form for candidate in way)
 
 
-def _patches(height: int, width: int) -> list[Box]:
+def _patches(height: int, width: int, side: int) -> list[Box]:
     """Patches spread over the picture, in each row and column of a grid one."""
-    h, w, last = min(height, _PATCH), min(width, _PATCH), _PATCHES - 1
+    h, w, last = min(height, side), min(width, side), _PATCHES - 1
     return [
         ((height - h) * k // last, (width - w) * (2 * k % _PATCHES) // last, h, w)
         for k in range(_PATCHES)
