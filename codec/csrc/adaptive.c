@@ -24,7 +24,7 @@ enum {
     NEAR_BESIDE = 5,
     RADIUS = 8,      /* of the surroundings that local filters are solved from */
     ACROSS = 2 * RADIUS,
-    AROUND = (RADIUS + 1) * ACROSS,
+    AROUND = RADIUS * ACROSS, /* no more, as of the first rows a part is known */
     ABOVE = NEAR_ABOVE + RADIUS,
     BESIDE = NEAR_BESIDE + RADIUS,
     LANES = 8,       /* local filters that are solved side by side */
@@ -66,6 +66,7 @@ static int32_t ln_table[LN_STEPS + 1];
 
 /* How much less surroundings count that are further away. */
 static float nearness[AROUND];
+static int8_t rows_up[AROUND], columns_right[AROUND]; /* from the sub-pixel */
 
 static const int8_t neighbours[OWN_ALONE][2] = {
     {0, -1}, {-1, 0}, {-1, -1}, {-1, 1}, {0, -2}, {-2, 0}, {-2, 1}, {-2, -1}, {-1, -2}, {-2, 2},
@@ -76,6 +77,10 @@ static const int8_t neighbours[OWN_ALONE][2] = {
 #if !defined(NO_CLONES) && defined(__GLIBC__) && defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define VECTORS __attribute__((target_clones("avx2", "default")))
 #define INLINE static inline __attribute__((always_inline))
+#if __GNUC__ >= 11
+#define HAS_VNNI
+#include <immintrin.h>
+#endif
 #else
 #define VECTORS
 #define INLINE static inline
@@ -242,49 +247,65 @@ VECTORS static void learn_recursive(
     solve(n, a, b, filter->weights);
 }
 
-/* How much each of the surroundings counts, ACROSS of them in each row from this one upwards: the
- * more, the nearer it is and the more like these its own neighbours are. 0 if it is not known. */
-INLINE void find_alike(const struct adaptive *ad, const struct site *site,
-    uint8_t (*restrict around)[AROUND], int16_t *restrict g)
+/* The samples of the surroundings as one row, of which some at the end of upper rows are not known
+ * yet: rows 2 and 3, what is known of 0 and 1, and the others. `here` is in the row of the sub-pixel. */
+INLINE void gather(const uint8_t *here, ptrdiff_t pitch, uint8_t *restrict around)
 {
-    static const int8_t known[RADIUS + 1] = {0, 2, 4, 6, 8, 8, 8, 8, 8}; /* columns from this one on */
-    int first = RADIUS - site->column, rest = ad->width - site->column;
-    int16_t unlike[AROUND] = {0};
-    for (int i = 0; i < ALIKE; i++) {
-        int16_t here = *site->at[i];
-        for (int s = 0; s < AROUND; s++) {
-            int16_t apart = (int16_t)(around[i][s] - here);
-            unlike[s] = (int16_t)(unlike[s] + (apart < 0 ? -apart : apart));
-        }
-    }
-    for (int s = 0; s < AROUND; s++) /* so small that it is the floor */
-        g[s] = (int16_t)(int32_t)(nearness[s] / (float)(9 + unlike[s]));
-    for (int up = 0; up <= RADIUS; up++, g += ACROSS) {
-        int end = up > site->row ? 0 : RADIUS + (rest < known[up] ? rest : known[up]);
-        for (int j = 0; j < ACROSS; j++)
-            g[j] = j >= first && j < end ? g[j] : 0;
+    const uint8_t *first = here - RADIUS, *second = first - pitch;
+    memcpy(around, first - 2 * pitch, ACROSS);
+    memcpy(around + ACROSS, first - 3 * pitch, ACROSS - 2);
+    memcpy(around + 2 * ACROSS - 2, second + RADIUS, 2);
+    memcpy(around + 2 * ACROSS, first, RADIUS);
+    memcpy(around + 2 * ACROSS + RADIUS, second, RADIUS);
+    for (int up = 4; up <= RADIUS; up++)
+        memcpy(around + (up - 1) * ACROSS, first - up * pitch, ACROSS);
+}
+
+/* Where these are, and how much they count. */
+static void fill_nearness(void)
+{
+    for (int s = 0; s < AROUND; s++) {
+        int up = s / ACROSS + 1, right = s % ACROSS - RADIUS;
+        if (up == 1)
+            up = 2;
+        else if (up == 2)
+            up = s < 2 * ACROSS - 2 ? 3 : 1, right = up == 3 ? right : s - 2 * ACROSS + 2;
+        else if (up == 3)
+            up = right >= 0, right = right < 0 ? right : right - RADIUS;
+        rows_up[s] = (int8_t)up;
+        columns_right[s] = (int8_t)right;
+        nearness[s] = up == 2 && right > 3 ? 0 : (float)(648000 / (18 + up + abs(right)));
     }
 }
 
-/* What a local filter is solved from, as lane `lane` of a: the products of its features and, behind
- * them, its target. */
-VECTORS static void look_back(
-    const struct adaptive *ad, const struct site *site, int lane, float (*restrict a)[FEATURES][LANES])
+/* How much each of the surroundings counts: the more, the nearer it is and the more like these its
+ * own neighbours are. 0 if it is not known. */
+INLINE void find_alike(const struct adaptive *ad, const struct site *site,
+    uint8_t (*restrict around)[AROUND], int16_t *restrict g)
 {
-    uint8_t around[FEATURES][AROUND];
-    int16_t g[AROUND], x[FEATURES][AROUND];
-    int n = site->count - 1, base = 64 * (*site->at[0] + *site->at[1]); /* everything times 128 */
-    for (int q = 0; q <= n; q++) {
-        const uint8_t *there = q < n ? site->at[q] : sample(ad, site->row, site->column, site->channel);
-        for (int up = 0; up <= RADIUS; up++)
-            memcpy(around[q] + up * ACROSS, there - up * ad->pitch - RADIUS, ACROSS);
+    int16_t here[ALIKE], unlike[AROUND];
+    for (int i = 0; i < ALIKE; i++)
+        here[i] = *site->at[i];
+    for (int s = 0; s < AROUND; s++) {
+        int16_t all = 9;
+        for (int i = 0; i < ALIKE; i++)
+            all = (int16_t)(all + abs(around[i][s] - here[i]));
+        unlike[s] = all;
     }
-    find_alike(ad, site, around, g);
-    for (int q = 0; q <= n; q++)
-        for (int s = 0; s < AROUND; s++) {
-            int16_t centred = (int16_t)(128 * around[q][s] - base);
-            x[q][s] = (int16_t)(((centred * g[s] >> 14) + 1) >> 1);
-        }
+    for (int s = 0; s < AROUND; s++) /* so small that it is the floor */
+        g[s] = (int16_t)(int32_t)(nearness[s] / (float)unlike[s]);
+    int left = site->column, right = ad->width - site->column;
+    if (site->row >= RADIUS && left >= RADIUS && right >= RADIUS)
+        return;
+    for (int s = 0; s < AROUND; s++)
+        if (rows_up[s] > site->row || -columns_right[s] > left || columns_right[s] >= right)
+            g[s] = 0;
+}
+
+/* The products of n features and, behind them, their target, as lane `lane` of a. */
+INLINE void multiply(
+    int n, int16_t (*restrict x)[AROUND], int lane, float (*restrict a)[FEATURES][LANES])
+{
     for (int q = 0; q < n; q++)
         for (int m = q; m <= n; m++) {
             int32_t sum = 0;
@@ -292,6 +313,72 @@ VECTORS static void look_back(
                 sum += x[q][s] * x[m][s];
             a[q][m][lane] = (float)sum;
         }
+}
+
+#ifdef HAS_VNNI
+#define VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
+static int has_vnni;
+
+/* The sums of eight vectors. */
+VNNI INLINE __m256i eight_sums(const __m512i *of)
+{
+    __m256i fours[2];
+    for (int i = 0; i < 2; i++, of += 4) {
+        __m512i one = _mm512_add_epi32(
+            _mm512_unpacklo_epi32(of[0], of[1]), _mm512_unpackhi_epi32(of[0], of[1]));
+        __m512i two = _mm512_add_epi32(
+            _mm512_unpacklo_epi32(of[2], of[3]), _mm512_unpackhi_epi32(of[2], of[3]));
+        one = _mm512_add_epi32(_mm512_unpacklo_epi64(one, two), _mm512_unpackhi_epi64(one, two));
+        fours[i] = _mm256_add_epi32(_mm512_castsi512_si256(one), _mm512_extracti64x4_epi64(one, 1));
+    }
+    return _mm256_add_epi32(_mm256_permute2x128_si256(fours[0], fours[1], 0x20),
+        _mm256_permute2x128_si256(fours[0], fours[1], 0x31));
+}
+
+/* The same as `multiply`. */
+VNNI INLINE void multiply_vnni(
+    int n, int16_t (*restrict x)[AROUND], int lane, float (*restrict a)[FEATURES][LANES])
+{
+    enum { PARTS = AROUND / 32 };
+    for (int q = 0; q < n; q++) {
+        __m512i own[PARTS], sums[8];
+        for (int part = 0; part < PARTS; part++)
+            own[part] = _mm512_loadu_si512(x[q] + 32 * part);
+        for (int m = q; m <= n; m += 8) {
+            for (int i = 0; i < 8; i++) {
+                const int16_t *other = x[m + i <= n ? m + i : n];
+                sums[i] = _mm512_setzero_si512();
+                for (int part = 0; part < PARTS; part++)
+                    sums[i] = _mm512_dpwssd_epi32(
+                        sums[i], own[part], _mm512_loadu_si512(other + 32 * part));
+            }
+            float found[8];
+            _mm256_storeu_ps(found, _mm256_cvtepi32_ps(eight_sums(sums)));
+            for (int i = 0; i < 8 && m + i <= n; i++)
+                a[q][m + i][lane] = found[i];
+        }
+    }
+}
+#endif
+
+/* What a local filter is solved from. */
+INLINE void look_back(const struct adaptive *ad, const struct site *site, int lane,
+    float (*restrict a)[FEATURES][LANES],
+    void (*multiplied)(int, int16_t (*restrict)[AROUND], int, float (*restrict)[FEATURES][LANES]))
+{
+    uint8_t around[FEATURES][AROUND];
+    int16_t g[AROUND], x[FEATURES][AROUND];
+    int n = site->count - 1, base = 64 * (*site->at[0] + *site->at[1]); /* everything times 128 */
+    for (int q = 0; q < n; q++)
+        gather(site->at[q], ad->pitch, around[q]);
+    gather(sample(ad, site->row, site->column, site->channel), ad->pitch, around[n]);
+    find_alike(ad, site, around, g);
+    for (int q = 0; q <= n; q++)
+        for (int s = 0; s < AROUND; s++) {
+            int16_t centred = (int16_t)(128 * around[q][s] - base);
+            x[q][s] = (int16_t)(((centred * g[s] >> 14) + 1) >> 1);
+        }
+    multiplied(n, x, lane, a);
     int32_t total = 0;
     for (int s = 0; s < AROUND; s++)
         total += g[s] * g[s];
@@ -301,6 +388,20 @@ VECTORS static void look_back(
     a[0][n][lane] += 0.5f * ridge; /* towards half of the left and half of the upper neighbour */
     a[1][n][lane] += 0.5f * ridge;
 }
+
+VECTORS static void look_back_plain(
+    const struct adaptive *ad, const struct site *site, int lane, float (*restrict a)[FEATURES][LANES])
+{
+    look_back(ad, site, lane, a, multiply);
+}
+
+#ifdef HAS_VNNI
+VNNI static void look_back_vnni(
+    const struct adaptive *ad, const struct site *site, int lane, float (*restrict a)[FEATURES][LANES])
+{
+    look_back(ad, site, lane, a, multiply_vnni);
+}
+#endif
 
 /* Eliminate n unknowns as in `solve`; the right sides are behind them. */
 VECTORS static void eliminate(int n, float (*restrict a)[FEATURES][LANES])
@@ -351,7 +452,12 @@ static void predict_locally(const struct adaptive *ad, struct site *sites, int s
     if (some < LANES)
         memset(a, 0, sizeof a), memset(y, 0, sizeof y);
     for (int lane = 0; lane < some; lane++) {
-        look_back(ad, sites + lane, lane, a);
+#ifdef HAS_VNNI
+        if (has_vnni)
+            look_back_vnni(ad, sites + lane, lane, a);
+        else
+#endif
+            look_back_plain(ad, sites + lane, lane, a);
         for (int i = 0; i < n; i++)
             y[i][lane] = sites[lane].centred[i];
     }
@@ -704,8 +810,12 @@ EXPORT void adaptive_ln(const int64_t *table)
 {
     for (int i = 0; i <= LN_STEPS; i++)
         ln_table[i] = (int32_t)table[i];
-    for (int s = 0; s < AROUND; s++)
-        nearness[s] = (float)(648000 / (18 + s / ACROSS + abs(s % ACROSS - RADIUS)));
+    fill_nearness();
+#ifdef HAS_VNNI
+    __builtin_cpu_init();
+    has_vnni = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
+               && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+#endif
 }
 
 EXPORT void adaptive_close(struct adaptive *ad)
