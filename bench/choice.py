@@ -53,7 +53,7 @@ def sets(data: Path) -> Iterator[tuple[str, Sequence[Pixels]]]:
     yield "photographs, halved", halved
     yield "the same, developed", [developed(_square(pixels), rng) for pixels in halved]
     yield "the same at full size", [pixels[:_SIDE, :_SIDE] for pixels in colour]
-    yield "64x48 of each, halved", [_part(pixels, rng) for pixels in halved]
+    yield "parts of 64x48, halved", [_part(pixels, rng) for pixels in halved]
     yield "miniatures of 64 pixels", [_miniature(pixels) for pixels in colour]
     with Image.open(data / "cifar10" / "batch_2.png") as sheet:
         yield "CIFAR-10, 2500 to 2999", list(np.asarray(sheet).reshape(-1, 32, 32, 3)[500:1000])
