@@ -51,18 +51,16 @@ def unpack(stored: bytes, sizes: tuple[int, ...], fresh: NDArray[np.int32]) -> P
     data = lzma.decompress(stored)
     length = int.from_bytes(data[:4], "little")
     rest = data[4 + length :]
-    slots, weights, finals, refined = np.split(fresh, np.cumsum(sizes)[:-1])
+    memory = fresh.copy()
+    slots, weights, finals, refined = np.split(memory, np.cumsum(sizes)[:-1])
     codes = np.frombuffer(rest, np.uint8, sizes[0])
     small = np.frombuffer(rest, np.int8, offset=sizes[0]).astype(np.int32)
     steps = np.split(small, np.cumsum(sizes[1:])[:-1])
-    memory = np.concatenate(
-        [
-            np.where(codes, _slots()[codes], slots.view(np.uint32)).view(np.int32),
-            weights + steps[0] * WEIGHT_UNIT,
-            finals + steps[1] * FINAL_UNIT,
-            refined + steps[2] * REFINED_UNIT,
-        ]
-    )
+    known = np.flatnonzero(codes)
+    slots.view(np.uint32)[known] = _slots()[codes[known]]
+    weights += steps[0] * WEIGHT_UNIT
+    finals += steps[1] * FINAL_UNIT
+    refined += steps[2] * REFINED_UNIT
     memory.flags.writeable = False
     return Prior(memory, data[4 : 4 + length])
 

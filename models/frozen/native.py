@@ -365,7 +365,11 @@ class Native(Frozen):
             )
             evaluation.score(end - first, own, seen, intervals)
 
-        cuts = [height * band // bands for band in range(bands + 1)]
+        # All bands but the first compute rows above them once more, one for each masked layer.
+        again = self.config.blocks.count("M")
+        own = (height + (bands - 1) * again) / bands - again
+        inner = (min(height, round(band * own + again)) for band in range(1, bands))
+        cuts = [0, *inner, height]
         list(parallel(score, cuts[:-1], cuts[1:]))
 
     def decode_tile(
