@@ -29,7 +29,7 @@ F = np.float32
 LN = rounded([2**16 * (1 + Decimal(i) / 1024).ln() for i in range(1025)])
 LAST = {8: 7, 7: 7, 6: 7, 5: 7, 4: 7, 3: 5, 2: 3, 1: 1, 0: -1}
 KEEP = [F(0.998), F(0.9998)]
-BEGIN = [1050000, 100000, 100000, 100000, 0, 0, 100000, 60000, 60000, 60000, 60000, 0]
+BEGIN = [1050000, 100000, 100000, 100000, 0, 0, 100000, *[40000] * 8, 0]
 Cdf = list[tuple[int, int, int]]
 """Of each component its weight, its m and its inverse scale."""
 Memory = tuple[int, list[int]]
@@ -218,6 +218,10 @@ class Stage:
         def u(i: int, j: int) -> int:
             return s(i, j, k - 1) - s(i, j, k - 2)
 
+        def changed(i: int, j: int) -> tuple[int, int, int, int]:
+            more = u(i, j) if k > 1 else 0
+            return d(i, j), u(0, 0) - u(i, j), more, s(0, 0, k - 1) + d(i, j)
+
         if k == 0:
             left, above, corner = s(0, -1), s(-1, 0), s(-1, -1)
             found = [
@@ -225,20 +229,28 @@ class Stage:
                 (left - s(0, -2), above - corner, 0, left),
                 (left - corner, above - corner, 0, left + above - corner),
                 (above - corner, s(-1, 1) - above, 0, above),
+                (above - s(-2, 0), left - s(0, -2), 0, (left + above) >> 1),
+                (left, above, 0, (left + above) >> 1),
+                (left - above, s(-1, 1) - above, 0, above),
+                (s(-1, 1) - s(-2, 0), left - corner, 0, s(-1, 1)),
             ]
         else:
             last, left, above, right = s(0, 0, k - 1), d(0, -1), d(-1, 0), d(-1, 1)
             found = [
-                (above, u(0, 0) - u(-1, 0), u(-1, 0) if k > 1 else 0, last + above),
-                (left, u(0, 0) - u(0, -1), u(0, -1) if k > 1 else 0, last + left),
+                changed(-1, 0),
+                changed(0, -1),
                 (left, above, 0, last + ((left + above) >> 1)),
                 (above, right, 0, last + ((above + right) >> 1)),
+                (above, d(-2, 0), 0, last + above),
+                (left, d(0, -2), 0, last + left),
+                changed(-1, -1),
+                changed(-1, 1),
             ]
         memories = []
         for i, (one, other, third, expected) in enumerate(found):
             number = 2**20 * (one + 512) + 2**10 * (other + 512) + third + 512
             context = number * 0x9E3779B1 % 2**32 >> 18
-            counts = self.counts.setdefault((4 * k + i, context), [0] * 16)
+            counts = self.counts.setdefault((8 * k + i, context), [0] * 16)
             memories.append((expected, counts))
         return memories
 
@@ -329,7 +341,7 @@ class Stage:
         above = coder.nibble([1, 2**24 - 3 - 4 * chance, 4 * chance + 1, 1])
         for row, own in zip(rows, z, strict=True):
             error = above * 2**22 - squash(own)
-            for i in range(12):
+            for i in range(16):
                 step = (((error * t[i]) >> 14) * 400 + 2**19) >> 20
                 row[i] = clamp(row[i] + step, -(2**25), 2**25)
         return above

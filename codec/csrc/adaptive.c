@@ -34,7 +34,7 @@ enum {
     NEAREST = 12, NEAREST_ALONE = 10,
     FILTERS = RECURSIVE + LOCAL,
     EXPERTS = FILTERS + 2, /* the network first, and the network moved last */
-    MEMORIES = 4,    /* experts that have counted */
+    MEMORIES = 8,    /* experts that have counted */
     INPUTS = EXPERTS + MEMORIES + 1, /* with a constant */
     SOLVE_EVERY = 4, /* sub-pixels of a channel */
     NOTED = 8,       /* columns of each row whose errors are kept */
@@ -47,7 +47,7 @@ enum {
     SET_ROWS = PLACES * (STORIES + CERTAINTIES + WIDTHS + DISPUTES) + NODES * SIZES, /* of a channel */
     OWN_WEIGHT = 1050000,  /* of what the network says; a weight is in units of 2^-20 */
     OTHER_WEIGHT = 100000, /* of how far away from that the others are */
-    MEMORY_WEIGHT = 60000,
+    MEMORY_WEIGHT = 40000,
     MOST_WEIGHT = 1 << 25,
     RATE = 400,
     STRETCH_LIMIT = 12 << 16,
@@ -572,28 +572,39 @@ static void remember(const struct adaptive *ad, struct site *site, int i, int a,
 static void remember_all(const struct adaptive *ad, struct site *site)
 {
     ptrdiff_t up = -ad->pitch;
-    int channel = site->channel;
+    int channel = site->channel, alone = channel == 1;
     const uint8_t *own = sample(ad, site->row, site->column, channel);
     if (channel == 0) {
-        int left = own[-1], above = own[up], corner = own[up - 1];
+        int left = own[-1], above = own[up], corner = own[up - 1], right = own[up + 1];
         remember(ad, site, 0, above - own[2 * up], left - corner, 0, above);
         remember(ad, site, 1, left - own[-2], above - corner, 0, left);
         remember(ad, site, 2, left - corner, above - corner, 0, left + above - corner);
-        remember(ad, site, 3, above - corner, own[up + 1] - above, 0, above);
+        remember(ad, site, 3, above - corner, right - above, 0, above);
+        remember(ad, site, 4, above - own[2 * up], left - own[-2], 0, (left + above) >> 1);
+        remember(ad, site, 5, left, above, 0, (left + above) >> 1);
+        remember(ad, site, 6, left - above, right - above, 0, above);
+        remember(ad, site, 7, right - own[2 * up], left - corner, 0, right);
         return;
     }
+    /* At the sub-pixel, at left and above, at the corner, at right above, and two away. */
+    const ptrdiff_t places[] = {0, -1, up, up - 1, up + 1, -2, 2 * up};
     const uint8_t *last = sample(ad, site->row, site->column, channel - 1);
-    int left = own[-1] - last[-1], above = own[up] - last[up], right = own[up + 1] - last[up + 1];
-    int here = last[0], at_left = last[-1], at_above = last[up];
-    if (channel > 1) { /* relative to one more channel */
-        const uint8_t *first = sample(ad, site->row, site->column, channel - 2);
-        here -= first[0], at_left -= first[-1], at_above -= first[up];
+    const uint8_t *first = sample(ad, site->row, site->column, channel - 1 - !alone);
+    int d[7], u[7]; /* differences from the channel before, and of that */
+    for (int i = 0; i < 7; i++) {
+        ptrdiff_t place = places[i];
+        d[i] = i > 0 ? own[place] - last[place] : 0;
+        u[i] = last[place] - (alone ? 0 : first[place]);
     }
-    int alone = channel == 1;
-    remember(ad, site, 0, above, here - at_above, alone ? 0 : at_above, last[0] + above);
-    remember(ad, site, 1, left, here - at_left, alone ? 0 : at_left, last[0] + left);
-    remember(ad, site, 2, left, above, 0, last[0] + ((left + above) >> 1));
-    remember(ad, site, 3, above, right, 0, last[0] + ((above + right) >> 1));
+    int here = last[0];
+    remember(ad, site, 0, d[2], u[0] - u[2], alone ? 0 : u[2], here + d[2]);
+    remember(ad, site, 1, d[1], u[0] - u[1], alone ? 0 : u[1], here + d[1]);
+    remember(ad, site, 2, d[1], d[2], 0, here + ((d[1] + d[2]) >> 1));
+    remember(ad, site, 3, d[2], d[4], 0, here + ((d[2] + d[4]) >> 1));
+    remember(ad, site, 4, d[2], d[6], 0, here + d[2]);
+    remember(ad, site, 5, d[1], d[5], 0, here + d[1]);
+    remember(ad, site, 6, d[3], u[0] - u[3], alone ? 0 : u[3], here + d[3]);
+    remember(ad, site, 7, d[4], u[0] - u[4], alone ? 0 : u[4], here + d[4]);
 }
 
 static void learn_counts(const struct site *site, int value)
@@ -850,6 +861,7 @@ EXPORT struct adaptive *adaptive_open(int height, int width, int channels)
     for (size_t i = 0; i < weights; i++) {
         static const int32_t first[INPUTS] = {
             OWN_WEIGHT, OTHER_WEIGHT, OTHER_WEIGHT, OTHER_WEIGHT, 0, 0, OTHER_WEIGHT,
+            MEMORY_WEIGHT, MEMORY_WEIGHT, MEMORY_WEIGHT, MEMORY_WEIGHT,
             MEMORY_WEIGHT, MEMORY_WEIGHT, MEMORY_WEIGHT, MEMORY_WEIGHT, 0};
         ad->weights[i] = first[i % INPUTS];
     }

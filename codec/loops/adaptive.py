@@ -23,7 +23,7 @@ from pixelzip.codec.tables import (
 _FEATURES, _OWN, _OWN_ALONE, _OTHER = 32, 12, 20, 6
 _ABOVE, _BESIDE, _RADIUS, _ALIKE = 3, 5, 8, 6
 _NEAREST, _NEAREST_ALONE = 12, 10
-_RECURSIVE, _FILTERS, _EXPERTS, _MEMORIES, _INPUTS = 2, 5, 7, 4, 12
+_RECURSIVE, _FILTERS, _EXPERTS, _MEMORIES, _INPUTS = 2, 5, 7, 8, 16
 _SOLVE_EVERY, _NOTED = 4, 8
 _LN_2 = 45426
 _SIZES, _JUMPS, _HALVINGS, _NODES = 8, 1, 17, 49
@@ -31,7 +31,7 @@ _SETS, _STORIES, _CERTAINTIES, _WIDTHS, _DISPUTES = 5, 12, 32, 36, 20
 _STARTS = np.cumsum(
     [0, 8 * _STORIES, 8 * _CERTAINTIES, _NODES * _SIZES, 8 * _WIDTHS, 8 * _DISPUTES]
 )
-_WEIGHTS = np.array([1050000, *[100000] * 3, 0, 0, 100000, *[60000] * 4, 0], np.int32)
+_WEIGHTS = np.array([1050000, *[100000] * 3, 0, 0, 100000, *[40000] * 8, 0], np.int32)
 _MOST_WEIGHT, _RATE = 1 << 25, 400
 _REACH, _BELOW, _CONTEXT_BITS = 16, 7, 14
 _COUNT, _MOST_COUNTED, _DOUBT = 32, 1 << 14, 48
@@ -320,32 +320,40 @@ def _remember(counts, i, a, b, c, expected, integers):  # type: ignore[no-untype
 
 
 @part
+def _difference(samples, r, c, k):  # type: ignore[no-untyped-def]
+    """Of a channel and the one before; without one, the channel."""
+    before = np.int64(samples[r, c, k - 1]) if k > 0 else 0
+    return np.int64(samples[r, c, k]) - before
+
+
+@part
 def _remember_all(samples, row, column, k, counts, integers):  # type: ignore[no-untyped-def]
     r, c = row + _ABOVE, column + _BESIDE
-    left, above = np.int64(samples[r, c - 1, k]), np.int64(samples[r - 1, c, k])
-    corner, right = np.int64(samples[r - 1, c - 1, k]), np.int64(samples[r - 1, c + 1, k])
+    left, above = _difference(samples, r, c - 1, k), _difference(samples, r - 1, c, k)
+    corner, right = _difference(samples, r - 1, c - 1, k), _difference(samples, r - 1, c + 1, k)
+    further, higher = _difference(samples, r, c - 2, k), _difference(samples, r - 2, c, k)
+    both = (left + above) >> 1
     if k == 0:
-        further, higher = np.int64(samples[r, c - 2, k]), np.int64(samples[r - 2, c, k])
         _remember(counts, 0, above - higher, left - corner, 0, above, integers)
         _remember(counts, 1, left - further, above - corner, 0, left, integers)
         _remember(counts, 2, left - corner, above - corner, 0, left + above - corner, integers)
         _remember(counts, 3, above - corner, right - above, 0, above, integers)
+        _remember(counts, 4, above - higher, left - further, 0, both, integers)
+        _remember(counts, 5, left, above, 0, both, integers)
+        _remember(counts, 6, left - above, right - above, 0, above, integers)
+        _remember(counts, 7, right - higher, left - corner, 0, right, integers)
         return
-    last = here = np.int64(samples[r, c, k - 1])
-    at_left, at_above = np.int64(samples[r, c - 1, k - 1]), np.int64(samples[r - 1, c, k - 1])
-    left, above = left - at_left, above - at_above
-    right -= np.int64(samples[r - 1, c + 1, k - 1])
-    alone = 1
-    if k > 1:
-        here -= np.int64(samples[r, c, k - 2])
-        at_left -= np.int64(samples[r, c - 1, k - 2])
-        at_above -= np.int64(samples[r - 1, c, k - 2])
-        alone = 0
-    first, other = (0, 0) if alone else (at_above, at_left)
-    _remember(counts, 0, above, here - at_above, first, last + above, integers)
-    _remember(counts, 1, left, here - at_left, other, last + left, integers)
-    _remember(counts, 2, left, above, 0, last + ((left + above) >> 1), integers)
+    last, here = np.int64(samples[r, c, k - 1]), _difference(samples, r, c, k - 1)
+    _remember(counts, 2, left, above, 0, last + both, integers)
     _remember(counts, 3, above, right, 0, last + ((above + right) >> 1), integers)
+    _remember(counts, 4, above, higher, 0, last + above, integers)
+    _remember(counts, 5, left, further, 0, last + left, integers)
+    for i in (0, 1, 6, 7):
+        up, beside = (0, -1) if i == 1 else (1, 0 if i == 0 else -1 if i == 6 else 1)
+        there = _difference(samples, r - up, c + beside, k)
+        before = _difference(samples, r - up, c + beside, k - 1)
+        more = before if k > 1 else 0
+        _remember(counts, i, there, here - before, more, last + there, integers)
 
 
 @part
