@@ -39,15 +39,15 @@ from pixelzip.codec.workers import Map
 Whole = NDArray[np.int8]
 Integers = NDArray[np.int32]
 
-SAMPLES = 1 << 14
-"""About as many pixels of a tile are fitted to."""
+SAMPLES, JUDGED = 1 << 14, 1 << 13
+"""About as many pixels of a tile are fitted to, and about as many tell what that is good for."""
 MOST_COMPONENTS, MOST_FACTORS = 16, 80
 _UNITS = np.array([16, 16, 1], np.int32)[:, None]
 _PER_ONE = (16.0, 16.0, 32.0)
 """Units of offsets for a nat or value."""
 _DOUBTS, _WEIGHT_DOUBT = (11.0, 4.0, 11.0), 700.0
 """The prior's precision: deviations of 0.3 nat, 0.5 values, 0.3 nat; and 0.04 of a weight."""
-_ROUNDS, _WEIGHED = 4, 2
+_ROUNDS, _WEIGHED = 3, 2
 _MOVED_BITS, _MOST_MOVED = 12, 1 << 26
 _MOST_STEP = 12
 
@@ -89,24 +89,24 @@ def fit(
     parameters: Integers,
     values: NDArray[np.uint8],
     factors: Integers,
-    times: float,
+    every: int = 1,
     *,
     weighed: bool = True,
     parallel: Map = map,
 ) -> Fit:
-    """The fit for (n, channels, 3, K) mixtures of (n, channels) values: some of a tile's.
+    """The fit for (n, channels, 3, K) mixtures of (n, channels) values, by one in ``every`` pixels.
 
     There are at most `MOST_COMPONENTS`. ``factors`` are (n, shared + channels), at most
     `MOST_FACTORS`, of which channel c has the first shared + c; they get weights if they shall be
-    ``weighed``. There are ``times`` as many pixels in all. Channels may go side by side.
+    ``weighed``. Channels may go side by side.
     """
     channels = values.shape[1]
+    parameters, factors = np.ascontiguousarray(parameters), np.ascontiguousarray(factors)
+    values = np.ascontiguousarray(values)
 
     def of(channel: int) -> tuple[Whole, Whole, int]:
-        own = np.ascontiguousarray(parameters[:, channel], np.int32)
         count = factors.shape[1] - channels + channel if weighed else 0
-        seen = np.ascontiguousarray(factors[:, :count])
-        return _fit(own, np.ascontiguousarray(values[:, channel]), seen, times)
+        return _fit(parameters, values, factors, channel, count, every)
 
     offsets, weights, steps = zip(*parallel(of, range(channels)), strict=True)
     return Fit(np.stack(offsets), weights, steps)
@@ -242,27 +242,36 @@ def _library() -> ctypes.CDLL | None:
     native.fill_tables(library.offsets_tables)
     integers, octets, numbers = (native.array(kind) for kind in (np.int32, np.uint8, np.int8))
     library.offsets_fit.restype = ctypes.c_int
+    size, number = ctypes.c_int64, ctypes.c_int
     library.offsets_fit.argtypes = [
-        *(integers, ctypes.c_int64, ctypes.c_int, octets, integers, ctypes.c_int),
-        *(ctypes.c_double, numbers, numbers),
+        *(integers, size, number, number, number, octets, integers, number, number, size),
+        *(numbers, numbers),
     ]
     return library
 
 
 def _fit(
-    parameters: Integers, values: NDArray[np.uint8], factors: Integers, times: float
+    parameters: Integers,
+    values: NDArray[np.uint8],
+    factors: Integers,
+    channel: int,
+    count: int,
+    every: int,
 ) -> tuple[Whole, Whole, int]:
-    """Offsets (3, K), weights (count) and their step, for (n, 3, K) mixtures of (n) values."""
-    library, components, count = _library(), parameters.shape[2], factors.shape[1]
+    """Offsets (3, K) of a channel, the weights of its first factors, and their step."""
+    library, (n, channels, _, components) = _library(), parameters.shape
     whole = np.zeros(3 * components + count, np.int8)
     offsets, weights = whole[: 3 * components].reshape(3, components), whole[3 * components :]
     if library is not None:
         step = library.offsets_fit(
-            parameters, len(values), components, values, factors, count, times, offsets, weights
-        )
+            parameters, n, channels, channel, components, values, factors, factors.shape[1], count,
+            every, offsets, weights,
+        )  # fmt: skip
         return offsets, weights, max(0, step)
     from pixelzip.codec.loops import offsets as loops
 
+    some = parameters[::every, channel], values[::every, channel], factors[::every, :count]
+    own = [np.ascontiguousarray(each) for each in some]
     per_one = np.repeat(_PER_ONE, components)
     doubt = np.concatenate([np.repeat(_DOUBTS, components), np.full(count, _WEIGHT_DOUBT)])
     found, weights_found, step = np.zeros(len(whole)), np.zeros(count, np.int32), -1
@@ -270,7 +279,7 @@ def _fit(
         m = len(whole) if number < _WEIGHED else 3 * components
         information, slope = np.zeros((m, m)), np.zeros(m)
         shift = offsets.astype(np.int32) * _UNITS
-        loops.look(parameters, values, factors, shift, weights_found, information, slope)
+        loops.look(*own, shift, weights_found, information, slope)
         information[np.diag_indices(m)] += doubt[:m]
         slope -= doubt[:m] * found[:m]
         loops.eliminate(information, slope)
@@ -279,7 +288,7 @@ def _fit(
             known = 0.0
             for one in np.diag(information)[3 * components :]:  # one after the other
                 known += float(one)
-            step = _step_for(known / count * times)
+            step = _step_for(known / count * every)
         loops.improve(
             information, slope, step if rounding else -1, per_one, found, whole, weights_found
         )

@@ -199,7 +199,8 @@ def _encode_fitted(
         return cdf.intervals(flat, own.reshape(-1)).reshape(*own.shape, 2, 3)
 
     parts = [np.array_split(each, bands) for each in (parameters, values, factors)]
-    scored = np.concatenate(list(parallel(score, *parts)))
+    found_bands = list(parallel(score, *parts))
+    scored = found_bands[0] if bands == 1 else np.concatenate(found_bands)
     ordered = in_order(scored, order_of((tile.shape[0], tile.shape[1])))
     tally.add(len(values))
     if fit is None:
@@ -216,20 +217,17 @@ def _fit(
     parallel: Map,
 ) -> Fit | None:
     """What pays best: offsets with weights, offsets alone, or nothing."""
-    step = len(values) // offsets.SAMPLES | 1
-    some, few = slice(None, None, step), slice(None, None, 2 * step)
-    channels = values.shape[1]
+    every, each = (len(values) // most | 1 for most in (offsets.SAMPLES, offsets.JUDGED))
+    few, channels = slice(None, None, each), values.shape[1]
     best, most = None, 0.0
     for weighed in (True, False):
         if weighed and (factored(conditional) is None or factors.shape[1] > offsets.MOST_FACTORS):
             continue
-        fit = offsets.fit(
-            parameters[some], values[some], factors[some], step, weighed=weighed, parallel=parallel
-        )
+        fit = offsets.fit(parameters, values, factors, every, weighed=weighed, parallel=parallel)
         shift = fit.shift(factors.shape[1] - channels)
-        saved = 2 * offsets.gain(parameters[few], values[few], factors[few], shift)
+        saved = each * offsets.gain(parameters[few], values[few], factors[few], shift)
         taken = offsets.taken(fit)
-        left = step * (saved - offsets.luck(fit)) - taken
+        left = saved - every * offsets.luck(fit) - taken
         if left > most:
             best, most = fit, left
         if left > taken:

@@ -82,7 +82,7 @@ def test_what_mixtures_are_off_by_is_found() -> None:
     wrong = right - np.array([[160, 0], [0, 320], [-16, 0]], np.int32)
     wrong[:, 1] -= offsets.moved(factors[:, :3], weights)[:, None]
     wrong, right = wrong[:, None], right[:, None]
-    found = offsets.fit(wrong, values, factors, 1.0)
+    found = offsets.fit(wrong, values, factors)
     assert found.offsets.dtype == np.int8
     assert found.offsets.shape == (1, 3, 2)
     logits, means, log_scales = found.offsets[0].astype(int)
@@ -93,12 +93,12 @@ def test_what_mixtures_are_off_by_is_found() -> None:
     assert shift.weights.shape == (1, 4)
     assert shift.weights[0] == pytest.approx([400, 0, -200, 0], abs=20)
     assert np.array_equal(shift.weights[0, :3] % (1 << found.steps[0]), [0, 0, 0])
-    alone = offsets.fit(wrong, values, factors, 1.0, weighed=False)
+    alone = offsets.fit(wrong, values, factors, weighed=False)
     assert alone.weights[0].size == 0
     assert not alone.shift(3).weights.any()
     saved = [offsets.gain(wrong, values, factors, some.shift(3)) for some in (found, alone)]
     assert saved[0] > saved[1] + 200 > 200
-    nothing = offsets.fit(right, values, factors, 1.0)
+    nothing = offsets.fit(right, values, factors)
     assert offsets.gain(right, values, factors, nothing.shift(3)) < 2 * offsets.luck(nothing)
 
 
@@ -107,10 +107,7 @@ def test_finer_steps_where_more_is_known() -> None:
     mixtures = some_mixtures(rng, 4000, 2)[:, None]
     values, factors = drawn(mixtures[:, 0], rng)[:, None], np.zeros((4000, 3), np.int32)
     factors[:] = rng.integers(-300, 300, (4000, 1))
-    steps = [
-        offsets.fit(mixtures, values, factors * large, times).steps[0]
-        for large, times in ((1, 1.0), (1, 16.0), (100, 16.0))
-    ]
+    steps = [offsets.fit(mixtures, values, factors * large).steps[0] for large in (1, 10, 100)]
     assert steps == sorted(steps, reverse=True)
     assert len(set(steps)) == 3
 
@@ -132,12 +129,12 @@ def test_loops_are_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
         values = rng.choice(np.array([0, 1, 100, 254, 255], np.uint8), (n, 2))
         factors = rng.integers(-20000, 20000, (n, shared + 2), dtype=np.int32)
         for mixtures, seen in ((wild, factors << 12), (usual, factors)):
-            expected = offsets.fit(mixtures, values, seen, 3.0)
+            expected = offsets.fit(mixtures, values, seen, 3)
             added = mixtures.copy()
             offsets.add(added, seen, expected.shift(shared))
             with monkeypatch.context() as without:
                 without.setattr(offsets, "_library", lambda: None)
-                found = offsets.fit(mixtures, values, seen, 3.0)
+                found = offsets.fit(mixtures, values, seen, 3)
                 assert found.steps == expected.steps
                 assert np.array_equal(found.offsets, expected.offsets)
                 assert all(map(np.array_equal, found.weights, expected.weights))

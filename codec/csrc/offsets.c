@@ -14,8 +14,17 @@ enum {
     MOST_MOVED = 1 << 26,
 };
 
+/* The same loops for longer vectors, where the compiler can choose when the program is loaded. */
+#if !defined(NO_CLONES) && defined(__GLIBC__) && defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define VECTORS __attribute__((target_clones("avx2", "default")))
+#define INLINE static inline __attribute__((always_inline))
+#else
+#define VECTORS
+#define INLINE static inline
+#endif
+
 /* What a sub-pixel's means move by: n factors, weighed. */
-static inline int32_t moved(const int32_t *factors, const int32_t *weights, int n)
+INLINE int32_t moved(const int32_t *factors, const int32_t *weights, int n)
 {
     int64_t total = 1 << (MOVED_BITS - 1);
     for (int j = 0; j < n; j++)
@@ -25,7 +34,7 @@ static inline int32_t moved(const int32_t *factors, const int32_t *weights, int 
 
 /* Add to mixtures (n, channels, 3, k) what was fitted: `shifts` (channels, 3, k), and to the means
  * what `weights` (channels, shared + channels) make of the factors (n, shared + channels). */
-EXPORT void offsets_add(int32_t *parameters, int64_t n, int channels, int k, const int32_t *factors,
+EXPORT VECTORS void offsets_add(int32_t *parameters, int64_t n, int channels, int k, const int32_t *factors,
     int shared, const int32_t *shifts, const int32_t *weights)
 {
     int each = shared + channels;
@@ -40,20 +49,11 @@ EXPORT void offsets_add(int32_t *parameters, int64_t n, int channels, int k, con
 /* Where floats are not rounded after each operation, Python does the rest. */
 #if FLT_EVAL_METHOD == 0
 
-/* The same loops for longer vectors, where the compiler can choose when the program is loaded. */
-#if !defined(NO_CLONES) && defined(__GLIBC__) && defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define VECTORS __attribute__((target_clones("avx2", "default")))
-#define INLINE static inline __attribute__((always_inline))
-#else
-#define VECTORS
-#define INLINE static inline
-#endif
-
 enum {
     MOST = 16, /* components */
     MOST_FACTORS = 80,
     UNKNOWNS = 3 * MOST + MOST_FACTORS,
-    ROUNDS = 4,
+    ROUNDS = 3,
     WEIGHED = 2, /* rounds that fit weights, too; in the last of these they become whole */
     BLOCK = 32,  /* sub-pixels whose products are added up in floats */
     SIDE = 4, LANES = 8, /* of a part of the matrix of products */
@@ -73,6 +73,15 @@ struct fit {
     double found[UNKNOWNS];   /* in nats, values, and ones */
     int8_t whole[UNKNOWNS];   /* offsets, and at the end the weights */
     int32_t weights[MOST_FACTORS];
+};
+
+/* Of n pixels: a channel's mixtures and values, which are `channels` apart, and its factors, which are
+ * `each` apart. */
+struct tile {
+    int64_t n;
+    int channels, each;
+    const int32_t *parameters, *factors;
+    const uint8_t *values;
 };
 
 EXPORT void offsets_tables(const int64_t *exp, const int64_t *inverse, const int64_t *sigmoids)
@@ -155,35 +164,36 @@ INLINE void add_products(int n, int m, const Rows rows, Matrix information)
         }
 }
 
-/* The information on the first m unknowns and the slope there, of mixtures (n, 3, k) of values (n)
- * with their factors, (n) with so many in all. */
-INLINE void look(const struct fit *fit, int k, int m, const int32_t *parameters, int64_t n,
-    const uint8_t *values, const int32_t *factors, Matrix information, double *slope)
+/* The information on the first m unknowns and the slope there, of one in `every` sub-pixels. */
+INLINE void look(const struct fit *fit, int k, int m, const struct tile *tile, int64_t every,
+    Matrix information, double *slope)
 {
     Rows rows = {{0}};
-    int each = fit->unknowns - 3 * k;
-    for (int64_t start = 0; start < n; start += BLOCK) {
-        int some = (int)(n - start < BLOCK ? n - start : BLOCK);
-        for (int s = 0; s < some; s++, parameters += 3 * k, factors += each) {
-            fill_row(fit, k, m, parameters, values[start + s], factors, rows[s]);
-            for (int i = 0; i < m; i++)
-                slope[i] += rows[s][i];
+    int filled = 0;
+    for (int64_t i = 0; i < tile->n; i += every) {
+        float *row = rows[filled++];
+        fill_row(fit, k, m, tile->parameters + i * tile->channels * 3 * k,
+            tile->values[i * tile->channels], tile->factors + i * tile->each, row);
+        for (int u = 0; u < m; u++)
+            slope[u] += row[u];
+        if (filled == BLOCK || tile->n - i <= every) {
+            add_products(filled, m, rows, information);
+            filled = 0;
         }
-        add_products(some, m, rows, information);
     }
 }
 
-VECTORS static void look_usual(const struct fit *fit, int m, const int32_t *parameters, int64_t n,
-    const uint8_t *values, const int32_t *factors, Matrix information, double *slope)
+VECTORS static void look_usual(const struct fit *fit, int m, const struct tile *tile, int64_t every,
+    Matrix information, double *slope)
 {
     enum { USUAL = 5 }; /* loops of a length that the compiler knows take less */
-    look(fit, USUAL, m, parameters, n, values, factors, information, slope);
+    look(fit, USUAL, m, tile, every, information, slope);
 }
 
-VECTORS static void look_any(const struct fit *fit, int m, const int32_t *parameters, int64_t n,
-    const uint8_t *values, const int32_t *factors, Matrix information, double *slope)
+VECTORS static void look_any(const struct fit *fit, int m, const struct tile *tile, int64_t every,
+    Matrix information, double *slope)
 {
-    look(fit, fit->k, m, parameters, n, values, factors, information, slope);
+    look(fit, fit->k, m, tile, every, information, slope);
 }
 
 /* Eliminate the unknowns of a symmetric a w = b one by one; the upper triangle of a counts. */
@@ -234,13 +244,15 @@ static void improve(struct fit *fit, int m, Matrix a, double *b, int step)
     }
 }
 
-/* What makes values (n) of mixtures (n, 3, k), k <= 16, likelier: offsets (3, k), and weights of
- * `count` <= 80 factors (n, count). The sub-pixels stand for `times` as many. Returns the weights'
- * step. */
-EXPORT int offsets_fit(const int32_t *parameters, int64_t n, int k, const uint8_t *values,
-    const int32_t *factors, int count, double times, int8_t *offsets, int8_t *weights)
+/* What makes values (n, channels) of mixtures (n, channels, 3, k), k <= 16, likelier in a channel, to
+ * judge by one in `every` pixels: offsets (3, k), and weights of the first `count` <= 80 of the
+ * factors (n, each). Returns the weights' step. */
+EXPORT int offsets_fit(const int32_t *parameters, int64_t n, int channels, int channel, int k,
+    const uint8_t *values, const int32_t *factors, int each, int count, int64_t every,
+    int8_t *offsets, int8_t *weights)
 {
     struct fit fit = {.k = k, .offsets = 3 * k, .unknowns = 3 * k + count};
+    struct tile tile = {n, channels, each, parameters + channel * 3 * k, factors, values + channel};
     int step = -1;
     fenv_t before;
     fegetenv(&before);
@@ -250,7 +262,7 @@ EXPORT int offsets_fit(const int32_t *parameters, int64_t n, int k, const uint8_
         double slope[UNKNOWNS] = {0}, known = 0;
         int m = round < WEIGHED ? fit.unknowns : fit.offsets;
         (k == 5 ? look_usual : look_any)(
-            &fit, m, parameters, n, values, factors, information, slope);
+            &fit, m, &tile, every, information, slope);
         for (int i = 0; i < m; i++) {
             double own = i < fit.offsets ? doubt[i / k] : weight_doubt;
             information[i][i] += own;
@@ -260,7 +272,7 @@ EXPORT int offsets_fit(const int32_t *parameters, int64_t n, int k, const uint8_
         for (int i = fit.offsets; i < m; i++)
             known += information[i][i];
         if (round == WEIGHED - 1 && count > 0)
-            step = step_for(known / count * times);
+            step = step_for(known / count * (double)every);
         improve(&fit, m, information, slope, round == WEIGHED - 1 ? step : -1);
     }
     fesetenv(&before);
