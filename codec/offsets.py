@@ -101,12 +101,12 @@ def fit(
     ``weighed``. Channels may go side by side.
     """
     channels = values.shape[1]
-    parameters, factors = np.ascontiguousarray(parameters), np.ascontiguousarray(factors)
-    values = np.ascontiguousarray(values)
+    # Side by side, since they are read again and again.
+    some = [np.ascontiguousarray(each[::every]) for each in (parameters, values, factors)]
 
     def of(channel: int) -> tuple[Whole, Whole, int]:
         count = factors.shape[1] - channels + channel if weighed else 0
-        return _fit(parameters, values, factors, channel, count, every)
+        return _fit(some[0], some[1], some[2], channel, count, every)
 
     offsets, weights, steps = zip(*parallel(of, range(channels)), strict=True)
     return Fit(np.stack(offsets), weights, steps)
@@ -270,7 +270,7 @@ def _fit(
         return offsets, weights, max(0, step)
     from pixelzip.codec.loops import offsets as loops
 
-    some = parameters[::every, channel], values[::every, channel], factors[::every, :count]
+    some = parameters[:, channel], values[:, channel], factors[:, :count]
     own = [np.ascontiguousarray(each) for each in some]
     per_one = np.repeat(_PER_ONE, components)
     doubt = np.concatenate([np.repeat(_DOUBTS, components), np.full(count, _WEIGHT_DOUBT)])

@@ -164,36 +164,36 @@ INLINE void add_products(int n, int m, const Rows rows, Matrix information)
         }
 }
 
-/* The information on the first m unknowns and the slope there, of one in `every` sub-pixels. */
-INLINE void look(const struct fit *fit, int k, int m, const struct tile *tile, int64_t every,
-    Matrix information, double *slope)
+/* The information on the first m unknowns and the slope there. */
+INLINE void look(const struct fit *fit, int k, int m, const struct tile *tile, Matrix information,
+    double *slope)
 {
     Rows rows = {{0}};
     int filled = 0;
-    for (int64_t i = 0; i < tile->n; i += every) {
+    for (int64_t i = 0; i < tile->n; i++) {
         float *row = rows[filled++];
         fill_row(fit, k, m, tile->parameters + i * tile->channels * 3 * k,
             tile->values[i * tile->channels], tile->factors + i * tile->each, row);
         for (int u = 0; u < m; u++)
             slope[u] += row[u];
-        if (filled == BLOCK || tile->n - i <= every) {
+        if (filled == BLOCK || i == tile->n - 1) {
             add_products(filled, m, rows, information);
             filled = 0;
         }
     }
 }
 
-VECTORS static void look_usual(const struct fit *fit, int m, const struct tile *tile, int64_t every,
-    Matrix information, double *slope)
+VECTORS static void look_usual(
+    const struct fit *fit, int m, const struct tile *tile, Matrix information, double *slope)
 {
     enum { USUAL = 5 }; /* loops of a length that the compiler knows take less */
-    look(fit, USUAL, m, tile, every, information, slope);
+    look(fit, USUAL, m, tile, information, slope);
 }
 
-VECTORS static void look_any(const struct fit *fit, int m, const struct tile *tile, int64_t every,
-    Matrix information, double *slope)
+VECTORS static void look_any(
+    const struct fit *fit, int m, const struct tile *tile, Matrix information, double *slope)
 {
-    look(fit, fit->k, m, tile, every, information, slope);
+    look(fit, fit->k, m, tile, information, slope);
 }
 
 /* Eliminate the unknowns of a symmetric a w = b one by one; the upper triangle of a counts. */
@@ -244,9 +244,9 @@ static void improve(struct fit *fit, int m, Matrix a, double *b, int step)
     }
 }
 
-/* What makes values (n, channels) of mixtures (n, channels, 3, k), k <= 16, likelier in a channel, to
- * judge by one in `every` pixels: offsets (3, k), and weights of the first `count` <= 80 of the
- * factors (n, each). Returns the weights' step. */
+/* What makes values (n, channels) of mixtures (n, channels, 3, k), k <= 16, likelier in a channel:
+ * offsets (3, k), and weights of the first `count` <= 80 of the factors (n, each). The pixels are one
+ * in `every` of all. Returns the weights' step. */
 EXPORT int offsets_fit(const int32_t *parameters, int64_t n, int channels, int channel, int k,
     const uint8_t *values, const int32_t *factors, int each, int count, int64_t every,
     int8_t *offsets, int8_t *weights)
@@ -261,8 +261,7 @@ EXPORT int offsets_fit(const int32_t *parameters, int64_t n, int channels, int c
         Matrix information = {{0}};
         double slope[UNKNOWNS] = {0}, known = 0;
         int m = round < WEIGHED ? fit.unknowns : fit.offsets;
-        (k == 5 ? look_usual : look_any)(
-            &fit, m, &tile, every, information, slope);
+        (k == 5 ? look_usual : look_any)(&fit, m, &tile, information, slope);
         for (int i = 0; i < m; i++) {
             double own = i < fit.offsets ? doubt[i / k] : weight_doubt;
             information[i][i] += own;
