@@ -102,11 +102,12 @@ def fit(
     """
     channels = values.shape[1]
     # Side by side, since they are read again and again.
-    some = [np.ascontiguousarray(each[::every]) for each in (parameters, values, factors)]
+    mixtures = np.ascontiguousarray(parameters[::every])
+    some, seen = np.ascontiguousarray(values[::every]), np.ascontiguousarray(factors[::every])
 
     def of(channel: int) -> tuple[Whole, Whole, int]:
         count = factors.shape[1] - channels + channel if weighed else 0
-        return _fit(some[0], some[1], some[2], channel, count, every)
+        return _fit(mixtures, some, seen, channel, count, every)
 
     offsets, weights, steps = zip(*parallel(of, range(channels)), strict=True)
     return Fit(np.stack(offsets), weights, steps)
