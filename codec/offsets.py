@@ -51,9 +51,6 @@ _ROUNDS, _WEIGHED = 3, 2
 _MOVED_BITS, _MOST_MOVED = 12, 1 << 26
 _MOST_STEP = 12
 
-_CODED = 128
-"""In the first byte, besides the number of components: offsets are coded, and there are weights.
-Without it, as it used to be, they follow as they are."""
 _UNWEIGHED = 255
 """In place of a step: a channel has no weights."""
 
@@ -162,7 +159,7 @@ def moved(factors: Integers, weights: Integers) -> Integers:
 
 def start(found: Fit) -> bytes:
     """How many components, and of each channel the weights' step and how large numbers are."""
-    parts = [bytes([_CODED | found.offsets.shape[2]])]
+    parts = [bytes([found.offsets.shape[2]])]
     for offsets, weights, step in zip(found.offsets, found.weights, found.steps, strict=True):
         sizes = np.array([_log_scale(offsets), _log_scale(weights)], np.int8)
         parts.append(bytes([step if len(weights) else _UNWEIGHED]) + sizes.tobytes())
@@ -191,17 +188,11 @@ def read(payload: bytes, channels: int, shared: int | None) -> tuple[Fit, Decode
 
     ``shared`` are the factors of the first channel, None if a network names none.
     """
-    components = (payload[0] if payload else 0) & ~_CODED
-    coded = bool(payload) and payload[0] >= _CODED
-    each = 3 * components
-    end = 1 + channels * (3 if coded else each)
+    components = payload[0] if payload else 0
+    each, end = 3 * components, 1 + 3 * channels
     if not components or len(payload) < end:
         raise FormatError("the file is damaged: a tile's offsets are not all there")
     head, decoder = np.frombuffer(payload[1:end], np.int8), Decoder(payload[end:])
-    none = np.zeros(0, np.int8)
-    if not coded:
-        offsets = head.reshape(channels, 3, components)
-        return Fit(offsets, (none,) * channels, (0,) * channels), decoder
     sizes: list[int] = []
     counts, steps = [], []
     for channel, (step, *log_scales) in enumerate(head.reshape(channels, 3).tolist()):

@@ -50,8 +50,10 @@ def pictures() -> Iterator[tuple[str, object, int, str | None]]:
     yield "rgb-tiled", photo, 48, "photo"
     # By its path, or else a network of planes codes what is grey.
     yield "grey", photo.convert("L"), 512, str(ZOO / "photo.safetensors")
-    # "fitted" is kept from when there were no weights: darker than the network knows. Nor does it
-    # know of noise that is the opposite in green, so that weights pay.
+    yield "rgb-small-clean", small, 512, "clean"
+    # Darker than the network knows. Nor does it know of noise that is the opposite in green, so
+    # that weights pay.
+    yield "fitted", Image.fromarray(np.asarray(photo) // 2), 512, "photo"
     noise = np.random.default_rng(1).normal(0, 9, (64, 96, 1)) * (1, -1, 1)
     strange = np.clip(np.asarray(photo) + noise, 0, 255).astype(np.uint8)
     yield "weighed", Image.fromarray(strange), 512, "photo"

@@ -432,14 +432,9 @@ def decode_tile(
 
 def read_fit(network: Network, payload: bytes, channels: int) -> tuple[RangeDecoder, Fit]:
     """What is fitted to each channel of a tile, and the decoder of what follows."""
-    k = payload[0] % 128
+    k = payload[0]
     assert k > 0
     units = np.repeat([16, 16, 1], k)
-    if payload[0] < 128:
-        end = 1 + 3 * k * channels
-        assert len(payload) >= end
-        offsets = np.frombuffer(payload[1:end], np.int8).reshape(channels, 3 * k).astype(int)
-        return RangeDecoder(payload[end:]), [(own * units, []) for own in offsets]
     end = 1 + 3 * channels
     assert len(payload) >= end
     heads = np.frombuffer(payload[1:end], np.int8).reshape(channels, 3).tolist()
