@@ -39,7 +39,7 @@ from pixelzip.codec.workers import Map
 Whole = NDArray[np.int8]
 Integers = NDArray[np.int32]
 
-SAMPLES, JUDGED = 1 << 14, 1 << 13
+SAMPLES, JUDGED = 1 << 13, 1 << 13
 """About as many pixels of a tile are fitted to, and about as many tell what that is good for."""
 MOST_COMPONENTS, MOST_FACTORS = 16, 80
 _UNITS = np.array([16, 16, 1], np.int32)[:, None]
@@ -48,6 +48,8 @@ _PER_ONE = (16.0, 16.0, 32.0)
 _DOUBTS, _WEIGHT_DOUBT = (11.0, 4.0, 11.0), 700.0
 """The prior's precision: deviations of 0.3 nat, 0.5 values, 0.3 nat; and 0.04 of a weight."""
 _ROUNDS, _WEIGHED = 3, 2
+_COARSE = 4
+"""Of so many pixels that are fitted to, the first round looks at one."""
 _MOVED_BITS, _MOST_MOVED = 12, 1 << 26
 _MOST_STEP = 12
 
@@ -271,7 +273,8 @@ def _fit(
         m = len(whole) if number < _WEIGHED else 3 * components
         information, slope = np.zeros((m, m)), np.zeros(m)
         shift = offsets.astype(np.int32) * _UNITS
-        loops.look(*own, shift, weights_found, information, slope)
+        seen = [each[:: 1 if number else _COARSE] for each in own]
+        loops.look(*seen, shift, weights_found, information, slope)
         information[np.diag_indices(m)] += doubt[:m]
         slope -= doubt[:m] * found[:m]
         loops.eliminate(information, slope)

@@ -55,6 +55,7 @@ enum {
     UNKNOWNS = 3 * MOST + MOST_FACTORS,
     ROUNDS = 3,
     WEIGHED = 2, /* rounds that fit weights, too; in the last of these they become whole */
+    COARSE = 4,  /* of so many pixels the first round looks at one */
     BLOCK = 32,  /* sub-pixels whose products are added up in floats */
     SIDE = 4, LANES = 8, /* of a part of the matrix of products */
     MOST_STEP = 12,
@@ -253,6 +254,10 @@ EXPORT int offsets_fit(const int32_t *parameters, int64_t n, int channels, int c
 {
     struct fit fit = {.k = k, .offsets = 3 * k, .unknowns = 3 * k + count};
     struct tile tile = {n, channels, each, parameters + channel * 3 * k, factors, values + channel};
+    struct tile coarse = tile;
+    coarse.n = (n + COARSE - 1) / COARSE;
+    coarse.channels *= COARSE;
+    coarse.each *= COARSE;
     int step = -1;
     fenv_t before;
     fegetenv(&before);
@@ -261,7 +266,7 @@ EXPORT int offsets_fit(const int32_t *parameters, int64_t n, int channels, int c
         Matrix information = {{0}};
         double slope[UNKNOWNS] = {0}, known = 0;
         int m = round < WEIGHED ? fit.unknowns : fit.offsets;
-        (k == 5 ? look_usual : look_any)(&fit, m, &tile, information, slope);
+        (k == 5 ? look_usual : look_any)(&fit, m, round ? &tile : &coarse, information, slope);
         for (int i = 0; i < m; i++) {
             double own = i < fit.offsets ? doubt[i / k] : weight_doubt;
             information[i][i] += own;
