@@ -40,7 +40,7 @@ static void tile(const struct network *net, int isa)
     float *intervals = memory(size);
     uint64_t state[3];
     struct evaluation *ev = engine_open(net, isa, height, width, channels, pixels, 0, samples, each);
-    if (engine_score(ev, height, NULL, intervals) != 0)
+    if (engine_score(ev, height, NULL, NULL, intervals) != 0)
         exit(3);
     engine_close(ev);
     say(intervals, size);
@@ -48,7 +48,7 @@ static void tile(const struct network *net, int isa)
     payload = bytes(size);
     ev = engine_open(net, isa, height, width, channels, NULL, 0, samples, each);
     memset(pixels, 0, area * channels);
-    if (engine_decode(ev, NULL, payload, size, pixels, state) != 0)
+    if (engine_decode(ev, NULL, NULL, payload, size, pixels, state) != 0)
         exit(4);
     engine_close(ev);
     say(pixels, area * channels);
