@@ -261,6 +261,8 @@ def _fit(
             parameters, n, channels, channel, components, values, factors, factors.shape[1], count,
             every, offsets, weights,
         )  # fmt: skip
+        if step < -1:
+            raise MemoryError
         return offsets, weights, max(0, step)
     from pixelzip.codec.loops import offsets as loops
 

@@ -8,6 +8,7 @@
 
 #include <fenv.h>
 #include <float.h>
+#include <stdlib.h>
 
 enum {
     MOVED_BITS = 12,        /* weights are in 1/4096 */
@@ -59,6 +60,7 @@ enum {
     BLOCK = 32,  /* sub-pixels whose products are added up in floats */
     SIDE = 4, LANES = 8, /* of a part of the matrix of products */
     MOST_STEP = 12,
+    NO_MEMORY = -2,
 };
 
 typedef double Matrix[UNKNOWNS][UNKNOWNS];
@@ -247,7 +249,7 @@ static void improve(struct fit *fit, int m, Matrix a, double *b, int step)
 
 /* What makes values (n, channels) of mixtures (n, channels, 3, k), k <= 16, likelier in a channel:
  * offsets (3, k), and weights of the first `count` <= 80 of the factors (n, each). The pixels are one
- * in `every` of all. Returns the weights' step. */
+ * in `every` of all. Returns the weights' step, -1 if there are none, or -2 if there is no memory. */
 EXPORT int offsets_fit(const int32_t *parameters, int64_t n, int channels, int channel, int k,
     const uint8_t *values, const int32_t *factors, int each, int count, int64_t every,
     int8_t *offsets, int8_t *weights)
@@ -260,11 +262,14 @@ EXPORT int offsets_fit(const int32_t *parameters, int64_t n, int channels, int c
     coarse.each *= COARSE;
     int step = -1;
     fenv_t before;
+    double(*information)[UNKNOWNS] = malloc(sizeof(Matrix)); /* too large for some stacks */
+    if (information == NULL)
+        return NO_MEMORY;
     fegetenv(&before);
     fesetenv(FE_DFL_ENV); /* whatever the program around us may have asked for */
     for (int round = 0; round < ROUNDS; round++) {
-        Matrix information = {{0}};
         double slope[UNKNOWNS] = {0}, known = 0;
+        memset(information, 0, sizeof(Matrix));
         int m = round < WEIGHED ? fit.unknowns : fit.offsets;
         (k == 5 ? look_usual : look_any)(&fit, m, round ? &tile : &coarse, information, slope);
         for (int i = 0; i < m; i++) {
@@ -280,6 +285,7 @@ EXPORT int offsets_fit(const int32_t *parameters, int64_t n, int channels, int c
         improve(&fit, m, information, slope, round == WEIGHED - 1 ? step : -1);
     }
     fesetenv(&before);
+    free(information);
     memcpy(offsets, fit.whole, 3 * (size_t)k);
     memcpy(weights, fit.whole + 3 * k, (size_t)count);
     return step;

@@ -398,6 +398,7 @@ def load(config: TrainConfig, rng: np.random.Generator) -> Data:
         source: Source = photographs.Crops(album, config.side)
         pixels = config.side**2
     else:
+        _check_developed(config)
         source = images.Whole(learnt if classes else replace(learnt, labels=None), rng, binary)
         pixels = math.prod(learnt.pixels.shape[1:3])
     if valid is None:
@@ -410,8 +411,14 @@ def load(config: TrainConfig, rng: np.random.Generator) -> Data:
     return Data(source, torch.from_numpy(valid.pixels.copy()), known, pixels, True)
 
 
+def _check_developed(config: TrainConfig) -> None:
+    if config.developed != photographs.DEVELOPED_SHARE:
+        raise TrainingError("only crops of photographs in colours can be developed more or less")
+
+
 def load_planes(config: TrainConfig, rng: np.random.Generator, *, chroma: bool) -> Data:
     """Planes of photographs, for ``luma`` and ``chroma``."""
+    _check_developed(config)
     learnt, held_out = pictures(config)
     source = planes.Crops(learnt, config.side, rng, chroma=chroma)
     valid, *seen = planes.validation(held_out, VALIDATION_SIDE, chroma=chroma)
