@@ -48,7 +48,7 @@ class Method(IntEnum):
     BLOCKS = 5
     """The coefficients that a JPEG decoder made it from: see `pixelzip.codec.coefficients`."""
     FITTED = 6
-    """As by the network, with offsets and weights fitted to the tile: see `pixelzip.codec.offsets`."""
+    """As NETWORK, with offsets and weights fitted to the tile: see `pixelzip.codec.offsets`."""
 
     @property
     def needs_network(self) -> bool:

@@ -39,8 +39,8 @@ from pixelzip.codec.workers import Map
 Whole = NDArray[np.int8]
 Integers = NDArray[np.int32]
 
-SAMPLES, JUDGED = 1 << 13, 1 << 13
-"""About as many pixels of a tile are fitted to, and about as many tell what that is good for."""
+SAMPLES = 1 << 13
+"""About as many pixels of a tile are fitted to, and tell what that is good for."""
 MOST_COMPONENTS, MOST_FACTORS = 16, 80
 _UNITS = np.array([16, 16, 1], np.int32)[:, None]
 _PER_ONE = (16.0, 16.0, 32.0)

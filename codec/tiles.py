@@ -217,15 +217,15 @@ def _fit(
     parallel: Map,
 ) -> Fit | None:
     """What pays best: offsets with weights, offsets alone, or nothing."""
-    every, each = (len(values) // most | 1 for most in (offsets.SAMPLES, offsets.JUDGED))
-    few, channels = slice(None, None, each), values.shape[1]
+    every = len(values) // offsets.SAMPLES | 1
+    few, channels = slice(None, None, every), values.shape[1]
     best, most = None, 0.0
     for weighed in (True, False):
         if weighed and (factored(conditional) is None or factors.shape[1] > offsets.MOST_FACTORS):
             continue
         fit = offsets.fit(parameters, values, factors, every, weighed=weighed, parallel=parallel)
         shift = fit.shift(factors.shape[1] - channels)
-        saved = each * offsets.gain(parameters[few], values[few], factors[few], shift)
+        saved = every * offsets.gain(parameters[few], values[few], factors[few], shift)
         taken = offsets.taken(fit)
         left = saved - every * offsets.luck(fit) - taken
         if left > most:

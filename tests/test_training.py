@@ -214,6 +214,18 @@ def test_what_is_trained_rounded_is_frozen_at_the_same_steps(config: train.Train
         np.testing.assert_allclose(integers[f"{name}.input_scale"], expected, rtol=1e-6)
 
 
+def test_only_photographs_in_colours_are_developed(
+    config: train.TrainConfig, tmp_path: Path
+) -> None:
+    luma = replace(tiny.CONFIG, colours=1)
+    with pytest.raises(TrainingError, match="developed"):
+        train.train(replace(config, network="luma", architecture=luma, developed=0))
+    rows = tmp_path / "rows.png"
+    Image.new("RGB", (1024, 8)).save(rows)
+    with pytest.raises(TrainingError, match="developed"):
+        train.train(replace(config, data=(rows,), valid=(), developed=0))
+
+
 def test_only_networks_like_photo_are_trained_rounded(config: train.TrainConfig) -> None:
     architecture = architectures.find("pixelcnn").config(layers=2, channels=8)
     with pytest.raises(TrainingError, match="rounded"):
