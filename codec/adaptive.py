@@ -158,7 +158,7 @@ class _Stage(ABC):
         for them, values by a payload and the decoder's state. Not 0 if that is damaged."""
 
 
-@cache
+@native.once
 def _library() -> ctypes.CDLL | None:
     """The compiled stage, None where there is none."""
     library = native.coding()

@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +50,7 @@ def library() -> ctypes.CDLL | None:
     return None if found is None else _with_tables(found)
 
 
-@cache
+@native.once
 def _with_tables(found: ctypes.CDLL) -> ctypes.CDLL:
     found.bits_tables(LOGIT, SIGMOID)
     return found

@@ -10,9 +10,10 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable
-from functools import cache
+from functools import cache, update_wrapper
 from importlib.util import find_spec
-from typing import Any
+from threading import RLock
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -22,6 +23,27 @@ NONE = "none"
 """What ``PIXELZIP_ISA`` says for loops that numba compiles in place of C."""
 _LARGEST_KEPT = (32 << 20) - (64 << 10)
 """Bytes: nearly as many as glibc's threshold goes up to."""
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class once(Generic[P, T]):  # noqa: N801 - a decorator
+    """`functools.cache`, but the first call is over before another thread gets anything.
+
+    With `functools.cache` two threads may both make the first call, and then one of them fills the
+    tables of a library anew while the other codes with them.
+    """
+
+    def __init__(self, prepare: Callable[P, T]) -> None:
+        self._lock, self._made = RLock(), cache(prepare)
+        self.cache_clear = self._made.cache_clear
+        update_wrapper(self, prepare)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self._lock:
+            return self._made(*args, **kwargs)  # type: ignore[arg-type]
 
 
 def library(name: str) -> ctypes.CDLL | None:
@@ -87,7 +109,7 @@ def _keep_memory() -> None:
     np.empty(_LARGEST_KEPT, np.uint8)
 
 
-@cache
+@once
 def coding() -> ctypes.CDLL | None:
     """The library of ``csrc``; where there is none, `pixelzip.codec.loops` does its work."""
     found = library("pixelzip.codec._coding")

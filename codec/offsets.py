@@ -25,7 +25,6 @@ import ctypes
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -227,7 +226,7 @@ def _logistics(log_scales: Sequence[int]) -> Integers:
     return found
 
 
-@cache
+@native.once
 def _library() -> ctypes.CDLL | None:
     """The compiled fit, None where there is none."""
     library = native.coding()

@@ -7,15 +7,18 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib import util
 from pathlib import Path
 
 import numpy as np
 import pytest
 from make_golden import GOLDEN
+from PIL import Image
 
 import pixelzip
-from pixelzip.codec import cdf, decimals
+from pixelzip.codec import cdf, decimals, native
 from pixelzip.codec import tables as codec_tables
 from pixelzip.codec.errors import DeviceError
 from pixelzip.models.programs import heads, tables
@@ -132,3 +135,35 @@ def test_without_a_cache_it_codes(tmp_path: Path, fails: str, reason: str) -> No
     assert "note: compiling for the first use" in compiling
     assert f"note: compiled code cannot be kept ({reason})" in note
     assert (tmp_path / "digit.png").exists()
+
+
+def test_what_is_prepared_once_is_ready_for_all_threads() -> None:
+    """The tables of a compiled library are not filled while another thread reads them."""
+    calls = []
+
+    @native.once
+    def prepared() -> int:
+        calls.append(None)
+        time.sleep(0.05)  # long enough for all to come
+        return len(calls)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: prepared(), range(8))) == {1}
+    prepared.cache_clear()
+    assert prepared() == 2
+
+
+def test_a_process_s_first_file_is_that_of_all(tmp_path: Path) -> None:
+    """Of a decoded JPEG: several threads come to the model of coefficients at the same time."""
+    first = (
+        "import sys, numpy, pixelzip; from PIL import Image;"
+        "data = pixelzip.compress(numpy.asarray(Image.open(sys.argv[1])), threads=4);"
+        "sys.stdout.buffer.write(data)"
+    )
+    path = tmp_path / "some.jpg"
+    with Image.open(Path(__file__).parent / "images" / "flower-64x48.png") as image:
+        image.save(path)
+    command = [sys.executable, "-c", first, str(path)]
+    files = {subprocess.run(command, capture_output=True, check=True).stdout for _ in range(6)}
+    (data,) = files
+    assert np.array_equal(pixelzip.decompress(data), np.asarray(Image.open(path)))

@@ -56,7 +56,7 @@ class NoRoomError(Exception):
     """Coding made more bytes than there were."""
 
 
-@cache
+@native.once
 def library() -> ctypes.CDLL | None:
     """The compiled functions, or None where there was no compiler."""
     found = native.library("pixelzip.codec._coding")

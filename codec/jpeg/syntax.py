@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +34,7 @@ class Stretch:
     """(n, 2): see docs/format.md."""
 
 
-@cache
+@native.once
 def library() -> ctypes.CDLL | None:
     """The compiled functions, or None where there was no compiler."""
     found = native.library("pixelzip.codec._coding")

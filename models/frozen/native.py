@@ -64,7 +64,7 @@ class _Network(ctypes.Structure):
     )  # fmt: skip
 
 
-@cache
+@native.once
 def library() -> ctypes.CDLL | None:
     """The library, None where it could not be built."""
     found = native.library("pixelzip.models.frozen._engine")

@@ -81,7 +81,7 @@ class _Program(ctypes.Structure):
     )  # fmt: skip
 
 
-@cache
+@native.once
 def library() -> ctypes.CDLL | None:
     """The library, None where it could not be built."""
     found = native.library("pixelzip.models.frozen._engine")
@@ -119,7 +119,7 @@ def library() -> ctypes.CDLL | None:
     return found
 
 
-@cache
+@native.once
 def _fill_logarithms(engine: ctypes.CDLL) -> None:
     """Hand tables over that take long to make, and that only mixtures of several colours need."""
     log_sigmoid, _, width, _ = heads.log_tables()

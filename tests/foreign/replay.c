@@ -38,7 +38,7 @@ static void tile(const struct network *net, int isa)
     size_t area = (size_t)height * width, size = area * channels * 2 * 3 * sizeof(float);
     uint8_t *pixels = bytes(area * channels), *samples = bytes(area * each), *payload;
     float *intervals = memory(size);
-    uint64_t state[3];
+    struct decoder decoder;
     struct evaluation *ev = engine_open(net, isa, height, width, channels, pixels, 0, samples, each);
     if (engine_score(ev, height, NULL, NULL, intervals) != 0)
         exit(3);
@@ -48,6 +48,8 @@ static void tile(const struct network *net, int isa)
     payload = bytes(size);
     ev = engine_open(net, isa, height, width, channels, NULL, 0, samples, each);
     memset(pixels, 0, area * channels);
+    start(&decoder, payload, size);
+    uint64_t state[3] = {decoder.offset, decoder.range, decoder.position};
     if (engine_decode(ev, NULL, NULL, payload, size, pixels, state) != 0)
         exit(4);
     engine_close(ev);
