@@ -26,7 +26,6 @@ from pixelzip.models.frozen.architecture import (
     NEIGHBOURS,
     WINDOW,
     PhotoConfig,
-    shared_factors,
 )
 from pixelzip.models.frozen.network import Frozen
 from pixelzip.models.frozen.shell import Tensors
@@ -326,10 +325,6 @@ class Native(Frozen):
         intervals = np.empty((height * width * channels * 2, 3), np.float32)
         self._score_bands(pixels, given, bands, parallel, None, None, intervals)
         return intervals
-
-    def shared(self) -> int:
-        """See `pixelzip.codec.conditional.Factored.shared`."""
-        return shared_factors(self.config)
 
     def parameters_of_tile(
         self,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelzip.codec.conditional import Given, Shape, Stepper, lagged
-from pixelzip.models.frozen.architecture import LAG, PhotoConfig
+from pixelzip.models.frozen.architecture import LAG, PhotoConfig, shared_factors
 from pixelzip.models.frozen.file import check, fingerprint
 from pixelzip.models.frozen.shell import Tensors
 
@@ -49,6 +49,10 @@ class Frozen(ABC):
     def steps(self, shape: Shape) -> NDArray[np.int32]:
         """See `pixelzip.codec.conditional.Conditional.steps`."""
         return lagged(shape, LAG)
+
+    def shared(self) -> int:
+        """See `pixelzip.codec.conditional.Factored.shared`."""
+        return shared_factors(self.config)
 
     @abstractmethod
     def parallel(

@@ -33,7 +33,6 @@ from pixelzip.models.frozen.architecture import (
     NEIGHBOURS,
     WINDOW,
     PhotoConfig,
-    shared_factors,
 )
 from pixelzip.models.frozen.file import FILTER_BITS, MEAN_BITS, PREDICTOR_BITS
 from pixelzip.models.frozen.shell import Tensors
@@ -133,10 +132,6 @@ class Walked(network.Frozen):
         """See `pixelzip.codec.conditional.Conditional.parallel`."""
         self.check_given(pixels.shape[:2], given)
         return Bands(self, pixels, given).run()
-
-    def shared(self) -> int:
-        """See `pixelzip.codec.conditional.Factored.shared`."""
-        return shared_factors(self.config)
 
     def parameters_of_tile(
         self,

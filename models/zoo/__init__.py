@@ -198,7 +198,7 @@ def find(
     """
     for entry in _known():
         if bytes.fromhex(entry["fingerprint"]).startswith(fingerprint):
-            return load(str(Path(entry["card"]).with_suffix(".safetensors")), device=device)
+            return _load(Path(entry["card"]).with_suffix(".safetensors"), None, device)
     for path in extra:
         network = load(path, device=device)
         if network.fingerprint.startswith(fingerprint):
